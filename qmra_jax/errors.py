@@ -1,0 +1,43 @@
+"""What a user did that cannot be done, told in one line, with exit status 2."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+_QUOTES = "\"'"
+
+
+class InputError(ValueError):
+    """Bad input: the message names what was given, what was expected and what to do about it."""
+
+
+@contextlib.contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """Turns an `InputError` into one line on standard error and exit status 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def run_app(main: Callable[[list[str]], None]) -> None:
+    """Runs a program of absl flags; bad input or a bad flag is one line and exit status 2."""
+    from absl import app, flags
+
+    def parse(arguments: list[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(arguments)
+            if "config" in flags.FLAGS:
+                _ = flags.FLAGS.config  # a file that cannot be loaded shows only when it is used
+            return rest
+        except AttributeError as error:  # how ml_collections refuses a key
+            raise InputError(
+                f"config key {str(error).strip(_QUOTES)!r}: there is none of this name;"
+                " configs/common.py has them all"
+            ) from None
+        except (flags.Error, OSError) as error:
+            raise InputError(" ".join(str(error).split())) from None
+
+    with exit_on_input_error():
+        app.run(main, flags_parser=parse)
