@@ -1,0 +1,1 @@
+"""What is measured against what: the PyTorch twin of the network, and the benchmarks."""

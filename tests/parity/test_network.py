@@ -1,0 +1,160 @@
+"""The JAX network against its PyTorch twin: same weights, same outputs, same gradients."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from configs import common, small
+from qmra_jax import build_model, weights
+from qmra_jax.boxes import box_to_map, mask_to_box
+from qmra_jax.losses import qmra_loss
+
+torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
+from benchmarks import torch_qmra  # noqa: E402
+
+MODELS = {"small": small.get_config().model, "paper": common.get_config().model}
+PARAMETERS = {"small": 7_867_430, "paper": 53_235_782}
+
+BATCH, FRAMES, HEIGHT, WIDTH = 2, 2, 48, 80
+DRAWS = 3
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def both(request):
+    """Forward and backward passes of both implementations, from the same weights and triplets."""
+    config = MODELS[request.param]
+    twin = torch_qmra.QMRA(**torch_qmra.SIZES[request.param])
+    rng = np.random.default_rng(0)
+    variables = weights.from_torch(random_state(twin.state_dict(), rng), config)
+    state = weights.to_torch(variables)
+    twin.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=True)
+    twin.train()  # frozen BatchNorm must not mind
+    module = build_model(config)
+
+    @jax.jit
+    def ours(params, batch_stats, query, memory_images, memory_maps, mask, box_map):
+        def loss(params):
+            variables = {"params": params, "batch_stats": batch_stats}
+            outputs = module.apply(variables, query, memory_images, memory_maps)
+            return qmra_loss(outputs, mask, box_map)[0], outputs
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    draws = []
+    for _ in range(DRAWS):
+        query, memory_images, memory_maps, mask, box_map = batch = random_batch(rng)
+        with jax.default_matmul_precision("float32"):
+            (loss, outputs), gradients = ours(variables["params"], variables["batch_stats"], *batch)
+        twin_outputs = twin(*map(channels_first, (query, memory_images, memory_maps)))
+        twin_loss = torch_qmra.qmra_loss(
+            twin_outputs, torch.from_numpy(mask), torch.from_numpy(box_map)
+        )
+        twin.zero_grad()
+        twin_loss.backward()
+        draws.append(
+            Draw(
+                {name: np.asarray(x) for name, x in outputs.items()},
+                {k: x.detach().permute(0, 2, 3, 1).numpy() for k, x in twin_outputs.items()},
+                float(loss),
+                twin_loss.item(),
+                weights.to_torch({"params": gradients}),
+                {name: np.asarray(p.grad) for name, p in twin.named_parameters()},
+            )
+        )
+    return Both(PARAMETERS[request.param], variables, twin, draws)
+
+
+class Draw(NamedTuple):
+    """What came of one batch: ours, and the twin's."""
+
+    outputs: dict[str, np.ndarray]
+    twin_outputs: dict[str, np.ndarray]
+    loss: float
+    twin_loss: float
+    gradients: dict[str, np.ndarray]
+    twin_gradients: dict[str, np.ndarray]
+
+
+class Both(NamedTuple):
+    """The two networks, with the number of parameters they should have."""
+
+    parameters: int
+    variables: dict
+    twin: Any
+    draws: list[Draw]
+
+
+def test_both_have_the_papers_number_of_parameters(both):
+    ours = sum(x.size for x in jax.tree.leaves(both.variables["params"]))
+    assert ours == sum(p.numel() for p in both.twin.parameters()) == both.parameters
+
+
+@pytest.mark.parametrize("name", ["box", "mask", "refined"])
+def test_the_outputs_agree(both, name):
+    for draw in both.draws:
+        ours, twin = draw.outputs[name], draw.twin_outputs[name]
+        assert ours.shape == (BATCH, HEIGHT, WIDTH, 2)
+        assert ours.dtype == np.float32
+        assert np.std(twin) > 0.1  # weights under which all logits are alike would show nothing
+        assert np.abs(ours - twin).max() <= 1e-4 * np.abs(twin).max()
+
+
+def test_the_loss_agrees(both):
+    for draw in both.draws:
+        assert draw.loss == pytest.approx(draw.twin_loss, rel=1e-5)
+
+
+def test_the_gradient_of_every_parameter_agrees(both):
+    """On one batch at least: a unit within rounding of a ReLU's kink may differ on another."""
+    assert all(draw.gradients.keys() == draw.twin_gradients.keys() for draw in both.draws)
+    for name in both.draws[0].gradients:
+        errors = []
+        for draw in both.draws:
+            ours, twin = draw.gradients[name], draw.twin_gradients[name]
+            scale = np.linalg.norm(twin)
+            if name.endswith("memory_kv.key.bias"):  # the softmax cancels it: both are rounding
+                scale = np.linalg.norm(draw.twin_gradients[name.replace("memory_kv", "query_kv")])
+            errors.append(np.linalg.norm(ours - twin) / scale)
+        assert min(errors) <= 1e-3, name
+
+
+def random_batch(rng):
+    """Query, memory images and maps, the query's mask and its filled box."""
+    images = rng.random((BATCH, FRAMES + 1, HEIGHT, WIDTH, 3), np.float32)
+    masks = np.zeros(images.shape[:-1], np.float32)
+    masks[0, :, 8:30, 20:50] = 1
+    masks[1, :, 20:41, 3:17] = 1
+    masks *= rng.random(masks.shape) < 0.7
+    maps = box_to_map(mask_to_box(masks), HEIGHT, WIDTH)
+    return images[:, -1], images[:, :-1], maps[:, :-1, ..., None], masks[:, -1], maps[:, -1]
+
+
+def random_state(like, rng):
+    """Weights of a trained network's kind: activations neither vanish nor explode, and biases and
+    BatchNorm statistics are none of them what initialisation leaves them at."""
+
+    def draw(name, shape):
+        if name.endswith("num_batches_tracked"):
+            return np.zeros(shape, np.int64)
+        if name.endswith("running_var"):
+            return rng.uniform(0.5, 2, shape)
+        if name.endswith("running_mean"):
+            return rng.normal(0, 0.2, shape)
+        if name.endswith("bias"):
+            return rng.normal(0, 0.1, shape)
+        if len(shape) == 1:  # a BatchNorm's scale; low where a residual branch ends
+            return rng.uniform(0.2, 0.6, shape) if ".bn3" in name else rng.uniform(0.5, 1, shape)
+        return rng.normal(0, np.sqrt(1.5 / np.prod(shape[1:])), shape)
+
+    return {
+        name: draw(name, tuple(tensor.shape)).astype(
+            np.int64 if name.endswith("num_batches_tracked") else np.float32
+        )
+        for name, tensor in like.items()
+    }
+
+
+def channels_first(array):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3)))
