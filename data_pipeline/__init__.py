@@ -1,0 +1,1 @@
+"""Training triplets and evaluation videos, with neither jax nor flax: hosts are plain numbers."""

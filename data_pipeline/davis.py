@@ -1,0 +1,171 @@
+"""Videos in the DAVIS layout: their splits, frames and annotations.
+
+    ROOT/JPEGImages/480p/SEQUENCE/00000.jpg     ROOT/ImageSets/2016/val.txt   one name a line
+    ROOT/Annotations/480p/SEQUENCE/00000.png    ROOT/ImageSets/480p/val.txt   a frame's paths a line
+
+The `480p` level may be missing, as in YouTube-VOS. The `ImageSets/480p` list is how DAVIS 2016 was
+published, the year folders how DAVIS 2017 is; both are read. One's own videos need no `ImageSets`.
+"""
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+from qmra_jax.errors import InputError
+
+_FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """One video and its masks.
+
+    Attributes:
+      name: of its folder.
+      frames: the images, in time order; empty where frames were not asked for.
+      annotations: the masks, in time order; the k-th belongs to the k-th frame.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    annotations: tuple[Path, ...]
+
+
+def read_split(root: Path, year: str, split: str) -> list[str]:
+    """The names of a split's sequences, in the order of its list.
+
+    Args:
+      root: of the dataset.
+      year: the folder of the list under `ImageSets`; "2016" finds the `480p` list as well.
+      split: such as "train" or "val".
+
+    Raises:
+      InputError: if there is no such root or list, or the list is empty.
+    """
+    root = _existing_root(root)
+    folders = [year, "480p"] if year == "2016" else [year]
+    lists = [root / "ImageSets" / folder / f"{split}.txt" for folder in folders]
+    path = next((path for path in lists if path.is_file()), None)
+    if path is None:
+        found = ", ".join(available_splits(root)) or "no ImageSets lists at all"
+        raise InputError(
+            f"split {year}/{split} of {root}: expected {lists[0]}; found {found}"
+            " (without a split, every sequence is taken)"
+        )
+    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    # A line is a name, or the paths of a frame and its mask: "/JPEGImages/480p/bear/00000.jpg ...".
+    names = [Path(line.split()[0]).parent.name if "/" in line else line for line in lines]
+    if not names:
+        raise InputError(f"split list {path} is empty: expected one sequence name a line")
+    return list(dict.fromkeys(names))
+
+
+def available_splits(root: Path) -> list[str]:
+    """The lists under `ImageSets`, each as "2016/val"."""
+    lists = sorted((Path(root) / "ImageSets").glob("*/*.txt"))
+    return [f"{path.parent.name}/{path.stem}" for path in lists]
+
+
+def find_sequences(
+    root: Path,
+    *,
+    year: str = "2016",
+    split: str | None = "train",
+    resolution: str = "480p",
+    need_frames: bool = True,
+    names: Collection[str] | None = None,
+) -> list[Sequence]:
+    """The sequences of a split, each known to be complete: a mask for a frame, a frame for a mask.
+
+    Args:
+      root: of the dataset.
+      year: the folder of the split's list, see `read_split`.
+      split: such as "train" or "val"; None takes every sequence there is and needs no list.
+      resolution: the level between `JPEGImages` and the sequences, where there is one.
+      need_frames: False asks for masks alone, as scoring does, and leaves `frames` empty.
+      names: these sequences of the split only, in the split's order.
+
+    Raises:
+      InputError: if the root, the split, a sequence, a frame or a mask is missing; the message says
+        what was found.
+    """
+    root = _existing_root(root)
+    masks = _level(root / "Annotations", resolution)
+    images = _level(root / "JPEGImages", resolution) if need_frames else None
+    if split is not None:
+        listed, source = read_split(root, year, split), f"{year}/{split}"
+    else:
+        listed = sorted(
+            {name for folder in (masks, images) if folder for name in folders_in(folder)}
+        )
+        source = str(masks)
+    if names is not None:
+        if absent := sorted(set(names) - set(listed)):
+            raise InputError(
+                f"sequence {', '.join(absent)}: not among those of {source}, which are"
+                f" {', '.join(listed) or 'none'}"
+            )
+        listed = [name for name in listed if name in set(names)]
+    if not listed:
+        raise InputError(
+            f"{masks} holds no sequences: expected a folder of PNG masks for each video"
+        )
+    return [_sequence(name, masks, images) for name in listed]
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted, hidden ones left out."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _existing_root(root: Path) -> Path:
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"dataset {root}: no such folder (expected one in the DAVIS layout)")
+    return root
+
+
+def _level(folder: Path, resolution: str) -> Path:
+    """The folder that holds the sequences: with the resolution's level where there is one."""
+    if not folder.is_dir():
+        found = ", ".join(folders_in(folder.parent)) or "no folders"
+        raise InputError(
+            f"{folder.parent} has no folder {folder.name}: found {found}, expected"
+            f" {folder.name}/{resolution}/SEQUENCE or {folder.name}/SEQUENCE"
+        )
+    return folder / resolution if (folder / resolution).is_dir() else folder
+
+
+def _sequence(name: str, masks: Path, images: Path | None) -> Sequence:
+    annotations = _files(masks, name, {".png"}, "PNG masks")
+    if images is None:
+        return Sequence(name, (), annotations)
+    frames = _files(images, name, _FRAME_SUFFIXES, "JPEG or PNG frames")
+    unpaired = {p.stem for p in frames} ^ {p.stem for p in annotations}
+    if unpaired or len(frames) != len(annotations):
+        raise InputError(
+            f"sequence {name} has {len(frames)} frames in {images / name} and {len(annotations)}"
+            f" masks in {masks / name}: expected one mask a frame, of the same name; without a"
+            f" partner: {shortened(unpaired) or 'none, but a frame is there twice'}"
+        )
+    return Sequence(name, frames, annotations)
+
+
+def _files(parent: Path, name: str, suffixes: set[str], kind: str) -> tuple[Path, ...]:
+    folder = parent / name
+    if not folder.is_dir():
+        found = shortened(folders_in(parent)) or "no folders"
+        raise InputError(f"sequence {name}: no folder {folder}; found {found}")
+    # macOS leaves hidden ._00000.png files beside the real ones.
+    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
+    if not files:
+        found = shortened(p.name for p in folder.iterdir()) or "an empty folder"
+        raise InputError(f"sequence {name}: expected {kind} in {folder}; found {found}")
+    return tuple(sorted(files))
+
+
+def shortened(names, most: int = 5) -> str:
+    """The first of the sorted names and how many more there are, for a message."""
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

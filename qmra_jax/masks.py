@@ -1,0 +1,118 @@
+"""Label maps on disk: DAVIS's palette PNGs, grey index PNGs and 0/255 masks.
+
+A label map is uint8 `[h, w]`: 0 background, 1..n the objects, 255 void. A binary mask (DAVIS 2016)
+writes its one object as 255 instead; `foreground` tells the two meanings of 255 apart.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from qmra_jax.errors import InputError
+from qmra_jax.files import written_whole
+
+VOID = 255
+
+
+def _davis_palette() -> np.ndarray:
+    """PASCAL VOC's colour map. DAVIS shares its first 22 colours, then goes on in near-blacks."""
+    labels = np.arange(256, dtype=np.uint8)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(
+        8
+    ):  # a label's bits go to red, green and blue in turn, the lowest to the top bit
+        palette[:, bit % 3] |= ((labels >> bit) & 1) << (7 - bit // 3)
+    return palette
+
+
+PALETTE: np.ndarray = _davis_palette()
+"""DAVIS's palette: uint8 `[256, 3]`, the RGB colour of each label."""
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """The labels of a mask file, as they are stored: palette indices or grey values, unscaled.
+
+    A 1-bit mask gives 0 and 1, a 0/255 mask 0 and 255. A colour file whose red, green and blue are
+    equal everywhere is a grey one saved as colour, and is read as such.
+
+    Args:
+      path: of the image.
+
+    Returns:
+      uint8 `[h, w]`.
+
+    Raises:
+      InputError: if there is no such file, it is not a whole image, or its pixels are colours or
+        wider than 8 bits, which do not say what their labels are.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            mode, pixels = image.mode, np.asarray(image)
+    except FileNotFoundError:
+        raise InputError(f"mask {path}: no such file") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"mask {path}: cannot be read as an image ({error}): expected a PNG of labels"
+        ) from None
+    if mode in ("P", "L", "1"):
+        return pixels.astype(np.uint8)
+    if mode in ("RGB", "RGBA", "LA"):
+        channels, alpha = (pixels, None) if mode == "RGB" else (pixels[..., :-1], pixels[..., -1])
+        if (channels == channels[..., :1]).all() and (alpha is None or (alpha == 255).all()):
+            return np.ascontiguousarray(channels[..., 0])
+    raise InputError(
+        f"mask {path}: its pixels are of kind {mode}, expected a palette or 8-bit grey PNG of"
+        " labels (0 background, 1..n the objects): save the label map itself, not its colours"
+    )
+
+
+def write_labels(path: Path, labels: np.ndarray) -> None:
+    """Writes a label map as a PNG with DAVIS's palette, whole or not at all.
+
+    An existing file is replaced; the folder is made if need be.
+
+    Args:
+      path: of the PNG.
+      labels: uint8 `[h, w]`.
+
+    Raises:
+      ValueError: if the labels are not uint8 `[h, w]`: a cast here would hide a wrong label.
+    """
+    if labels.dtype != np.uint8 or labels.ndim != 2:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {labels.shape}: expected uint8 [h, w]"
+        )
+    image = Image.fromarray(np.ascontiguousarray(labels))
+    image.putpalette(PALETTE.tobytes())
+    with written_whole(path) as part:
+        image.save(part, format="PNG")
+
+
+def foreground(labels: np.ndarray) -> np.ndarray:
+    """All objects merged into one, as DAVIS 2016 scores them.
+
+    255 has two meanings: in a 0/255 mask it is the object, in a map of objects 1..n it is void,
+    which counts as background. So give a whole sequence at once: a frame which its objects have
+    left may hold nothing but void.
+
+    Args:
+      labels: uint8 `[..., h, w]`, of one mask or of all masks of a sequence.
+
+    Returns:
+      bool `[..., h, w]`.
+
+    Raises:
+      InputError: if 255 stands beside labels of 128 and above: that is a 0/255 mask which was
+        blended by resizing or by JPEG, not a map of labels.
+    """
+    objects = (labels != 0) & (labels != VOID)
+    if not objects.any():
+        return labels == VOID
+    if labels.max() == VOID and labels[objects].max() >= 128:
+        raise InputError(
+            f"a mask holds 255 and also {labels[objects].max()}: expected 0 and 255, or labels"
+            " 0..n with 255 as void; a 0/255 mask blended by resizing needs a threshold first"
+        )
+    return objects

@@ -1,0 +1,154 @@
+"""Region similarity J and contour accuracy F of DAVIS, and their mean, recall and decay.
+
+Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation",
+CVPR 2016. The tests hold this to the numbers of the official toolkit,
+davisvideochallenge/davis2017-evaluation.
+"""
+
+import functools
+import math
+
+import cv2
+import numpy as np
+
+BOUNDARY_TOLERANCE = 0.008
+"""How far apart two boundary pixels may lie and still match, as a share of the frame's diagonal."""
+
+DECAY_BINS = 4
+
+
+def jaccard(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Region similarity J: intersection over union, 1 where both masks are empty.
+
+    Args:
+      truth: `[..., h, w]`; what is not zero is the object.
+      prediction: of the same shape.
+
+    Returns:
+      float64 `[...]` in [0, 1].
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    truth, prediction = _pair(truth, prediction)
+    intersection = np.count_nonzero(truth & prediction, axis=(-2, -1))
+    union = np.count_nonzero(truth | prediction, axis=(-2, -1))
+    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+
+
+def boundary_f(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Contour accuracy F: the harmonic mean of the precision and recall of boundary pixels.
+
+    A boundary pixel is right if the other boundary comes within `boundary_radius` pixels of it.
+    Where one mask has no boundary, that side's own measure is 1 and the other's 0, so F is 0; where
+    neither has, F is 1.
+
+    Args:
+      truth: `[..., h, w]`; what is not zero is the object.
+      prediction: of the same shape.
+
+    Returns:
+      float64 `[...]` in [0, 1].
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    truth, prediction = _pair(truth, prediction)
+    scores = np.empty(truth.shape[:-2])
+    for index in np.ndindex(scores.shape):
+        scores[index] = _boundary_f(truth[index], prediction[index])
+    return scores
+
+
+def boundary_radius(height: int, width: int) -> int:
+    """The tolerance of F in pixels: 8 at 480x854."""
+    return math.ceil(BOUNDARY_TOLERANCE * math.hypot(height, width))
+
+
+def boundary_map(mask: np.ndarray) -> np.ndarray:
+    """The one-pixel boundary of a mask, half a pixel towards the origin from the true one.
+
+    A pixel is on it if it differs from its neighbour to the east, south or south-east. The last row
+    looks east only, the last column south only, and the frame's edge itself is no boundary.
+
+    Args:
+      mask: bool `[h, w]`.
+
+    Returns:
+      bool `[h, w]`.
+    """
+    east = mask[:, :-1] ^ mask[:, 1:]
+    south = mask[:-1] ^ mask[1:]
+    boundary = np.zeros_like(mask)
+    boundary[:, :-1] = east
+    boundary[:-1] |= south
+    boundary[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return boundary
+
+
+def statistics(values: np.ndarray, *, official_decay_wrap: bool = False) -> dict[str, float]:
+    """What DAVIS reports of a measure over the frames of one object.
+
+    Args:
+      values: float `[t]`, one for each scored frame, in time order.
+      official_decay_wrap: the official toolkit keeps frame numbers in uint8, so that with more than
+        256 frames its decay compares the wrong ones (or none: NaN). True repeats that.
+
+    Returns:
+      `mean`; `recall`, the share of frames above 0.5; `decay`, the mean of the first quarter of the
+      frames minus that of the last (neighbouring quarters share a frame).
+
+    Raises:
+      ValueError: if there are no frames.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(
+            f"values of shape {values.shape}: expected one for each frame, [t], t >= 1"
+        )
+    # The toolkit counts from 1 and nudges halves up, where NumPy alone would round them to even.
+    edges = np.round(np.linspace(1, len(values), DECAY_BINS + 1) + 1e-10).astype(int) - 1
+    if official_decay_wrap:
+        edges %= 256
+    first, last = (values[edges[i] : edges[i + 1] + 1] for i in (0, DECAY_BINS - 1))
+    return {
+        "mean": float(values.mean()),
+        "recall": float((values > 0.5).mean()),
+        "decay": float(first.mean() - last.mean()) if len(first) and len(last) else math.nan,
+    }
+
+
+def _pair(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if truth.shape != prediction.shape or truth.ndim < 2:
+        raise ValueError(
+            f"truth is {truth.shape} and prediction {prediction.shape}: expected equal [..., h, w]"
+        )
+    return truth != 0, prediction != 0
+
+
+def _boundary_f(truth: np.ndarray, prediction: np.ndarray) -> float:
+    radius = boundary_radius(*truth.shape)
+    # Both boundaries lie within a pixel of the masks' common box, and so does every match.
+    x, y, width, height = cv2.boundingRect((truth | prediction).view(np.uint8))
+    window = np.s_[max(y - 1, 0) : y + height + 1, max(x - 1, 0) : x + width + 1]
+    truth, prediction = boundary_map(truth[window]), boundary_map(prediction[window])
+    n_truth, n_prediction = np.count_nonzero(truth), np.count_nonzero(prediction)
+    if n_truth == 0 or n_prediction == 0:
+        return float(n_truth == n_prediction)
+    precision = np.count_nonzero(prediction & _dilate(truth, radius)) / n_prediction
+    recall = np.count_nonzero(truth & _dilate(prediction, radius)) / n_truth
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _dilate(boundary: np.ndarray, radius: int) -> np.ndarray:
+    return cv2.dilate(boundary.view(np.uint8), _disk(radius)).view(bool)
+
+
+@functools.cache
+def _disk(radius: int) -> np.ndarray:
+    """The pixels within `radius` of the middle: uint8 `[2 radius + 1, 2 radius + 1]`.
+
+    OpenCV's own ellipse is not this shape.
+    """
+    offsets = np.arange(-radius, radius + 1)
+    return (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.uint8)

@@ -1,0 +1,120 @@
+"""Label maps on disk keep their labels, and 255 means what the rest of the masks say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qmra_jax.errors import InputError
+from qmra_jax.masks import PALETTE, foreground, read_labels, write_labels
+
+FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
+LABELS = np.array([[0, 1, 2], [3, 22, 255]], np.uint8)
+
+
+def test_written_labels_are_read_back_and_carry_davis_colours(tmp_path):
+    write_labels(tmp_path / "new" / "00000.png", LABELS)
+    np.testing.assert_array_equal(read_labels(tmp_path / "new" / "00000.png"), LABELS)
+    with Image.open(tmp_path / "new" / "00000.png") as image:
+        assert image.mode == "P"
+        colours = np.asarray(image.convert("RGB"))
+    assert colours[0].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    np.testing.assert_array_equal(colours, PALETTE[LABELS])
+
+
+def test_the_palette_is_that_of_the_toolkits_pngs():
+    with Image.open(FIXTURES / "gt/Annotations/480p/tiny/00000.png") as image:
+        stored = np.reshape(image.getpalette(), (-1, 3))
+    np.testing.assert_array_equal(PALETTE, stored)
+    assert len(np.unique(PALETTE, axis=0)) == 256
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (Image.fromarray(LABELS), LABELS),
+        (Image.fromarray(LABELS > 1), (LABELS > 1).astype(np.uint8)),
+        (Image.fromarray(LABELS).convert("RGB"), LABELS),
+        (Image.fromarray(LABELS).convert("RGBA"), LABELS),
+        (Image.fromarray(LABELS).convert("LA"), LABELS),
+    ],
+    ids=["grey", "1-bit", "grey as RGB", "grey as RGBA", "grey with alpha"],
+)
+def test_grey_and_1_bit_masks_give_their_values_unscaled(tmp_path, stored, expected):
+    stored.save(tmp_path / "mask.png")
+    labels = read_labels(tmp_path / "mask.png")
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_mask_of_colours_is_refused_by_name(tmp_path):
+    Image.fromarray(PALETTE[LABELS]).save(tmp_path / "colours.png")
+    with pytest.raises(InputError, match=r"colours\.png.*kind RGB.*save the label map itself"):
+        read_labels(tmp_path / "colours.png")
+
+
+def test_a_grey_mask_seen_through_alpha_is_refused(tmp_path):
+    Image.fromarray(np.stack([LABELS, LABELS], axis=-1), mode="LA").save(tmp_path / "alpha.png")
+    with pytest.raises(InputError, match=r"alpha\.png.*kind LA"):
+        read_labels(tmp_path / "alpha.png")
+
+
+def test_a_16_bit_mask_is_refused(tmp_path):
+    Image.fromarray(LABELS.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match=r"deep\.png.*expected a palette or 8-bit grey"):
+        read_labels(tmp_path / "deep.png")
+
+
+def test_a_missing_a_foreign_and_a_cut_off_file_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"none\.png: no such file"):
+        read_labels(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(InputError, match=r"text\.png.*cannot be read"):
+        read_labels(tmp_path / "text.png")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    write_labels(tmp_path / "cut.png", noise)
+    whole = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.png.*cannot be read"):
+        read_labels(tmp_path / "cut.png")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    write_labels(tmp_path / "mask.png", LABELS)
+
+    def half_written(self, path, format):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", half_written)
+    with pytest.raises(OSError, match="disk full"):
+        write_labels(tmp_path / "mask.png", LABELS * 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["mask.png"]
+    np.testing.assert_array_equal(read_labels(tmp_path / "mask.png"), LABELS)
+
+
+@pytest.mark.parametrize("labels", [LABELS.astype(np.int32), LABELS[None]])
+def test_labels_of_another_type_or_shape_are_not_cast(tmp_path, labels):
+    with pytest.raises(ValueError, match=r"expected uint8 \[h, w\]"):
+        write_labels(tmp_path / "mask.png", labels)
+
+
+def test_255_is_the_object_of_a_0_255_mask():
+    mask = np.array([[0, 255], [255, 0]], np.uint8)
+    np.testing.assert_array_equal(foreground(mask), mask == 255)
+
+
+def test_255_is_void_in_a_sequence_that_has_objects():
+    frames = np.array([[[0, 1, 2, 255]], [[0, 0, 0, 255]]], np.uint8)
+    expected = [[[False, True, True, False]], [[False, False, False, False]]]
+    np.testing.assert_array_equal(foreground(frames), expected)
+
+
+def test_the_foreground_of_an_empty_mask_is_empty():
+    assert not foreground(np.zeros((2, 3), np.uint8)).any()
+
+
+def test_a_0_255_mask_blended_by_resizing_is_refused():
+    with pytest.raises(InputError, match=r"255 and also 191.*threshold"):
+        foreground(np.array([[0, 64, 191, 255]], np.uint8))
