@@ -1,0 +1,48 @@
+"""Colour jitter as one affine map of RGB: brightness, contrast, saturation and hue composed."""
+
+import cv2
+import numpy as np
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+OWN_SHARE = 0.25  # of the jitter that each frame draws by itself, beside what the triplet shares
+HUE_TURN = 60.0  # degrees of hue at a jitter of 1, so 12 at 0.2
+
+
+def draw_jitter(rng: np.random.Generator, strength: float, frames: int = 3) -> np.ndarray:
+    """Brightness, contrast, saturation and hue of each frame: alike, with a small part of its own.
+
+    Args:
+      rng: where the numbers come from.
+      strength: greatest relative change, such as 0.2; 0 is none.
+      frames: how many.
+
+    Returns:
+      float64 `[frames, 4]`, within ±strength · (1 + OWN_SHARE).
+    """
+    shared, own = rng.uniform(-1, 1, (1, 4)), rng.uniform(-1, 1, (frames, 4))
+    return strength * (shared + OWN_SHARE * own)
+
+
+def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
+    """The map of RGB in [0, 255] that changes all four by these relative amounts (0: unchanged).
+
+    Returns:
+      float64 `[3, 4]`: linear part and offset.
+    """
+    grey = np.tile(LUMA, (3, 1))  # projects on the grey axis
+    angle = np.deg2rad(HUE_TURN * hue)
+    axis = np.ones(3) / np.sqrt(3)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    turn = (  # Rodrigues: about the grey axis
+        np.cos(angle) * np.eye(3)
+        + np.sin(angle) * cross
+        + (1 - np.cos(angle)) * np.outer(axis, axis)
+    )
+    linear = (1 + brightness) * (1 + contrast) * (grey + (1 + saturation) * (np.eye(3) - grey))
+    offset = np.full((3, 1), -128.0 * contrast)  # contrast turns about mid-grey
+    return np.concatenate([linear @ turn, offset], axis=1)
+
+
+def change_colour(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Applies `colour_matrix` to a uint8 RGB image `[h, w, 3]`; what leaves [0, 255] is clipped."""
+    return cv2.transform(image, matrix)

@@ -1,0 +1,62 @@
+"""What image and mask files hold: RGB, and the targets to choose from."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from qmra_jax.errors import InputError
+from qmra_jax.masks import VOID
+
+MIN_TARGET = 1 / 2000  # of the image: smaller instances are not drawn, nor frames that show less
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as uint8 `[h, w, 3]`, RGB, as stored (no turning by EXIF: masks have none).
+
+    Raises:
+      InputError: if it cannot be read, or is cut short.
+    """
+    data = path.read_bytes()
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    # OpenCV 4 fills what a truncated JPEG lacks with grey. A whole one ends in FF D9 as a rule;
+    # where that is not near the end, Pillow, slower but strict, looks closer.
+    if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]):
+        try:
+            with Image.open(path) as strict:
+                image = np.asarray(strict.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(
+                f"image {path} cannot be read ({error}): replace the file, or remove the pair"
+            ) from None
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def instance_masks(labels: np.ndarray) -> dict[int, np.ndarray]:
+    """The targets of a mask file: one where it is binary, else the instances big enough to follow.
+
+    Binary is 0/1, 0/255, or grey in between (blended edges), which is cut at 128. Instance ids are
+    1..127, with 255 as void; they are told from blended edges by covering more than 255 does.
+
+    Args:
+      labels: uint8 `[h, w]`, as `read_labels` gives them.
+
+    Returns:
+      Instance to uint8 `[h, w]` in {0, 1}; a binary mask is instance 1. Empty if there is none.
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)
+    if counts[128:VOID].any() or counts[VOID] > counts[1:128].sum():
+        return {1: (labels >= 128).astype(np.uint8)}
+    ids = np.flatnonzero(counts[1:VOID]) + 1
+    big = [i for i in ids.tolist() if counts[i] >= MIN_TARGET * labels.size]
+    return {i: (labels == i).astype(np.uint8) for i in big or ids.tolist()}
+
+
+def check_same_size(a_path: Path, a: np.ndarray, b_path: Path, b: np.ndarray) -> None:
+    """Raises an `InputError` that names both files, if their first two axes differ."""
+    if a.shape[:2] != b.shape[:2]:
+        (ah, aw), (bh, bw) = a.shape[:2], b.shape[:2]
+        raise InputError(f"{a_path} is {aw}x{ah} but {b_path} is {bw}x{bh}: expected the same size")

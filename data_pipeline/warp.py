@@ -1,0 +1,177 @@
+"""One resampling a frame: an affine view and a thin-plate spline, composed before any pixel moves.
+
+Coordinates of the crop are normalised: u and v run from -1 (left, top edge) to 1 (right, bottom
+edge), and the centre of pixel j of s lies at (2j + 1) / s - 1. A *view* is a 2x3 matrix that takes
+(u, v, 1) to pixels of the source (x to the right, y down, whole numbers at pixel centres, which is
+OpenCV's convention). The spline bends the crop before the view is applied:
+
+    source = view · [ (u, v) + d(u, v), 1 ],    d(p_i) = delta_i at each control point p_i.
+
+d is linear in the delta_i, so it is written as a sum of fixed basis images, computed once a crop
+size (Bookstein 1989, eq. 4-8, solved for unit displacements). A frame's sampling positions are
+then one small matrix product, exact at every pixel.
+"""
+
+import functools
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+CONTROL_POINTS = 4  # a side: the grid is 4x4, from edge to edge of the crop
+OUTSIDE = (0, 0, 0)  # beyond the image: black, as the padding at inference; never target
+
+
+class Warp(NamedTuple):
+    """How a frame is sampled.
+
+    Attributes:
+      view: float64 `[2, 3]`, from `affine_view`.
+      displacement: float64 `[n * n, 2]`, delta of the `control_points` in u, v; None: no spline.
+    """
+
+    view: np.ndarray
+    displacement: np.ndarray | None = None
+
+
+def affine_view(
+    centre: tuple[float, float] | np.ndarray,
+    side: float,
+    *,
+    rotation: float = 0.0,
+    shear: float = 0.0,
+    flip: bool = False,
+) -> np.ndarray:
+    """The affine view of a square window of the source.
+
+    Args:
+      centre: x, y of the window's centre, in source pixels, measured from the image's top left
+        corner (so a 4x4 image has its centre at 2, 2).
+      side: of the window, in source pixels.
+      rotation: degrees; the content turns clockwise.
+      shear: degrees, along x.
+      flip: mirror the content left to right, before the rest.
+
+    Returns:
+      float64 `[2, 3]`: (u, v, 1) of the crop to x, y of the source.
+    """
+    angle, slant = np.deg2rad(rotation), np.tan(np.deg2rad(shear))
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    linear = np.diag([-1.0 if flip else 1.0, 1.0]) @ turn @ np.array([[1.0, slant], [0.0, 1.0]])
+    offset = np.reshape(centre, (2, 1)) - 0.5  # edges to pixel centres
+    return np.concatenate([side / 2 * linear, offset], axis=1)
+
+
+def control_points(points: int = CONTROL_POINTS) -> np.ndarray:
+    """The spline's control points, float64 `[points * points, 2]`: u, v, row by row."""
+    line = np.linspace(-1.0, 1.0, points)
+    v, u = np.meshgrid(line, line, indexing="ij")
+    return np.stack([u.ravel(), v.ravel()], axis=1)
+
+
+def positions(warp: Warp, size: int) -> np.ndarray:
+    """Where in the source each pixel of the crop looks.
+
+    Args:
+      warp: view and spline.
+      size: of the crop, in pixels.
+
+    Returns:
+      float32 `[2, size, size]`: x and y of the source.
+    """
+    coefficients, points = warp.view[:, [2, 0, 1]], 0
+    if warp.displacement is not None:
+        points = int(np.sqrt(len(warp.displacement)))
+        bend = warp.view[:, :2] @ warp.displacement.T
+        coefficients = np.concatenate([coefficients, bend], axis=1)
+    rows = coefficients.astype(np.float32) @ _basis(size, points)  # [size, 2, size]
+    return rows.transpose(1, 0, 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _basis(size: int, points: int) -> np.ndarray:
+    """Images of 1, u, v and, for each control point, of d where that point alone moves by 1.
+
+    Returns:
+      float32 `[size, 3 + points * points, size]`: row by row, for one small product a row. In one
+      large product BLAS would start threads, which cost several times the work.
+    """
+    line = (2 * np.arange(size) + 1) / size - 1
+    v, u = np.meshgrid(line, line, indexing="ij")
+    pixels = np.stack([u.ravel(), v.ravel()], axis=1)  # [size * size, 2]
+    affine = np.concatenate([np.ones((len(pixels), 1)), pixels], axis=1)
+    if not points:
+        return _by_row(affine, size)
+    control = control_points(points)
+    n = len(control)
+    system = np.zeros((n + 3, n + 3))
+    system[:n, :n] = _kernel(control, control)
+    system[:n, n:] = np.concatenate([np.ones((n, 1)), control], axis=1)
+    system[n:, :n] = system[:n, n:].T
+    weights = np.linalg.inv(system)[:, :n]  # of unit displacements: [n + 3, n]
+    moved = np.concatenate([_kernel(pixels, control), affine], axis=1) @ weights
+    return _by_row(np.concatenate([affine, moved], axis=1), size)
+
+
+def _by_row(basis: np.ndarray, size: int) -> np.ndarray:
+    rows = basis.reshape(size, size, -1).transpose(0, 2, 1)
+    return np.ascontiguousarray(rows, np.float32)
+
+
+def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """r² log r² between `a` `[m, 2]` and `b` `[n, 2]`: `[m, n]`, 0 at r = 0."""
+    squared = ((a[:, None] - b[None]) ** 2).sum(-1)
+    return squared * np.log(np.where(squared > 0, squared, 1.0))
+
+
+def warp_image(image: np.ndarray, warp: Warp, size: int) -> np.ndarray:
+    """The crop of an image, bilinear, black beyond its border.
+
+    Args:
+      image: uint8 `[h, w, 3]`.
+      warp: where the crop looks.
+      size: of the crop, in pixels.
+
+    Returns:
+      uint8 `[size, size, 3]`.
+    """
+    image, warp = _shrink(image, warp, size)
+    x, y = positions(warp, size)
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderValue=OUTSIDE)
+
+
+def warp_mask(mask: np.ndarray, warp: Warp, size: int, *, least: float = 0.5) -> np.ndarray:
+    """The crop of a mask: what the target covers enough of, 0 beyond the border.
+
+    Args:
+      mask: uint8 `[h, w]` in {0, 1}.
+      warp: where the crop looks.
+      size: of the crop, in pixels.
+      least: share of a pixel that must be target; 0 keeps whatever is touched.
+
+    Returns:
+      uint8 `[size, size]` in {0, 1}.
+    """
+    cover, warp = _shrink(mask * np.uint8(255), warp, size)
+    x, y = positions(warp, size)
+    cover = cv2.remap(cover, x, y, cv2.INTER_LINEAR, borderValue=0)
+    return (cover > 255 * least).astype(np.uint8)
+
+
+def _shrink(array: np.ndarray, warp: Warp, size: int) -> tuple[np.ndarray, Warp]:
+    """Averages the source first where neighbouring pixels of the crop would skip several of it.
+
+    Returns:
+      The array, smaller by the whole factor that is skipped (as it was, below 2), and the warp
+      into it.
+    """
+    step = int(2 * np.sqrt(abs(np.linalg.det(warp.view[:, :2]))) / size + 1e-6)
+    if step < 2:
+        return array, warp
+    height, width = array.shape[:2]
+    new_width, new_height = max(1, round(width / step)), max(1, round(height / step))
+    ratio = np.array([[new_width / width], [new_height / height]])
+    view = warp.view * ratio
+    view[:, 2:] += (ratio - 1) / 2  # pixel centres: x' = (x + 1/2) ratio - 1/2
+    array = cv2.resize(array, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    return array, Warp(view, warp.displacement)

@@ -1,0 +1,254 @@
+"""The stream is a function of (seed, step): no state, the same for any number of hosts."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs.small import get_config
+from data_pipeline.examples import open_examples, share_at
+from data_pipeline.stream import batches, make_stream
+from qmra_jax.errors import InputError
+
+HERE = Path(__file__).parents[1]
+STILLS, BATCH = 10, 4
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Ten image and mask pairs in two folders, and two videos of six frames."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    mask = np.zeros((40, 50), np.uint8)
+    mask[10:30, 15:35] = 255
+    for i in range(STILLS):
+        folder = root / ("one" if i < 6 else "two")
+        save(folder / "images" / f"{i}.png", rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+        save(folder / "masks" / f"{i}.png", mask)
+    for name, k in itertools.product(("bear", "swan"), range(6)):
+        frame = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        save(root / f"davis/JPEGImages/480p/{name}/{k:05d}.png", frame)
+        save(root / f"davis/Annotations/480p/{name}/{k:05d}.png", mask)
+    (root / "davis/ImageSets/2016").mkdir(parents=True)
+    (root / "davis/ImageSets/2016/train.txt").write_text("bear\nswan\n")
+    return root
+
+
+@pytest.fixture
+def data(root) -> ConfigDict:
+    return ConfigDict(
+        {
+            "root": str(root),
+            "static": ("one", "two"),
+            "videos": ("davis:train",),
+            "video_share": ((0, 0.5),),
+            "max_gap": 2,
+            "crop": 32,
+            "rotation": 20.0,
+            "scale": (0.9, 1.5),
+            "shift": 0.1,
+            "shear": 0.0,
+            "flip": True,
+            "tps": 0.05,
+            "colour_jitter": 0.2,
+            "workers": 2,
+            "prefetch": 2,
+        }
+    )
+
+
+def take(data, steps, **kwargs):
+    stream = make_stream(data, **({"seed": 3, "global_batch": BATCH} | kwargs))
+    return list(itertools.islice(batches(stream), steps))
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_batches_have_the_promised_shapes_before_and_after_running(data):
+    stream = make_stream(data, seed=0, global_batch=BATCH)
+    shapes = {
+        "images": ((BATCH, 3, 32, 32, 3), "uint8"),
+        "masks": ((BATCH, 3, 32, 32), "uint8"),
+        "boxes": ((BATCH, 3, 4), "int32"),
+        "id": ((BATCH,), "string"),
+    }
+    spec = stream.element_spec
+    assert {n: (tuple(s.shape), s.dtype.name) for n, s in spec.items()} == shapes
+    (batch,) = take(data, 1)
+    for name, (shape, kind) in shapes.items():
+        assert batch[name].shape == shape
+        assert kind == "string" or batch[name].dtype == kind
+
+
+def test_batches_hold_the_numbered_examples_in_order(data):
+    examples = open_examples(data, seed=3, global_batch=BATCH)
+    for step, batch in enumerate(take(data, 3)):
+        for i in range(BATCH):
+            name, triplet = examples(step * BATCH + i)
+            assert batch["id"][i].decode() == name
+            for field, value in triplet._asdict().items():
+                np.testing.assert_array_equal(batch[field][i], value)
+
+
+def test_a_stream_that_starts_at_step_7_goes_on_as_one_that_ran_there(data):
+    for ran, resumed in zip(take(data, 9)[7:], take(data, 2, start_step=7), strict=True):
+        assert_same(ran, resumed)
+
+
+def test_starting_late_costs_nothing(data):
+    (batch,) = take(data, 1, start_step=10**9)
+    assert batch["boxes"][..., 2:].min() > 0
+
+
+def test_another_seed_is_another_stream(data):
+    (a,), (b,) = take(data, 1), take(data, 1, seed=4)
+    assert not np.array_equal(a["images"], b["images"])
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_the_batch_of_one_host(data, hosts):
+    whole = take(data, 3, start_step=5)
+    parts = [take(data, 3, start_step=5, host_index=h, host_count=hosts) for h in range(hosts)]
+    for batch, *split in zip(whole, *parts, strict=True):
+        joined = {name: np.concatenate([part[name] for part in split]) for name in batch}
+        assert_same(batch, joined)
+
+
+def test_an_epoch_shows_every_item_once_in_another_order_than_the_next(data):
+    data.video_share = ((0, 0.0),)
+    examples = open_examples(data, seed=0, global_batch=BATCH)
+    first, second = ([examples(k)[0] for k in range(e * STILLS, (e + 1) * STILLS)] for e in (0, 1))
+    assert len(set(first)) == len(set(second)) == STILLS
+    assert set(first) == set(second)
+    assert first != second
+
+
+def test_the_video_share_follows_its_schedule(data):
+    schedule = ((0, 0.0), (10, 1.0), (20, 0.5))
+    assert [share_at(schedule, step) for step in (0, 9, 10, 19, 20, 10**6)] == [
+        0,
+        0,
+        1,
+        1,
+        0.5,
+        0.5,
+    ]
+    data.video_share = schedule
+    examples = open_examples(data, seed=0, global_batch=BATCH)
+
+    def share(steps):
+        names = [examples(step * BATCH + i)[0] for step in steps for i in range(BATCH)]
+        return np.mean([name.startswith("davis/") for name in names])
+
+    assert share(range(10)) == 0
+    assert share(range(10, 20)) == 1
+    assert 0.35 < share(range(20, 60)) < 0.65
+
+
+def test_a_relative_source_is_found_below_qmra_data(data, root, monkeypatch):
+    data.root = ""
+    monkeypatch.setenv("QMRA_DATA", str(root))
+    assert len(take(data, 1)[0]["id"]) == BATCH
+    monkeypatch.delenv("QMRA_DATA")
+    with pytest.raises(
+        InputError, match=r"'one' is relative, but data\.root is empty and QMRA_DATA"
+    ):
+        take(data, 1)
+
+
+def test_an_absolute_source_needs_no_root(data, root, monkeypatch):
+    monkeypatch.delenv("QMRA_DATA", raising=False)
+    data.root, data.static, data.videos = "", (str(root / "one"),), (f"{root}/davis:train",)
+    assert len(take(data, 1)[0]["id"]) == BATCH
+
+
+def test_a_bad_file_is_named_when_its_turn_comes(data, tmp_path):
+    save(tmp_path / "s/images/torn.jpg", np.zeros((40, 50, 3), np.uint8))
+    save(tmp_path / "s/masks/torn.png", np.full((40, 50), 255, np.uint8))
+    torn = tmp_path / "s/images/torn.jpg"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    data.static, data.video_share = (str(tmp_path / "s"),), ((0, 0.0),)
+    with pytest.raises(InputError, match=r"^image .*torn\.jpg cannot be read.*remove the pair$"):
+        take(data, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop": 100}, r"data\.crop=100: expected a positive multiple of 16"),
+        ({"max_gap": 0}, r"data\.max_gap=0"),
+        ({"video_share": ((5, 0.1),)}, r"data\.video_share=.*from step 0"),
+        ({"video_share": ((0, 0.1), (0, 0.2))}, r"data\.video_share=.*from step 0"),
+        ({"video_share": (0, 0.1)}, r"data\.video_share=.*expected pairs"),
+        ({"video_share": ((0, 1.5),)}, r"data\.video_share=.*from 0 to 1"),
+        ({"videos": ()}, r"asks for videos, but data\.videos is empty"),
+        ({"static": ()}, r"asks for still images too, but data\.static is empty"),
+        ({"static": ("nowhere",)}, r"source 'nowhere': no folder .*nowhere"),
+        ({"videos": ("davis",)}, r"'davis': expected FOLDER:SPLIT"),
+        ({"videos": ("davis:val",)}, r"split 2016/val of .*davis: expected .*val\.txt"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_before_any_work(data, change, message):
+    with data.ignore_type():
+        for name, value in change.items():
+            data[name] = value
+    with pytest.raises(InputError, match=message):
+        make_stream(data, seed=0, global_batch=BATCH)
+
+
+def test_hosts_that_cannot_share_the_batch_are_refused(data):
+    with pytest.raises(InputError, match="a batch of 4 on 3 hosts"):
+        make_stream(data, seed=0, global_batch=BATCH, host_count=3)
+
+
+def test_a_negative_seed_is_refused(data):
+    with pytest.raises(InputError, match="seed=-1"):
+        make_stream(data, seed=-1, global_batch=BATCH)
+
+
+def test_show_pictures_the_very_examples_of_a_step(root, tmp_path):
+    output = tmp_path / "sheet.png"
+    options = {
+        "config": "configs/small.py",
+        "config.data.root": root,
+        "config.data.static": "('one', 'two')",
+        "config.data.videos": "('davis:train',)",
+        "config.data.crop": 32,
+        "config.batch_size": BATCH,
+        "step": 2,
+        "count": 3,
+        "output": output,
+    }
+    command = [sys.executable, "-m", "data_pipeline.show"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    printed = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout
+    config = get_config()
+    config.data.update(root=str(root), static=("one", "two"), videos=("davis:train",), crop=32)
+    examples = open_examples(config.data, seed=config.seed, global_batch=BATCH)
+    names = [examples(k)[0] for k in range(2 * BATCH, 2 * BATCH + 3)]
+    assert printed.splitlines() == [*names, f"wrote {output}"]
+    with Image.open(output) as sheet:
+        assert sheet.height > sheet.width > 3 * 100
+
+
+def test_show_refuses_bad_input_in_one_line(root):
+    command = [sys.executable, "-m", "data_pipeline.show", "--config=configs/small.py"]
+    command += [f"--config.data.root={root}", "--output=picture.jpeg"]
+    found = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr == (
+        "error: --output=picture.jpeg: expected a .png in a folder that exists\n"
+    )
