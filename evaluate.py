@@ -1,0 +1,153 @@
+"""Evaluates QMRA on DAVIS: from the tight box of each first mask to masks, scores and a table.
+
+    python evaluate.py --weights=weights/qmra-small.safetensors --dataset=davis2016 \\
+        --data_dir=DAVIS --split=val --output=results/val
+    python evaluate.py --workdir=runs/small --dataset=davis2016 --data_dir=DAVIS \\
+        --output=results/run
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline import davis
+from qmra_jax import boxes, checkpoint, errors, masks, scoring, weights
+from qmra_jax.model import build_model
+from qmra_jax.propagate import Propagator
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line; `--help` shows it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", type=Path, help="a .safetensors file")
+    source.add_argument("--workdir", type=Path, help="a training run: its newest checkpoint")
+    add = parser.add_argument
+    add("--dataset", required=True, choices=("davis2016", "davis2017"))
+    add("--data_dir", type=Path, required=True, help="root of the dataset, with JPEGImages/")
+    add("--split", default="val", help="a list of ImageSets (default: val)")
+    add("--output", type=Path, required=True, help="folder for Annotations/ and scores.json")
+    add("--sequences", nargs="+", help="only these of the split")
+    add("--short_side", type=int, help="the network's frame size in pixels (default: the frame's)")
+    add("--interval", type=int, default=10, help="every so many frames one stays in the memory")
+    add("--overwrite", action="store_true", help="replace earlier results in the output folder")
+    return parser.parse_args()
+
+
+def load(args: argparse.Namespace):
+    """The network and its variables, from a weights file or a training run."""
+    if args.weights:
+        module, variables, _ = weights.load(args.weights)
+        return module, variables
+    config, variables = checkpoint.restore_model(args.workdir)
+    return build_model(config.model), variables
+
+
+def first_boxes(labels: np.ndarray, dataset: str) -> np.ndarray:
+    """The objects' tight boxes in a first mask: `[h, w]` labels -> int32 `[n, 4]`.
+
+    DAVIS 2016 takes all labels for one object, DAVIS 2017 each for its own. A label that does not
+    occur, which leaves no box to start from, is an `InputError`.
+    """
+    if dataset == "davis2016":
+        objects = masks.foreground(labels)[None]
+    else:
+        present = labels[labels != masks.VOID]
+        objects = labels == np.arange(1, present.max(initial=0) + 1)[:, None, None]
+    missing = [i + 1 for i, mask in enumerate(objects) if not mask.any()]
+    if missing or not len(objects):
+        raise errors.InputError(
+            f"the first mask shows no object {', '.join(map(str, missing)) or 'at all'}: expected"
+            " every object in the first frame"
+        )
+    return boxes.mask_to_box(objects)
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """An image as uint8 `[h, w, 3]` RGB."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise errors.InputError(f"frame {path}: cannot be read as an image; download it again")
+    return image[..., ::-1]
+
+
+def segment(propagator: Propagator, sequence: davis.Sequence, dataset: str, folder: Path, bar):
+    """Writes a sequence's masks; gives the seconds of each step that did not compile first."""
+    try:
+        start = first_boxes(masks.read_labels(sequence.annotations[0]), dataset)
+    except errors.InputError as error:
+        raise errors.InputError(f"{sequence.annotations[0]}: {error}") from None
+    seconds = []
+    for number, (frame, mask) in enumerate(zip(sequence.frames, sequence.annotations, strict=True)):
+        image = read_frame(frame)
+        result = propagator.start(image, start) if number == 0 else propagator.step(image)
+        masks.write_labels(folder / mask.name, result.labels)
+        if number > 0 and result.seconds is not None:
+            seconds.append(result.seconds)
+        bar.update()
+    return seconds
+
+
+def evaluate(args: argparse.Namespace) -> dict:
+    """Segments and scores; gives what `scores.json` holds."""
+    sequences = davis.find_sequences(
+        args.data_dir,
+        year=args.dataset.removeprefix("davis"),
+        split=args.split,
+        names=args.sequences,
+    )
+    annotations = args.output / "Annotations"
+    if annotations.exists() and any(annotations.iterdir()) and not args.overwrite:
+        raise errors.InputError(
+            f"output {args.output} holds results already: give another --output, or --overwrite"
+        )
+    module, variables = load(args)
+    propagator = Propagator(module, variables, interval=args.interval, short_side=args.short_side)
+    seconds, began = {}, time.perf_counter()
+    with tqdm(total=sum(len(s.frames) for s in sequences), unit="frame", desc="segment") as bar:
+        for sequence in sequences:
+            folder = annotations / sequence.name
+            seconds[sequence.name] = segment(propagator, sequence, args.dataset, folder, bar)
+    wall = time.perf_counter() - began
+
+    scores = scoring.score_folder(
+        args.data_dir,
+        args.output,
+        protocol=args.dataset,
+        split=args.split,
+        sequences=args.sequences,
+    )
+    for name, times in seconds.items():
+        if times:
+            scores["sequences"][name]["fps"] = len(times) / sum(times)
+    every = [time for times in seconds.values() for time in times]
+    if every:
+        scores["fps"] = len(every) / sum(every)
+    scores["wall_seconds"] = wall
+    scores["start"] = "box"
+    scores["short_side"] = args.short_side
+    scores["interval"] = args.interval
+    return scores
+
+
+def main() -> None:
+    """Runs `evaluate`, prints the table and writes `scores.json`."""
+    args = parse_args()
+    with errors.exit_on_input_error():
+        scores = evaluate(args)
+        print(scoring.format_table(scores))
+        print(
+            "fps: of the jitted step with its result on the host, compiling and disk left out;"
+            f" all in all {scores['wall_seconds']:.0f} s"
+        )
+        print(scoring.write_scores(scores, args.output))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`qmra weights`: what is in a weights file, and how to come by one.
+
+JAX is imported inside the commands that need it, so that help and errors come at once.
+"""
+
+import json
+import math
+import runpy
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qmra_jax.errors import InputError
+
+_HELP = """Show, export and convert weights files.
+
+\b
+Examples:
+  qmra weights show weights/qmra-small.safetensors
+  qmra weights export runs/small qmra-small.safetensors --dtype float16
+  qmra weights convert twin.pth small.safetensors --config configs/small.py
+"""
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
+
+
+class Dtype(StrEnum):
+    """Of stored weights."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
+StoredDtype = Annotated[
+    Dtype, typer.Option(help="Of the stored weights; 16 bits halve the file, and round.")
+]
+
+
+@app.command()
+def show(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .safetensors, or PyTorch's .pth.")
+    ],
+) -> None:
+    """Show the parameters, dtype and config in a weights file.
+
+    \b
+    Example:
+      qmra weights show weights/qmra-small.safetensors
+    """
+    from qmra_jax.state_files import read_metadata, read_state
+
+    state = read_state(file)
+    metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    learned = {k: v for k, v in state.items() if k.rpartition(".")[2] not in statistics}
+    lines = {
+        "parameters": f"{sum(math.prod(v.shape) for v in learned.values()):,}",
+        "tensors": f"{len(state)}, of them {len(state) - len(learned)} of batch statistics",
+        "stored as": ", ".join(sorted({str(v.dtype) for v in learned.values()})),
+        "size": f"{sum(v.nbytes for v in state.values()) / 1e6:.1f} MB",
+    }
+    model: dict[str, Any] = json.loads(metadata.pop("model", "{}"))
+    typer.echo(str(file))
+    _echo_table(lines | dict(sorted(metadata.items())))
+    typer.echo("model" if model else "model: none in this file (see `qmra weights convert`)")
+    _echo_table(model)
+
+
+def _echo_table(rows: dict[str, Any]) -> None:
+    width = max(map(len, rows), default=0)
+    for name, value in rows.items():
+        typer.echo(f"  {name:<{width}}  {value}")
+
+
+@app.command()
+def export(
+    workdir: Annotated[Path, typer.Argument(metavar="WORKDIR", help="Of a run of train.py.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .safetensors to write.")],
+    dtype: StoredDtype = Dtype.float32,
+    step: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the checkpoint; the newest if not given.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a weights file of a training checkpoint.
+
+    \b
+    Examples:
+      qmra weights export runs/small qmra-small.safetensors --dtype float16
+      qmra weights export runs/small early.safetensors --step 500
+    """
+    from qmra_jax.state_files import check_target
+
+    check_target(file, overwrite=overwrite)
+
+    from qmra_jax.checkpoint import restore_model
+    from qmra_jax.weights import save
+
+    config, variables = restore_model(workdir, step)
+    save(file, variables, config.model, dtype=dtype.value, overwrite=overwrite)
+    typer.echo(str(file))
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A state dict: .pth, .pt or .safetensors.")
+    ],
+    file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    config: Annotated[
+        Path, typer.Option(metavar="CONFIG.py", help="Whose config.model the state dict is of.")
+    ],
+    dtype: StoredDtype = Dtype.float32,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a weights file of a PyTorch state dict.
+
+    Its names and layouts are those of `qmra_jax.weights.to_torch`: a PyTorch twin's, saved with
+    torch.save(model.state_dict(), "twin.pth").
+
+    \b
+    Example:
+      qmra weights convert twin.pth small.safetensors --config configs/small.py
+    """
+    from qmra_jax.state_files import check_target, read_state
+
+    check_target(file, overwrite=overwrite)
+    model_config = read_config(config).model
+    state = read_state(source)
+
+    from qmra_jax.weights import from_torch, save
+
+    variables = from_torch(state, model_config)
+    save(file, variables, model_config, dtype=dtype.value, overwrite=overwrite)
+    typer.echo(str(file))
+
+
+def read_config(path: Path) -> Any:
+    """What `get_config()` of a config file gives: an `ml_collections.ConfigDict`.
+
+    Raises:
+      InputError: if there is no such file or it has no get_config.
+    """
+    if not path.is_file():
+        raise InputError(f"config {path} not found: expected a file such as configs/small.py")
+    get_config = runpy.run_path(str(path)).get("get_config")
+    if get_config is None:
+        raise InputError(f"config {path} has no get_config(): expected one, as configs/small.py")
+    return get_config()

