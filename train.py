@@ -5,6 +5,7 @@
 A run goes on by itself from its workdir. Watch it with `tensorboard --logdir runs`.
 """
 
+import itertools
 import time
 from pathlib import Path
 
@@ -43,34 +44,33 @@ def train(config, workdir: Path) -> None:
     schedule = make_schedule(config.optimizer, config.steps)
 
     # ------------------------------------------------------------------- data
-    def stream(start_step):
-        return batches(
-            make_stream(
-                config.data,
-                seed=config.seed,
-                global_batch=config.batch_size,
-                start_step=start_step,
-                host_index=jax.process_index(),
-                host_count=jax.process_count(),
-            )
+    first_step = checkpoint.find_run(workdir, config)
+    if first_step >= config.steps:
+        print(f"{workdir} has all {config.steps} steps already.")
+        return
+    triplets = batches(
+        make_stream(
+            config.data,
+            seed=config.seed,
+            global_batch=config.batch_size,
+            start_step=first_step,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
         )
+    )
+    first = next(triplets)  # what is wrong with the data shows here, before anything is compiled
+    triplets = itertools.chain([first], triplets)
 
-    next(stream(0))  # what is wrong with the data shows here, before anything is compiled
-
-    # ------------------------------------------------------- state, checkpoint
+    # ------------------------------------------------------ state, checkpoint
     variables = init_variables(model, config.seed)
     if config.init.encoders:
         variables = pretrained.load_encoders(
             variables, config.init.encoders, extra_channel=config.init.extra_channel
         )
-    state = parallel.replicate(create_train_state(variables, optimizer))
     checkpoint.claim_workdir(workdir, config)
     manager = checkpoint.open_checkpoints(workdir, config)
+    state = parallel.replicate(create_train_state(variables, optimizer))
     state = checkpoint.restore(manager, state)
-    first_step = int(state.step)
-    if first_step >= config.steps:
-        tqdm.write(f"{workdir} has all {config.steps} steps already.")
-        return
 
     # ------------------------------------------------------------------- step
     train_step = parallel.parallelize(make_train_step(model, optimizer, schedule), config.parallel)
@@ -81,8 +81,7 @@ def train(config, workdir: Path) -> None:
     bar = tqdm(
         total=config.steps, initial=first_step, unit="step", dynamic_ncols=True, disable=None
     )
-    triplets = stream(first_step)
-    since, waited = time.perf_counter(), 0.0
+    logged, since, waited = first_step, time.perf_counter(), 0.0
     for step in range(first_step + 1, config.steps + 1):
         asked = time.perf_counter()
         batch = next(triplets)
@@ -94,10 +93,9 @@ def train(config, workdir: Path) -> None:
         if step % config.log_every == 0 or step == config.steps:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             now = time.perf_counter()
-            steps = (step - first_step - 1) % config.log_every + 1
-            metrics["triplets_per_second"] = steps * config.batch_size / (now - since)
+            metrics["triplets_per_second"] = (step - logged) * config.batch_size / (now - since)
             metrics["data_wait_share"] = waited / (now - since)
-            since, waited = now, 0.0
+            logged, since, waited = step, now, 0.0
             writer.scalars(step, metrics)
             bar.set_postfix_str(
                 f"loss {metrics['loss']:.3f}, J {metrics['J_refined']:.3f},"

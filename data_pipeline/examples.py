@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.sources import StaticImages, Video, Videos, find_pairs, find_videos
+from data_pipeline.sources import (
+    StaticImages,
+    Video,
+    Videos,
+    check_sizes,
+    find_pairs,
+    find_videos,
+)
 from data_pipeline.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
 
@@ -42,7 +49,8 @@ class Examples:
     def __call__(self, k: int) -> tuple[str, Triplet]:
         """Makes example k.
 
-        An item of a source comes once an epoch of that source, in an order drawn anew each epoch.
+        Of n items of a source, any n examples in a row that start at a multiple of n take none
+        twice; a source that stands alone is thus seen whole in each epoch.
 
         Returns:
           Where it is from, and the triplet.
@@ -119,6 +127,7 @@ def _check_schedule(video_share: Any) -> tuple[tuple[int, float], ...]:
 def _open_static(data: Any) -> StaticImages | None:
     folders = {name: _resolve(data.root, name) for name in data.static}
     pairs = [pair for name, folder in folders.items() for pair in find_pairs(folder, name)]
+    check_sizes(pairs)
     return StaticImages(tuple(pairs)) if pairs else None
 
 

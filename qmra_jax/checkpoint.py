@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from qmra_jax.errors import InputError
+from qmra_jax.files import written_whole
 from qmra_jax.model import build_model
 from qmra_jax.train_state import TrainState, init_variables
 
@@ -30,18 +31,34 @@ FREE = (
 )
 
 
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes a workdir this run's, or finds that it is already.
+def find_run(workdir: Path, config: ConfigDict) -> int:
+    """The newest checkpoint's step of the run that a workdir holds; 0 where it holds none.
 
     Raises:
-      InputError: if it cannot be written, or holds a run with another config.
+      InputError: if the workdir is no folder, or holds a run with another config.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"workdir {workdir} is a file: give a folder, or a new name")
     path = workdir / "config.json"
+    if not path.exists():
+        return 0
+    _check_same(workdir, json.loads(path.read_text()), config)
+    if not (workdir / "checkpoints").is_dir():
+        return 0
+    with open_checkpoints(workdir) as manager:
+        return manager.latest_step() or 0
+
+
+def claim_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Makes a workdir this run's.
+
+    Raises:
+      InputError: if it cannot be written.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            _check_same(workdir, json.loads(path.read_text()), config)
-        path.write_text(json.dumps(_plain(config), indent=2) + "\n")
+        with written_whole(workdir / "config.json") as part:
+            part.write_text(json.dumps(_plain(config), indent=2) + "\n")
     except OSError as error:
         raise InputError(
             f"workdir {workdir}: cannot be written ({error}); give another --workdir"

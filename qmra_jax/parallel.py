@@ -1,6 +1,6 @@
 """How a per-device step meets the devices: pmap, or jit of shard_map. Nothing else knows which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from qmra_jax.errors import InputError
 from qmra_jax.train_step import AXIS
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
+Devices = Sequence[jax.Device]
 
 
 def check_batch(global_batch: int) -> None:
@@ -24,24 +25,29 @@ def check_batch(global_batch: int) -> None:
         )
 
 
-def with_pmap(step: Step) -> Step:
+def with_pmap(step: Step, devices: Devices) -> Step:
     """`step` on every device by `jax.pmap`: state whole and replicated, batch split."""
     mapped = jax.pmap(
-        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        devices=devices,
+        donate_argnums=0,
     )
-    devices = jax.local_device_count()
+    local = sum(device.process_index == jax.process_index() for device in devices)
 
     def call(state, batch):
         return mapped(
-            state, jax.tree.map(lambda x: rearrange(x, "(d b) ... -> d b ...", d=devices), batch)
+            state, jax.tree.map(lambda x: rearrange(x, "(d b) ... -> d b ...", d=local), batch)
         )
 
     return call
 
 
-def with_shard_map(step: Step) -> Step:
+def with_shard_map(step: Step, devices: Devices) -> Step:
     """`step` on every device by `jax.jit(jax.shard_map)`: the same numbers as `with_pmap`."""
-    mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
+    mesh = Mesh(np.asarray(devices), (AXIS,))
     mapped = jax.jit(
         jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P())),
         donate_argnums=0,
@@ -57,16 +63,20 @@ def with_shard_map(step: Step) -> Step:
     return call
 
 
-WRAPPERS: dict[str, Callable[[Step], Step]] = {"pmap": with_pmap, "shard_map": with_shard_map}
+WRAPPERS: dict[str, Callable[[Step, Devices], Step]] = {
+    "pmap": with_pmap,
+    "shard_map": with_shard_map,
+}
 
 
-def parallelize(step: Step, mode: str = "pmap") -> Step:
+def parallelize(step: Step, mode: str = "pmap", devices: Devices | None = None) -> Step:
     """Wraps a per-device step.
 
     Args:
       step: (state, this device's share of the batch) -> (state, metrics), with collectives over
         the axis `train_step.AXIS`.
       mode: a name of `WRAPPERS`.
+      devices: of all processes; None for all there are.
 
     Returns:
       (state, batch) -> (state, metrics): `state` one whole copy, which is donated; `batch` NumPy
@@ -77,10 +87,10 @@ def parallelize(step: Step, mode: str = "pmap") -> Step:
     """
     if mode not in WRAPPERS:
         raise InputError(f"parallel {mode!r}: expected one of {', '.join(WRAPPERS)}")
-    return WRAPPERS[mode](step)
+    return WRAPPERS[mode](step, devices or jax.devices())
 
 
-def replicate(state):
+def replicate(state, devices: Devices | None = None):
     """The state on every local device, as one whole copy that donation may consume."""
-    mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
+    mesh = Mesh(np.asarray(devices or jax.local_devices()), (AXIS,))
     return jax.device_put(state, NamedSharding(mesh, P()))

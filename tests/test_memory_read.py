@@ -1,0 +1,46 @@
+import numpy as np
+
+from qmra_jax.memory_read import dot
+
+RNG = np.random.default_rng(0)
+QUERY = RNG.standard_normal((2, 3, 4, 8)).astype(np.float32)
+KEY = RNG.standard_normal((2, 5, 3, 4, 8)).astype(np.float32)
+VALUE = RNG.standard_normal((2, 5, 3, 4, 6)).astype(np.float32)
+
+
+def by_the_equation(query, key, value, scale):
+    """Eq. 6, one object and one place of the query at a time."""
+    out = np.zeros((*query.shape[:3], value.shape[-1]))
+    for b, y, x in np.ndindex(*query.shape[:3]):
+        similarity = key[b].reshape(-1, key.shape[-1]) @ query[b, y, x] * scale
+        weights = np.exp(similarity - similarity.max())
+        out[b, y, x] = weights / weights.sum() @ value[b].reshape(-1, value.shape[-1])
+    return out
+
+
+def test_dot_is_equation_6_with_stm_s_scale():
+    expected = by_the_equation(QUERY, KEY, VALUE, 1 / np.sqrt(8))
+    np.testing.assert_allclose(dot(QUERY, KEY, VALUE), expected, atol=1e-5)
+
+
+def test_the_scale_can_be_left_out_as_the_equation_has_it():
+    expected = by_the_equation(QUERY, KEY, VALUE, 1.0)
+    np.testing.assert_allclose(dot(QUERY, KEY, VALUE, scale=False), expected, atol=1e-5)
+
+
+def test_invalid_frames_do_not_count_for_the_object_they_are_invalid_for():
+    valid = np.array([[True, False, True, True, False], [True] * 5])
+    read = dot(QUERY, KEY, VALUE, valid)
+    kept = dot(QUERY[:1], KEY[:1, valid[0]], VALUE[:1, valid[0]])
+    np.testing.assert_allclose(read[:1], kept, atol=1e-6)
+    np.testing.assert_allclose(read[1:], dot(QUERY[1:], KEY[1:], VALUE[1:]), atol=1e-6)
+
+
+def test_one_query_reads_the_memories_of_several_objects():
+    one = dot(QUERY[:1], KEY, VALUE)
+    each = dot(np.repeat(QUERY[:1], 2, axis=0), KEY, VALUE)
+    np.testing.assert_allclose(one, each, atol=1e-6)
+
+
+def test_large_keys_do_not_overflow():
+    assert np.isfinite(dot(QUERY * 1e4, KEY * 1e4, VALUE)).all()

@@ -1,0 +1,157 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qmra_jax.errors import InputError
+from qmra_jax.model import foreground
+from qmra_jax.propagate import MERGES, Propagator, propagate_video, scale_boxes
+
+RNG = np.random.default_rng(0)
+HEIGHT, WIDTH = 27, 44  # padded to 32 x 48: 2 rows above, 3 below; 2 columns on each side
+FRAMES = RNG.integers(0, 256, (9, HEIGHT, WIDTH, 3)).astype(np.uint8)
+BOXES = np.array([[5, 6, 20, 11], [30, 2, 9, 20]])
+INTERVAL = 2  # frames 2, 4, 6 stay: the bank of 4 must grow once
+
+
+@pytest.fixture(scope="module")
+def propagator(tiny_model, tiny_variables):
+    return Propagator(tiny_model, tiny_variables, interval=INTERVAL)
+
+
+@pytest.fixture(scope="module")
+def results(propagator):
+    return [propagator.start(FRAMES[0], BOXES), *map(propagator.step, FRAMES[1:])]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model, tiny_variables):
+    """Margins `[n, h, w]` and boxes' probabilities by the plain rule: no bank, nothing shared."""
+
+    @jax.jit
+    def see(query, memory, given=None):
+        located = tiny_model.apply(tiny_variables, query, memory, method="locate")
+        box = foreground(located.box) if given is None else given
+        segmented = tiny_model.apply(
+            tiny_variables, query, box, memory, located.feature, method="segment"
+        )
+        return box, segmented
+
+    stored, out = [], []
+    for k, frame in enumerate(FRAMES):
+        image = np.zeros((len(BOXES), 32, 48, 3), np.float32)
+        image[:, 2:-3, 2:-2] = frame / np.float32(255)
+        if k == 0:
+            given = np.zeros((len(BOXES), 32, 48, 1), np.float32)
+            for box_map, (x, y, w, h) in zip(given, BOXES, strict=True):
+                box_map[2 + y : 2 + y + h, 2 + x : 2 + x + w] = 1
+            memory = tiny_model.apply(tiny_variables, image, given, method="memorize")
+            box, segmented = see(image, memory, given)
+        else:
+            numbers = sorted({0, k - 1, *range(0, k, INTERVAL)})
+            memory = jax.tree.map(
+                lambda *x: jnp.concatenate(x, axis=1), *[stored[i] for i in numbers]
+            )
+            box, segmented = see(image, memory)
+        stored.append(segmented.memory)
+        margin = segmented.refined[:, 2:-3, 2:-2, 1] - segmented.refined[:, 2:-3, 2:-2, 0]
+        out.append((np.asarray(margin), np.asarray(box[:, 2:-3, 2:-2, 0])))
+    return out
+
+
+def test_every_frame_s_labels_are_those_of_the_plain_rule(results, expected):
+    for k, (result, (margin, _)) in enumerate(zip(results, expected, strict=True)):
+        scores = np.concatenate([np.zeros((1, HEIGHT, WIDTH)), margin])
+        chosen = np.take_along_axis(scores, result.labels[None].astype(int), axis=0)[0]
+        # The label chosen is the best, or as good as the best to rounding.
+        np.testing.assert_allclose(chosen, scores.max(axis=0), atol=1e-3, err_msg=f"frame {k}")
+        assert result.labels.dtype == np.uint8
+        assert result.labels.shape == (HEIGHT, WIDTH)
+
+
+def test_boxes_are_the_given_ones_then_those_of_b_q(results, expected):
+    assert results[0].boxes.tolist() == BOXES.tolist()
+    for result, (_, probability) in zip(results[1:], expected[1:], strict=True):
+        for (x, y, w, h), p in zip(result.boxes, probability, strict=True):
+            outside = p.copy()
+            outside[y : y + h, x : x + w] = 0
+            assert outside.max() < 0.5 + 1e-3
+            if w:
+                inside = p[y : y + h, x : x + w] > 0.5 - 1e-3
+                assert inside.any(0)[[0, -1]].all()
+                assert inside.any(1)[[0, -1]].all()
+
+
+def test_time_is_told_but_for_frames_that_compile(propagator, results):
+    timed = [result.seconds for result in propagator_again(propagator)]
+    assert all(seconds is not None and seconds > 0 for seconds in timed)
+    assert results[1].seconds is None
+
+
+def propagator_again(propagator):
+    return [propagator.start(FRAMES[0], BOXES), *map(propagator.step, FRAMES[1:])]
+
+
+def test_a_second_start_forgets_the_first_video(propagator, results):
+    again = propagator_again(propagator)
+    for a, b in zip(again, results, strict=True):
+        np.testing.assert_array_equal(a.labels, b.labels)
+
+
+def test_a_box_in_the_middle_goes_both_ways(propagator):
+    found = dict(propagate_video(propagator, iter(FRAMES[:6]), BOXES, start=3))
+    assert list(found) == [3, 4, 5, 2, 1, 0]
+    forward = [propagator.start(FRAMES[3], BOXES), *map(propagator.step, FRAMES[4:6])]
+    back = [propagator.start(FRAMES[3], BOXES), *map(propagator.step, FRAMES[2::-1])]
+    for number, result in zip([3, 4, 5, 2, 1, 0], forward + back[1:], strict=True):
+        np.testing.assert_array_equal(found[number].labels, result.labels)
+
+
+def test_a_short_side_changes_what_the_network_sees_not_what_comes_out(tiny_model, tiny_variables):
+    small = Propagator(tiny_model, tiny_variables, short_side=16)
+    result = small.start(FRAMES[0], BOXES)
+    assert result.labels.shape == (HEIGHT, WIDTH)
+    assert result.boxes.tolist() == BOXES.tolist()
+    assert small.step(FRAMES[1]).labels.shape == (HEIGHT, WIDTH)
+
+
+def test_boxes_scale_by_their_edges():
+    given = np.array([[1, 2, 3, 4], [0, 0, 0, 0]])
+    assert scale_boxes(given, (10, 10), (20, 30)).tolist() == [[3, 4, 9, 8], [0, 0, 0, 0]]
+    assert scale_boxes(given, (10, 10), (10, 10)).tolist() == given.tolist()
+
+
+def test_softmax_merges_over_a_background_of_zero():
+    logits = RNG.standard_normal((2, 3, 4)).astype(np.float32)
+    e = np.exp(np.concatenate([np.zeros((1, 3, 4)), logits]))
+    np.testing.assert_allclose(MERGES["softmax"](logits), e / e.sum(0), rtol=1e-5)
+
+
+def test_soft_aggregation_merges_as_stm():
+    logits = RNG.standard_normal((2, 3, 4)).astype(np.float32)
+    p = 1 / (1 + np.exp(-logits))
+    p = np.clip(np.concatenate([np.prod(1 - p, axis=0)[None], p]), 1e-7, 1 - 1e-7)
+    odds = p / (1 - p)
+    merged = MERGES["soft_aggregation"](logits)
+    np.testing.assert_allclose(merged, odds / odds.sum(0), rtol=1e-4)
+
+
+def test_bad_input_is_refused(tiny_model, tiny_variables, propagator):
+    fresh = Propagator(tiny_model, tiny_variables)
+    with pytest.raises(InputError, match="step before start"):
+        fresh.step(FRAMES[0])
+    with pytest.raises(InputError, match="no box"):
+        fresh.start(FRAMES[0], np.zeros((0, 4), int))
+    with pytest.raises(InputError, match="outside the frame"):
+        fresh.start(FRAMES[0], [[40, 0, 9, 9]])
+    with pytest.raises(InputError, match="frame 7: the video has 2 frames"):
+        next(propagate_video(fresh, FRAMES[:2], BOXES, start=7))
+    with pytest.raises(InputError, match="interval 0"):
+        Propagator(tiny_model, tiny_variables, interval=0)
+    with pytest.raises(InputError, match="short side 8"):
+        Propagator(tiny_model, tiny_variables, short_side=8)
+    with pytest.raises(InputError, match="merge 'max'"):
+        Propagator(tiny_model, tiny_variables, merge="max")
+    propagator.start(FRAMES[0], BOXES)
+    with pytest.raises(InputError, match="frame 1 is 20 wide and 27 high"):
+        propagator.step(FRAMES[1][:, :20])
