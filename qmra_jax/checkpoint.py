@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from ml_collections import ConfigDict
 
 from qmra_jax.errors import InputError
@@ -76,11 +77,16 @@ def open_checkpoints(workdir: Path, config: ConfigDict | None = None) -> ocp.Che
         # On a CPU the arrays being written may be the very buffers that the next step reuses.
         enable_async_checkpointing=jax.default_backend() != "cpu",
     )
-    return ocp.CheckpointManager(
-        (workdir / "checkpoints").absolute(),
-        item_names=("model", "training", "meta"),
-        options=options,
-    )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # that reading is read-only is worth no warnings
+    try:
+        return ocp.CheckpointManager(
+            (workdir / "checkpoints").absolute(),
+            item_names=("model", "training", "meta"),
+            options=options,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:

@@ -28,8 +28,8 @@ def run_app(main: Callable[[list[str]], None]) -> None:
     def parse(arguments: list[str]) -> list[str]:
         try:
             rest = flags.FLAGS(arguments)
-            if "config" in flags.FLAGS:
-                _ = flags.FLAGS.config  # a file that cannot be loaded shows only when it is used
+            if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+                _ = flags.FLAGS.config.seed  # a file that cannot be loaded shows when it is used
             return rest
         except AttributeError as error:  # how ml_collections refuses a key
             raise InputError(

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-TINY = {"backbone": "resnet18", "key_dim": 8, "value_dim": 16, "decoder_dim": 8}
+from tests.tiny import TINY, disc
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +40,6 @@ def tiny_variables(tiny_model):
         return (spread * rng.standard_normal(leaf.shape)).astype(np.float32)
 
     return jax.tree.map_with_path(fill, jax.eval_shape(lambda: init_variables(tiny_model)))
-
-
-def disc(size, centre, radius):
-    """A boolean disc in a frame of `size` (height, width)."""
-    y, x = np.mgrid[: size[0], : size[1]]
-    return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
 
 
 @pytest.fixture(scope="session")

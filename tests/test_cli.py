@@ -18,8 +18,7 @@ from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.propagate import FrameResult
 from qmra_jax.state_files import read_metadata
 from qmra_jax.video import VideoReader, write_video
-
-TINY = {"backbone": "resnet18", "key_dim": 8, "value_dim": 16, "decoder_dim": 8}
+from tests.tiny import TINY
 
 
 @pytest.fixture(scope="module")

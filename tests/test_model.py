@@ -10,6 +10,7 @@ from qmra_jax import build_model
 from qmra_jax.errors import InputError
 from qmra_jax.model import foreground, rectified_prior
 from qmra_jax.train_state import init_variables
+from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -90,8 +91,6 @@ def test_a_rectified_prior_is_the_filled_tight_box_of_what_is_likely():
 
 
 def test_the_computation_in_bfloat16_stays_near_float32(tiny_variables):
-    from tests.conftest import TINY
-
     inputs = IMAGES[2:], IMAGES[None, :2], MAPS[None, :2]
     full = build_model(TINY).apply(tiny_variables, *inputs)["refined"]
     half = build_model({**TINY, "dtype": "bfloat16"}).apply(tiny_variables, *inputs)["refined"]

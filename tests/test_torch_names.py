@@ -1,38 +1,21 @@
 """Weights go to PyTorch's names and layouts and back, exactly."""
 
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
-from flax import traverse_util
 
-import qmra_jax
 from qmra_jax import weights
 from qmra_jax.errors import InputError
-from qmra_jax.torch_names import variable_shapes
-
-CONFIG: dict[str, Any] = {"backbone": "resnet18", "key_dim": 8, "value_dim": 16, "decoder_dim": 8}
+from tests.tiny import TINY, assert_same_tree
 
 
-@pytest.fixture(scope="module")
-def variables():
-    """Random variables of a tiny model; nothing is compiled."""
-    rng = np.random.default_rng(0)
-    shapes = variable_shapes(qmra_jax.build_model(CONFIG))
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
-
-
-def assert_same(found, expected):
-    found, expected = traverse_util.flatten_dict(found), traverse_util.flatten_dict(expected)
-    assert found.keys() == expected.keys()
-    for path, array in expected.items():
-        assert found[path].dtype == np.float32
-        np.testing.assert_array_equal(found[path], array, err_msg="/".join(path))
+@pytest.fixture
+def variables(tiny_variables):
+    return tiny_variables
 
 
 def test_a_round_trip_through_torch_names_changes_nothing(variables):
-    assert_same(weights.from_torch(weights.to_torch(variables), CONFIG), variables)
+    assert_same_tree(weights.from_torch(weights.to_torch(variables), TINY), variables)
 
 
 def test_names_and_layouts_are_torchs(variables):
@@ -83,7 +66,7 @@ def test_from_torch_takes_tensors_and_half_precision_and_needs_no_counters(varia
         if not name.endswith("num_batches_tracked")
     }
     rounded = jax.tree.map(lambda a: a.astype(np.float16).astype(np.float32), variables)
-    assert_same(weights.from_torch(state, CONFIG), rounded)
+    assert_same_tree(weights.from_torch(state, TINY), rounded)
 
 
 def test_from_torch_names_every_missing_unexpected_and_misshapen_key(variables):
@@ -96,7 +79,7 @@ def test_from_torch_names_every_missing_unexpected_and_misshapen_key(variables):
     state["qma1.fc1.weight"] = state["qma1.fc1.weight"].T
     state["box_decoder.pred.bias"] = np.zeros(5)
     with pytest.raises(InputError) as caught:
-        weights.from_torch(state, CONFIG)
+        weights.from_torch(state, TINY)
     message = str(caught.value)
     for name in missing + unexpected:
         assert f"{name} [" in message
@@ -110,7 +93,7 @@ def test_from_torch_names_every_missing_unexpected_and_misshapen_key(variables):
 def test_what_is_no_array_of_numbers_is_named(variables):
     state = weights.to_torch(variables) | {"qma1.fc1.bias": "none"}
     with pytest.raises(InputError, match=r"qma1\.fc1\.bias: a str"):
-        weights.from_torch(state, CONFIG)
+        weights.from_torch(state, TINY)
 
 
 def test_to_torch_refuses_what_are_no_variables(variables):

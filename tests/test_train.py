@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,8 +14,9 @@ import train
 from configs import common
 from qmra_jax import checkpoint, masks, weights
 from qmra_jax.errors import InputError
-from tests.conftest import ROOT, TINY
+from tests.tiny import TINY, assert_same_tree
 
+ROOT = Path(__file__).parents[1]
 STEPS = 4
 
 
@@ -75,7 +77,7 @@ def test_an_interrupted_run_ends_with_the_very_same_parameters(
         json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().split("\n")[:-1]
     ]
     assert [line["step"] for line in lines] == [2, 4]
-    jax.tree.map(np.testing.assert_array_equal, parameters(tmp_path / "run"), parameters(whole))
+    assert_same_tree(parameters(tmp_path / "run"), parameters(whole))
 
 
 def test_training_changes_every_part_of_the_network(config, whole):

@@ -9,52 +9,38 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from flax import traverse_util
 
 import qmra_jax
 from qmra_jax import weights
 from qmra_jax.errors import InputError
-from qmra_jax.torch_names import variable_shapes
-
-CONFIG: dict[str, Any] = {"backbone": "resnet18", "key_dim": 8, "value_dim": 16, "decoder_dim": 8}
+from tests.tiny import TINY, assert_same_tree
 
 
-@pytest.fixture(scope="module")
-def variables():
-    """Random variables of a tiny model; nothing is compiled."""
-    rng = np.random.default_rng(0)
-    shapes = variable_shapes(qmra_jax.build_model(CONFIG))
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
-
-
-def assert_same(found, expected):
-    found, expected = traverse_util.flatten_dict(found), traverse_util.flatten_dict(expected)
-    assert found.keys() == expected.keys()
-    for path, array in expected.items():
-        assert found[path].dtype == np.float32
-        np.testing.assert_array_equal(found[path], array, err_msg="/".join(path))
+@pytest.fixture
+def variables(tiny_variables):
+    return tiny_variables
 
 
 def test_a_file_rebuilds_module_variables_and_config(variables, tmp_path):
     path = tmp_path / "new" / "model.safetensors"
-    config = ml_collections.ConfigDict(CONFIG)
+    config = ml_collections.ConfigDict(TINY)
     qmra_jax.save(path, variables, config)
     module, loaded, loaded_config = qmra_jax.load(path)
-    assert module == qmra_jax.build_model(CONFIG)
+    assert module == qmra_jax.build_model(TINY)
     assert loaded_config == config
-    assert_same(loaded, variables)
+    assert_same_tree(loaded, variables)
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_takes_half_the_space_and_loads_as_float32(variables, tmp_path, dtype):
     path, full = tmp_path / "half.safetensors", tmp_path / "full.safetensors"
-    weights.save(path, variables, CONFIG, dtype=dtype)
-    weights.save(full, variables, CONFIG)
+    weights.save(path, variables, TINY, dtype=dtype)
+    weights.save(full, variables, TINY)
     assert path.stat().st_size < 0.51 * full.stat().st_size
     kept = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}[dtype]
     rounded = jax.tree.map(lambda a: a.astype(kept).astype(np.float32), variables)
-    assert_same(weights.load(path)[1], rounded)
+    assert_same_tree(weights.load(path)[1], rounded)
 
 
 def test_pytorch_loads_the_file_strictly(variables, tmp_path):
@@ -64,30 +50,30 @@ def test_pytorch_loads_the_file_strictly(variables, tmp_path):
     from benchmarks.torch_qmra import QMRA
 
     path = tmp_path / "model.safetensors"
-    weights.save(path, variables, CONFIG, dtype="bfloat16")
-    QMRA(**CONFIG).load_state_dict(load_file(path), strict=True)
+    weights.save(path, variables, TINY, dtype="bfloat16")
+    QMRA(**TINY).load_state_dict(load_file(path), strict=True)
 
 
 def test_metadata_is_kept_beside_the_config(variables, tmp_path):
     path = tmp_path / "model.safetensors"
-    weights.save(path, variables, CONFIG, metadata={"command": "python train.py"})
+    weights.save(path, variables, TINY, metadata={"command": "python train.py"})
     metadata = weights.read_metadata(path)
     assert metadata["command"] == "python train.py"
-    assert json.loads(metadata["model"]) == CONFIG
+    assert json.loads(metadata["model"]) == TINY
     wrongs: list[dict[str, Any]] = [{"model": "mine"}, {"steps": 3}]
     for wrong in wrongs:
         with pytest.raises(InputError, match=f"'{next(iter(wrong))}': expected texts"):
-            weights.save(tmp_path / "other.safetensors", variables, CONFIG, metadata=wrong)
+            weights.save(tmp_path / "other.safetensors", variables, TINY, metadata=wrong)
 
 
 def test_a_file_is_overwritten_only_when_asked(variables, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_text("precious")
     with pytest.raises(InputError, match=r"model\.safetensors exists"):
-        weights.save(path, variables, CONFIG)
+        weights.save(path, variables, TINY)
     assert path.read_text() == "precious"
-    weights.save(path, variables, CONFIG, overwrite=True)
-    assert_same(weights.load(path)[1], variables)
+    weights.save(path, variables, TINY, overwrite=True)
+    assert_same_tree(weights.load(path)[1], variables)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(variables, tmp_path, monkeypatch):
@@ -99,7 +85,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(variables, tmp_path
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
-        weights.save(path, variables, CONFIG, overwrite=True)
+        weights.save(path, variables, TINY, overwrite=True)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -107,14 +93,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(variables, tmp_path
 def test_what_cannot_be_saved_is_refused_before_anything_is_written(variables, tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match=r"name the file so"):
-        weights.save(tmp_path / "model.npz", variables, CONFIG)
+        weights.save(tmp_path / "model.npz", variables, TINY)
     with pytest.raises(InputError, match="variables: not the weights of this model"):
-        weights.save(path, variables, CONFIG | {"key_dim": 16})
+        weights.save(path, variables, TINY | {"key_dim": 16})
     with pytest.raises(InputError, match="dtype 'int8': expected one of float32, float16"):
-        weights.save(path, variables, CONFIG, dtype="int8")
+        weights.save(path, variables, TINY, dtype="int8")
     large = jax.tree.map(lambda a: a + 1e5, variables)
     with pytest.raises(InputError, match="too large for float16; use bfloat16"):
-        weights.save(path, large, CONFIG, dtype="float16")
+        weights.save(path, large, TINY, dtype="float16")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +117,7 @@ def test_loading_what_is_absent_or_damaged_says_so(variables, tmp_path):
     with pytest.raises(InputError, match="no such weights file") as caught:
         weights.load(path)
     one_line(caught, path)
-    weights.save(path, variables, CONFIG)
+    weights.save(path, variables, TINY)
     content = path.read_bytes()
     for damaged in (b"", b"GIF89a, a picture", content[: len(content) // 2], content[:100]):
         path.write_bytes(damaged)
@@ -154,13 +140,13 @@ def test_loading_a_file_of_no_model_says_what_to_do(variables, tmp_path):
     ("metadata", "message"),
     [
         (
-            {"model": json.dumps(CONFIG | {"backbone": "resnet50"})},
+            {"model": json.dumps(TINY | {"backbone": "resnet50"})},
             "not the weights of this model: .*",
         ),
-        ({"model": json.dumps(CONFIG | {"value_dim": 32})}, r"misshapen: .*expected .* more"),
-        ({"model": json.dumps(CONFIG | {"colour": "red"})}, "colour"),
+        ({"model": json.dumps(TINY | {"value_dim": 32})}, r"misshapen: .*expected .* more"),
+        ({"model": json.dumps(TINY | {"colour": "red"})}, "colour"),
         ({"model": "{"}, "the model config in its metadata"),
-        ({"model": json.dumps(CONFIG), "format_version": "9"}, "version '9', expected '1'"),
+        ({"model": json.dumps(TINY), "format_version": "9"}, "version '9', expected '1'"),
     ],
 )
 def test_loading_weights_of_another_model_says_so(variables, tmp_path, metadata, message):
