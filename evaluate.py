@@ -10,12 +10,12 @@ import argparse
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from data_pipeline import davis
-from qmra_jax import boxes, checkpoint, errors, masks, scoring, weights
+from data_pipeline.decode import check_headers, read_image
+from qmra_jax import boxes, checkpoint, errors, files, masks, scoring, weights
 from qmra_jax.model import build_model
 from qmra_jax.propagate import Propagator
 
@@ -49,46 +49,58 @@ def load(args: argparse.Namespace):
     return build_model(config.model), variables
 
 
-def first_boxes(labels: np.ndarray, dataset: str) -> np.ndarray:
-    """The objects' tight boxes in a first mask: `[h, w]` labels -> int32 `[n, 4]`.
+def first_boxes(path: Path, dataset: str) -> np.ndarray:
+    """The objects' tight boxes in a first mask: int32 `[n, 4]`, x, y, width, height.
 
-    DAVIS 2016 takes all labels for one object, DAVIS 2017 each for its own. A label that does not
-    occur, which leaves no box to start from, is an `InputError`.
+    DAVIS 2016 takes all labels for one object, DAVIS 2017 each for its own.
+
+    Raises:
+      InputError: if an object does not show, which leaves no box to start from.
     """
+    labels = masks.read_labels(path)
     if dataset == "davis2016":
         objects = masks.foreground(labels)[None]
     else:
         present = labels[labels != masks.VOID]
         objects = labels == np.arange(1, present.max(initial=0) + 1)[:, None, None]
-    missing = [i + 1 for i, mask in enumerate(objects) if not mask.any()]
+    missing = [str(number) for number, mask in enumerate(objects, 1) if not mask.any()]
     if missing or not len(objects):
+        hint = "; 0/255 masks are --dataset=davis2016's" if (labels == masks.VOID).any() else ""
         raise errors.InputError(
-            f"the first mask shows no object {', '.join(map(str, missing)) or 'at all'}: expected"
-            " every object in the first frame"
+            f"mask {path} shows no object {', '.join(missing) or 'at all'}: expected every object"
+            f" in the first frame{hint}"
         )
     return boxes.mask_to_box(objects)
 
 
-def read_frame(path: Path) -> np.ndarray:
-    """An image as uint8 `[h, w, 3]` RGB."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise errors.InputError(f"frame {path}: cannot be read as an image; download it again")
-    return image[..., ::-1]
+def claim_output(args: argparse.Namespace) -> Path:
+    """The folder for masks, known to be empty or ours to replace."""
+    annotations, scores = args.output / "Annotations", args.output / "scores.json"
+    if args.output.resolve() == args.data_dir.resolve():
+        raise errors.InputError(
+            f"output {args.output} is the dataset itself, whose masks would be replaced: give"
+            " another --output"
+        )
+    used = scores.exists() or (annotations.is_dir() and any(annotations.iterdir()))
+    if used and not args.overwrite:
+        raise errors.InputError(
+            f"output {args.output} holds results already: give another --output, or --overwrite"
+        )
+    files.make_folder(annotations)
+    return annotations
 
 
-def segment(propagator: Propagator, sequence: davis.Sequence, dataset: str, folder: Path, bar):
+def segment(propagator: Propagator, sequence: davis.Sequence, start: np.ndarray, folder: Path, bar):
     """Writes a sequence's masks; gives the seconds of each step that did not compile first."""
-    try:
-        start = first_boxes(masks.read_labels(sequence.annotations[0]), dataset)
-    except errors.InputError as error:
-        raise errors.InputError(f"{sequence.annotations[0]}: {error}") from None
     seconds = []
     for number, (frame, mask) in enumerate(zip(sequence.frames, sequence.annotations, strict=True)):
-        image = read_frame(frame)
-        result = propagator.start(image, start) if number == 0 else propagator.step(image)
+        image = read_image(frame)
+        try:
+            result = propagator.step(image) if number else propagator.start(image, start)
+        except errors.InputError as error:
+            raise errors.InputError(f"{frame}: {error}") from None
         masks.write_labels(folder / mask.name, result.labels)
-        if number > 0 and result.seconds is not None:
+        if number and result.seconds is not None:
             seconds.append(result.seconds)
         bar.update()
     return seconds
@@ -102,18 +114,18 @@ def evaluate(args: argparse.Namespace) -> dict:
         split=args.split,
         names=args.sequences,
     )
-    annotations = args.output / "Annotations"
-    if annotations.exists() and any(annotations.iterdir()) and not args.overwrite:
-        raise errors.InputError(
-            f"output {args.output} holds results already: give another --output, or --overwrite"
-        )
+    check_headers(pair for s in sequences for pair in zip(s.frames, s.annotations, strict=True))
+    starts = {s.name: first_boxes(s.annotations[0], args.dataset) for s in sequences}
+    annotations = claim_output(args)
     module, variables = load(args)
     propagator = Propagator(module, variables, interval=args.interval, short_side=args.short_side)
     seconds, began = {}, time.perf_counter()
     with tqdm(total=sum(len(s.frames) for s in sequences), unit="frame", desc="segment") as bar:
         for sequence in sequences:
             folder = annotations / sequence.name
-            seconds[sequence.name] = segment(propagator, sequence, args.dataset, folder, bar)
+            seconds[sequence.name] = segment(
+                propagator, sequence, starts[sequence.name], folder, bar
+            )
     wall = time.perf_counter() - began
 
     scores = scoring.score_folder(

@@ -33,6 +33,14 @@ def train(config, workdir: Path) -> None:
     Raises:
       InputError: if config, data or workdir cannot be used; before anything is compiled.
     """
+    # --------------------------------------------------------------- schedule
+    for name in ("steps", "log_every", "picture_every", "checkpoint_every"):
+        if config[name] < 1:
+            raise errors.InputError(f"{name} {config[name]}: expected at least 1")
+
+    def is_due(step: int, every: int) -> bool:
+        return step % every == 0 or step == config.steps
+
     # ---------------------------------------------------------------- devices
     if config.cpu_devices:
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
@@ -42,12 +50,16 @@ def train(config, workdir: Path) -> None:
     model = build_model(config.model)
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = make_schedule(config.optimizer, config.steps)
+    train_step = parallel.parallelize(make_train_step(model, optimizer, schedule), config.parallel)
+    predict = make_predict(model)
 
     # ------------------------------------------------------------------- data
     first_step = checkpoint.find_run(workdir, config)
     if first_step >= config.steps:
         print(f"{workdir} has all {config.steps} steps already.")
         return
+    if config.init.encoders and not first_step:
+        pretrained.check_encoders(model, config.init.encoders)
     triplets = batches(
         make_stream(
             config.data,
@@ -63,18 +75,17 @@ def train(config, workdir: Path) -> None:
 
     # ------------------------------------------------------ state, checkpoint
     variables = init_variables(model, config.seed)
-    if config.init.encoders:
+    if config.init.encoders and not first_step:
         variables = pretrained.load_encoders(
-            variables, config.init.encoders, extra_channel=config.init.extra_channel
+            variables,
+            config.init.encoders,
+            extra_channel=config.init.extra_channel,
+            seed=config.seed,
         )
     checkpoint.claim_workdir(workdir, config)
     manager = checkpoint.open_checkpoints(workdir, config)
     state = parallel.replicate(create_train_state(variables, optimizer))
     state = checkpoint.restore(manager, state)
-
-    # ------------------------------------------------------------------- step
-    train_step = parallel.parallelize(make_train_step(model, optimizer, schedule), config.parallel)
-    predict = make_predict(model)
 
     # ------------------------------------------------------------------- loop
     writer = MetricWriter(workdir, first_step)
@@ -89,8 +100,11 @@ def train(config, workdir: Path) -> None:
         waited += time.perf_counter() - asked
         state, metrics = train_step(state, batch)
         bar.update()
+        if step == first_step + 1:  # it compiled, which is not for triplets a second to tell
+            jax.block_until_ready(metrics)
+            logged, since, waited = step, time.perf_counter(), 0.0
 
-        if step % config.log_every == 0 or step == config.steps:
+        if is_due(step, config.log_every):
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             now = time.perf_counter()
             metrics["triplets_per_second"] = (step - logged) * config.batch_size / (now - since)
@@ -104,14 +118,14 @@ def train(config, workdir: Path) -> None:
             if bar.disable and jax.process_index() == 0:
                 print(f"step {step}/{config.steps}: {bar.postfix}", flush=True)
 
-        if step % config.picture_every == 0 or step == config.steps:
+        if is_due(step, config.picture_every):
             few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
             sheet = visualize.triplet_sheet(
                 few["images"], few["masks"], few["boxes"], jax.device_get(predict(state, few))
             )
             writer.picture(step, "triplets", sheet)
 
-        if step % config.checkpoint_every == 0 or step == config.steps:
+        if is_due(step, config.checkpoint_every):
             checkpoint.save(manager, state, config)
 
     # -------------------------------------------------------------------- end

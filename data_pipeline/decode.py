@@ -1,5 +1,7 @@
 """What image and mask files hold: RGB, and the targets to choose from."""
 
+import concurrent.futures
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -53,6 +55,36 @@ def instance_masks(labels: np.ndarray) -> dict[int, np.ndarray]:
     ids = np.flatnonzero(counts[1:VOID]) + 1
     big = [i for i in ids.tolist() if counts[i] >= MIN_TARGET * labels.size]
     return {i: (labels == i).astype(np.uint8) for i in big or ids.tolist()}
+
+
+def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Reads the headers of images and their masks, which is quick, before any work begins.
+
+    Raises:
+      InputError: if an image and its mask differ in size or a file is no image; it names the first
+        few and says how many there are.
+    """
+    pairs = list(pairs)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        faults = sorted(fault for fault in pool.map(_fault, pairs) if fault)
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise InputError(
+            f"{len(faults)} of {len(pairs)} images and masks cannot be used:"
+            f" {'; '.join(faults[:5])}{more}: mend or remove them"
+        )
+
+
+def _fault(pair: tuple[Path, Path]) -> str:
+    sizes = []
+    for path in pair:
+        try:
+            with Image.open(path) as header:
+                sizes.append("x".join(map(str, header.size)))
+        except OSError:
+            return f"{path} cannot be read as an image"
+    image, mask = sizes
+    return f"{pair[0]} is {image} but {pair[1]} is {mask}" if image != mask else ""
 
 
 def check_same_size(a_path: Path, a: np.ndarray, b_path: Path, b: np.ndarray) -> None:

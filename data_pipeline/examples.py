@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.decode import check_headers
 from data_pipeline.sources import (
     StaticImages,
     Video,
     Videos,
-    check_sizes,
     find_pairs,
     find_videos,
 )
@@ -127,7 +127,7 @@ def _check_schedule(video_share: Any) -> tuple[tuple[int, float], ...]:
 def _open_static(data: Any) -> StaticImages | None:
     folders = {name: _resolve(data.root, name) for name in data.static}
     pairs = [pair for name, folder in folders.items() for pair in find_pairs(folder, name)]
-    check_sizes(pairs)
+    check_headers((pair.image, pair.mask) for pair in pairs)
     return StaticImages(tuple(pairs)) if pairs else None
 
 
@@ -136,6 +136,7 @@ def _open_videos(data: Any) -> Videos | None:
     for entry in data.videos:
         name, split, year = _video_entry(entry)
         videos += find_videos(_resolve(data.root, name), name, split, year)
+    check_headers(pair for v in videos for pair in zip(v.frames, v.annotations, strict=True))
     return Videos(tuple(videos), data.max_gap) if videos else None
 
 

@@ -4,13 +4,10 @@ What is missing, and images and masks of different size, are found before any wo
 file headers alone; contents are checked when a file is read, and the message then names it.
 """
 
-import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from data_pipeline import davis
 from data_pipeline.decode import MIN_TARGET, check_same_size, instance_masks, read_image
@@ -170,34 +167,6 @@ def find_pairs(folder: Path, name: str) -> tuple[Pair, ...]:
     return tuple(
         Pair(f"{name}/{image.name}", image, masks[stem]) for stem, image in sorted(images.items())
     )
-
-
-def check_sizes(pairs: Sequence[Pair]) -> None:
-    """Reads the headers of all pairs.
-
-    Raises:
-      InputError: if an image and its mask differ in size or a file is no image; it names the first
-        few and says how many there are.
-    """
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        faults = [fault for fault in pool.map(_fault, pairs) if fault]
-    if faults:
-        raise InputError(
-            f"{len(faults)} of {len(pairs)} images do not go with their masks:"
-            f" {davis.shortened(faults)}; mend or remove them"
-        )
-
-
-def _fault(pair: Pair) -> str:
-    sizes = []
-    for path in (pair.image, pair.mask):
-        try:
-            with Image.open(path) as header:
-                sizes.append("x".join(map(str, header.size)))
-        except OSError:
-            return f"{path} cannot be read as an image"
-    image, mask = sizes
-    return f"{pair.image} is {image} but {pair.mask} is {mask}" if image != mask else ""
 
 
 def find_videos(root: Path, name: str, split: str, year: str = "2016") -> tuple[Video, ...]:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no banner of build details at import
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no banners at import
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one more banner; it computes nothing here
 import tensorflow as tf
 
 from data_pipeline.examples import open_examples

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from qmra_jax import variants
+from qmra_jax.errors import InputError
 from qmra_jax.layers import Conv, torch_init
 from qmra_jax.memory_read import READERS
 
@@ -36,6 +37,8 @@ class BCA(nn.Module):
         """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
         both = jnp.concatenate([query_value, read_out], axis=-1)
         width = both.shape[-1]
+        if not isinstance(self.reduction, int) or not 1 <= self.reduction <= width:
+            raise InputError(f"bca reduction {self.reduction!r}: expected 1 to {width}")
         pooled = both.mean(axis=(1, 2))  # GAP: [b, 2 c]
         dense = {"dtype": self.dtype, "kernel_init": torch_init}
         hidden = nn.relu(nn.Dense(width // self.reduction, name="fc1", **dense)(pooled))

@@ -75,7 +75,7 @@ def check_box(box, height: int, width: int) -> np.ndarray:
     values = np.asarray(box)
     if values.shape != (4,) or not np.issubdtype(values.dtype, np.number):
         raise InputError(f"box {box!r}: expected four numbers x,y,width,height")
-    if not np.array_equal(values, np.round(values)):
+    if not np.isfinite(values).all() or not np.array_equal(values, np.round(values)):
         raise InputError(f"box {_text(values)}: expected whole pixels x,y,width,height")
     x, y, w, h = (int(v) for v in values)
     if w < 1 or h < 1:

@@ -40,14 +40,22 @@ def find_run(workdir: Path, config: ConfigDict) -> int:
     """
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"workdir {workdir} is a file: give a folder, or a new name")
-    path = workdir / "config.json"
-    if not path.exists():
-        return 0
-    _check_same(workdir, json.loads(path.read_text()), config)
-    if not (workdir / "checkpoints").is_dir():
-        return 0
-    with open_checkpoints(workdir) as manager:
-        return manager.latest_step() or 0
+    path, step = workdir / "config.json", 0
+    if (workdir / "checkpoints").is_dir():
+        with open_checkpoints(workdir) as manager:
+            step = manager.latest_step() or 0
+    if step and not path.exists():
+        raise InputError(
+            f"workdir {workdir} has checkpoints but no config.json, so whose they are is unknown:"
+            " put it back, or give another --workdir"
+        )
+    if path.exists():
+        try:
+            there = json.loads(path.read_text())
+        except ValueError:
+            raise InputError(f"{path} is damaged: put it back, or give another --workdir") from None
+        _check_same(workdir, there, config)
+    return step
 
 
 def claim_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -56,14 +64,8 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
     Raises:
       InputError: if it cannot be written.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with written_whole(workdir / "config.json") as part:
-            part.write_text(json.dumps(_plain(config), indent=2) + "\n")
-    except OSError as error:
-        raise InputError(
-            f"workdir {workdir}: cannot be written ({error}); give another --workdir"
-        ) from None
+    with written_whole(workdir / "config.json") as part:
+        part.write_text(json.dumps(_plain(config), indent=2) + "\n")
 
 
 def open_checkpoints(workdir: Path, config: ConfigDict | None = None) -> ocp.CheckpointManager:
@@ -71,15 +73,15 @@ def open_checkpoints(workdir: Path, config: ConfigDict | None = None) -> ocp.Che
 
     The newest `config.keep_checkpoints` are kept. One that was cut off is never seen.
     """
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=config.keep_checkpoints if config else None,
-        read_only=config is None,
-        # On a CPU the arrays being written may be the very buffers that the next step reuses.
-        enable_async_checkpointing=jax.default_backend() != "cpu",
-    )
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # that reading is read-only is worth no warnings
     try:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=config.keep_checkpoints if config else None,
+            read_only=config is None,
+            # On a CPU what is being written may be the very buffers that the next step reuses.
+            enable_async_checkpointing=jax.default_backend() != "cpu",
+        )
         return ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
             item_names=("model", "training", "meta"),

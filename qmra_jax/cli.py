@@ -76,9 +76,10 @@ def segment(
         int | None,
         typer.Option(
             metavar="N",
-            min=16,
-            help="Work at this size of the shorter side, in pixels; the masks keep the video's"
-            " size. Smaller is faster.",
+            min=0,
+            help="Larger frames are shrunk to this many pixels on their shorter side for the"
+            " network; the masks keep the video's size. Smaller is faster; 0 never shrinks; by"
+            " default, the size that the weights file says suits it, or else 480.",
         ),
     ] = None,
     interval: Annotated[
@@ -109,7 +110,12 @@ def segment(
     import qmra_jax
 
     module, variables, _ = qmra_jax.load(weights)
-    propagator = qmra_jax.Propagator(module, variables, interval=interval, short_side=short_side)
+    if short_side is None:
+        short_side = int(qmra_jax.weights.read_metadata(weights).get("short_side", 480))
+    shrink = 0 < short_side < min(reader.size)
+    propagator = qmra_jax.Propagator(
+        module, variables, interval=interval, short_side=short_side if shrink else None
+    )
     done = segment_video(reader, boxes, propagator, target, frame=frame)
     typer.echo(done.speed())
     for path in (target.masks, target.boxes, target.overlay):

@@ -85,6 +85,15 @@ def export(
     step: Annotated[
         int | None, typer.Option(metavar="N", help="Of the checkpoint; the newest if not given.")
     ] = None,
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=16,
+            help="Kept in the file: the frame size that suits these weights, in pixels of the"
+            " shorter side, which `qmra segment` then takes by default.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a weights file of a training checkpoint.
@@ -102,7 +111,8 @@ def export(
     from qmra_jax.weights import save
 
     config, variables = restore_model(workdir, step)
-    save(file, variables, config.model, dtype=dtype.value, overwrite=overwrite)
+    extra = {} if short_side is None else {"short_side": str(short_side)}
+    save(file, variables, config.model, dtype=dtype.value, metadata=extra, overwrite=overwrite)
     typer.echo(str(file))
 
 
@@ -148,7 +158,10 @@ def read_config(path: Path) -> Any:
     """
     if not path.is_file():
         raise InputError(f"config {path} not found: expected a file such as configs/small.py")
-    get_config = runpy.run_path(str(path)).get("get_config")
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+    except Exception as error:  # whatever is wrong in somebody's file
+        raise InputError(f"config {path} cannot be run ({type(error).__name__}: {error})") from None
     if get_config is None:
         raise InputError(f"config {path} has no get_config(): expected one, as configs/small.py")
     return get_config()

@@ -31,6 +31,8 @@ def run_app(main: Callable[[list[str]], None]) -> None:
             if "config" in flags.FLAGS and flags.FLAGS.config is not None:
                 _ = flags.FLAGS.config.seed  # a file that cannot be loaded shows when it is used
             return rest
+        except SystemExit:  # --help, which absl ends with status 1
+            raise SystemExit(0) from None
         except AttributeError as error:  # how ml_collections refuses a key
             raise InputError(
                 f"config key {str(error).strip(_QUOTES)!r}: there is none of this name;"

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from qmra_jax.errors import InputError
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -18,12 +20,30 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Yields:
       A hidden path in the same folder (a rename cannot cross file systems).
+
+    Raises:
+      InputError: if the folder cannot be made or written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder to write to, if need be, and finds out whether it can be written to.
+
+    Raises:
+      InputError: if not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("no permission to write there")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write to {folder} ({reason}): give another output") from None

@@ -19,9 +19,8 @@ def _davis_palette() -> np.ndarray:
     """PASCAL VOC's colour map. DAVIS shares its first 22 colours, then goes on in near-blacks."""
     labels = np.arange(256, dtype=np.uint8)
     palette = np.zeros((256, 3), np.uint8)
-    for bit in range(
-        8
-    ):  # a label's bits go to red, green and blue in turn, the lowest to the top bit
+    # A label's bits go to red, green and blue in turn, the lowest to the top bit.
+    for bit in range(8):
         palette[:, bit % 3] |= ((labels >> bit) & 1) << (7 - bit // 3)
     return palette
 

@@ -98,6 +98,9 @@ PRIORS: dict[str, Callable] = {
 }
 
 
+DTYPES = ("float32", "bfloat16", "float16")
+
+
 class QMRA(nn.Module):
     """Query-Memory Re-Aggregation. The defaults are the paper's: 53,235,782 parameters.
 
@@ -241,6 +244,12 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
             f"model config has no {', '.join(unknown)}: expected {', '.join(sorted(known))}"
         )
     model = QMRA(**config)
+    for name in ("key_dim", "value_dim", "decoder_dim"):
+        width = getattr(model, name)
+        if not isinstance(width, int) or width < 1:
+            raise InputError(f"model {name} {width!r}: expected a whole number of at least 1")
+    if model.dtype not in DTYPES:
+        raise InputError(f"model dtype {model.dtype!r}: expected one of {', '.join(DTYPES)}")
     # Linen would find these only when the module is first applied, after other work is done.
     variants.lookup("backbone", BACKBONES, model.backbone)
     variants.choose("reader", READERS, model.reader)

@@ -12,11 +12,19 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from qmra_jax.errors import InputError
+from qmra_jax.model import QMRA
 from qmra_jax.state_files import read_state
-from qmra_jax.torch_names import check_state, to_torch, to_variables, torch_shapes
+from qmra_jax.torch_names import (
+    check_state,
+    to_torch,
+    to_variables,
+    torch_shapes,
+    variable_shapes,
+)
 
 BATCH_NORM_EPS = 1e-5
 EXTRA_CHANNEL = ("zeros", "random")
@@ -69,6 +77,12 @@ def load_encoders(
         conv1 = _add_channels(resnet["conv1.weight"], channels - 3, extra_channel, seed)
         state[f"{prefix}conv1.weight"] = conv1
     return to_variables(state, variables)
+
+
+def check_encoders(model: QMRA, path: str | os.PathLike) -> None:
+    """Raises `InputError` unless `load_encoders` can use the file for this model."""
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variable_shapes(model))
+    load_encoders(zeros, path)
 
 
 def _unfold_batch_norm(folded: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

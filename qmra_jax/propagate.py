@@ -36,11 +36,13 @@ class FrameResult(NamedTuple):
       labels: uint8 `[h, w]`: 0 background, 1 to n the objects.
       boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros where it is not seen.
       seconds: of the jitted step until its result was on the host; None where it compiled first.
+      probabilities: float32 `[n + 1, h, w]`, background first; on the device until looked at.
     """
 
     labels: np.ndarray
     boxes: np.ndarray
     seconds: float | None
+    probabilities: jax.Array | None = None
 
 
 def softmax_merge(logits):
@@ -112,6 +114,7 @@ class Propagator:
         Raises:
           InputError: if there is no box, or one is empty or leaves the frame.
         """
+        _check_frame(frame)
         height, width = frame.shape[:2]
         if len(boxes) == 0:
             raise InputError("no box: expected at least one object")
@@ -119,15 +122,14 @@ class Propagator:
         self._frame_size = (height, width)
         image = self._to_network(frame)
         small = scale_boxes(checked, self._frame_size, image.shape[:2])
-        small[:, 2:] = np.maximum(small[:, 2:], 1)
-        key = ("start", image.shape, len(boxes))
-        (labels, _), entry, seconds = self._timed(
+        key = ("start", image.shape, self._frame_size, len(boxes))
+        (labels, _), probabilities, entry, seconds = self._timed(
             key, self._start, self._variables, image, small, self._frame_size
         )
         self._memory = _grow(entry, INITIAL_CAPACITY)
         self._extras: list[int] = []  # frame numbers in the slots from EXTRA on
         self._next = 1  # number of the frame to come, counted from this one
-        return FrameResult(labels, checked, seconds)
+        return FrameResult(labels, checked, seconds, probabilities)
 
     def step(self, frame: np.ndarray) -> FrameResult:
         """Goes on to the next frame.
@@ -140,6 +142,7 @@ class Propagator:
         """
         if self._frame_size is None:
             raise InputError("step before start: give the first frame and its boxes to start()")
+        _check_frame(frame)
         if frame.shape[:2] != self._frame_size:
             raise InputError(
                 f"frame {self._next} is {frame.shape[1]} wide and {frame.shape[0]} high, the first"
@@ -161,11 +164,12 @@ class Propagator:
             if slots[1] == capacity:
                 self._memory = _grow(self._memory, 2 * capacity)
                 valid = np.pad(valid, ((0, 0), (0, capacity)))
-        key = ("step", image.shape, self._memory.key1.shape)
-        (labels, small), self._memory, seconds = self._timed(
+        key = ("step", image.shape, self._frame_size, self._memory.key1.shape)
+        (labels, small), probabilities, self._memory, seconds = self._timed(
             key, self._step, self._variables, self._memory, valid, slots, image, self._frame_size
         )
-        return FrameResult(labels, scale_boxes(small, image.shape[:2], self._frame_size), seconds)
+        boxes = scale_boxes(small, image.shape[:2], self._frame_size)
+        return FrameResult(labels, boxes, seconds, probabilities)
 
     def _to_network(self, frame: np.ndarray) -> np.ndarray:
         if self._short_side is None:
@@ -177,14 +181,14 @@ class Propagator:
         return cv2.resize(frame, size, interpolation=method)
 
     def _timed(self, key: tuple, function: Callable, *args):
-        """The function's result on the host, its memory on the device, and the seconds it took."""
+        """The function's result on the host, the rest on the device, and the seconds it took."""
         began = time.perf_counter()
-        result, memory = function(*args)
+        result, probabilities, memory = function(*args)
         result = jax.device_get(result)
         seconds = time.perf_counter() - began
         fresh = key not in self._compiled
         self._compiled.add(key)
-        return result, memory, None if fresh else seconds
+        return result, probabilities, memory, None if fresh else seconds
 
 
 def propagate_video(
@@ -219,7 +223,7 @@ def propagate_video(
 
 
 def scale_boxes(boxes: np.ndarray, size: tuple[int, ...], new_size: tuple[int, ...]) -> np.ndarray:
-    """Boxes of a frame in the same frame at another size, to the nearest pixel.
+    """Boxes of a frame in the same frame at another size, to the nearest pixel, none lost.
 
     Args:
       boxes: int `[n, 4]`: x, y, width, height.
@@ -232,19 +236,33 @@ def scale_boxes(boxes: np.ndarray, size: tuple[int, ...], new_size: tuple[int, .
     y, x = (new / old for new, old in zip(new_size, size, strict=True))
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     corners = np.round(corners * [x, y, x, y]).astype(np.int32)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    start, extent = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    seen = (boxes[:, 2:] > 0).all(axis=1, keepdims=True)
+    extent = np.where(seen, np.maximum(extent, 1), 0)  # a thin box stays a pixel wide,
+    start = np.minimum(start, np.asarray(new_size[1::-1]) - extent)  # and within the frame
+    return np.concatenate([start, extent], axis=1).astype(np.int32)
+
+
+def _check_frame(frame: np.ndarray) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise InputError(
+            f"frame of {frame.dtype} {list(frame.shape)}: expected uint8 [h, w, 3], RGB in 0..255"
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("module", "merge", "frame_size"))
 def _start(module, variables, image, boxes, frame_size, *, merge):
-    """The first frame: its given boxes stand for B_q, and it is its own memory."""
+    """The first frame: its given boxes stand for B_q, and it is its own memory.
+
+    f_m is asked twice for the same features, of which the compiler makes one.
+    """
     maps = box_ops.box_to_map(boxes, *image.shape[:2])[..., None]
     (query, maps), crop = _pad(image, maps)
     memory = module.apply(variables, query, maps, method="memorize")
     located = module.apply(variables, query, memory, method="locate")
     segmented = module.apply(variables, query, maps, memory, located.feature, method="segment")
-    labels = _labels(segmented.refined, crop, frame_size, merge)
-    return (labels, boxes), segmented.memory
+    probabilities = _probabilities(segmented.refined, crop, frame_size, merge)
+    return (_labels(probabilities), boxes), probabilities, segmented.memory
 
 
 @functools.partial(
@@ -258,7 +276,7 @@ def _step(module, variables, memory, valid, slots, image, frame_size, *, merge):
     segmented = module.apply(
         variables, query, box, memory, located.feature, valid, method="segment"
     )
-    labels = _labels(segmented.refined, crop, frame_size, merge)
+    probabilities = _probabilities(segmented.refined, crop, frame_size, merge)
     boxes = box_ops.map_to_box(box[:, crop[0], crop[1], 0])
 
     def write(bank, entry):
@@ -266,7 +284,8 @@ def _step(module, variables, memory, valid, slots, image, frame_size, *, merge):
             bank = jax.lax.dynamic_update_slice_in_dim(bank, entry, slot, axis=1)
         return bank
 
-    return (labels, boxes), jax.tree.map(write, memory, segmented.memory)
+    memory = jax.tree.map(write, memory, segmented.memory)
+    return (_labels(probabilities), boxes), probabilities, memory
 
 
 def _grow(memory: Memory, capacity: int) -> Memory:
@@ -290,10 +309,15 @@ def _pad(image, *maps):
     return [jnp.pad(x, pads) for x in (image, *maps)], crop
 
 
-def _labels(logits, crop, frame_size, merge):
-    """Objects merged, at the frame's own size: logits `[n, h, w, 2]` -> uint8 `[h, w]`."""
+def _labels(probabilities):
+    """The likeliest object: `[n + 1, h, w]` -> uint8 `[h, w]`."""
+    return jnp.argmax(probabilities, axis=0).astype(jnp.uint8)
+
+
+def _probabilities(logits, crop, frame_size, merge):
+    """Objects merged, at the frame's size: logits `[n, h', w', 2]` -> `[n + 1, h, w]`."""
     margin = logits[..., 1] - logits[..., 0]
     margin = margin[:, crop[0], crop[1]]
     if margin.shape[1:] != frame_size:
         margin = jax.image.resize(margin, (margin.shape[0], *frame_size), "linear")
-    return jnp.argmax(MERGES[merge](margin), axis=0).astype(jnp.uint8)
+    return MERGES[merge](margin)

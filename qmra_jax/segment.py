@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from qmra_jax.boxes import check_box
 from qmra_jax.errors import InputError
-from qmra_jax.files import written_whole
+from qmra_jax.files import make_folder, written_whole
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.video import VideoReader, write_video
 from qmra_jax.visualize import overlay
@@ -158,6 +158,7 @@ def segment_video(
     """
     from qmra_jax.propagate import propagate_video  # JAX, which the rest of this file does without
 
+    make_folder(output.masks)
     _remove_result(output)
     found: dict[int, np.ndarray] = {}
     seconds: list[float] = []

@@ -49,8 +49,9 @@ def lookup(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
 
 def _options(entry: Callable) -> set[str]:
     parameters = inspect.signature(entry).parameters.values()
-    named = {p.name for p in parameters if p.default is not inspect.Parameter.empty}
-    return named - {"parent", "name", "dtype"}  # what Linen and the model fill in
+    if inspect.isclass(entry):  # a module's attributes, but for what Linen and the model fill in
+        return {p.name for p in parameters} - {"parent", "name", "dtype"}
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def _literal(text: str) -> Any:

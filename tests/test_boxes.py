@@ -74,6 +74,7 @@ def test_a_good_box_passes():
         ((1, 2, 3), "four numbers"),
         ((1.5, 2, 3, 4), "whole pixels"),
         ((float("nan"), 2, 3, 4), "whole pixels"),
+        ((float("inf"), 2, 3, 4), "whole pixels"),
     ],
 )
 def test_a_bad_box_is_refused_with_what_it_lacks(box, says):

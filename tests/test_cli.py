@@ -351,12 +351,33 @@ def test_weights_export_takes_a_runs_checkpoint(tmp_path, weights, capsys, monke
     monkeypatch.setattr("qmra_jax.checkpoint.restore_model", restore_model)
     out = tmp_path / "out.safetensors"
     command = ["weights", "export", "runs/tiny", out, "--step", "70", "--dtype", "bfloat16"]
+    command += ["--short-side", "32"]
     assert run(*command) == 0
+    assert read_metadata(out)["short_side"] == "32"
     assert asked == [(Path("runs/tiny"), 70)]
     assert json.loads(read_metadata(out)["model"])["key_dim"] == TINY["key_dim"]
     capsys.readouterr()
     assert "exists" in refused(capsys, *command)
     assert len(asked) == 1  # and nothing was restored for it
+
+
+@pytest.mark.parametrize(
+    ("metadata", "options", "seen"),
+    [
+        ({"short_side": "32"}, (), 32),
+        ({"short_side": "32"}, ("--short-side", 40), 40),
+        ({"short_side": "32"}, ("--short-side", 0), None),
+        ({}, (), None),  # 48 x 64 frames are below 480 already
+    ],
+)
+def test_the_weights_say_which_frame_size_suits_them(
+    tmp_path, clip, weights, bright, metadata, options, seen
+):
+    _, variables, config = qmra_jax.load(weights)
+    qmra_jax.save(tmp_path / "w.safetensors", variables, config, metadata=metadata)
+    command = ["segment", clip, "--box", "0,16,16,16", "--weights", tmp_path / "w.safetensors"]
+    assert run(*command, "--output", tmp_path / "out", *options) == 0
+    assert bright[0].settings["short_side"] == seen
 
 
 def test_weights_export_refuses_a_folder_without_a_run(tmp_path, capsys):

@@ -121,6 +121,20 @@ def test_boxes_scale_by_their_edges():
     assert scale_boxes(given, (10, 10), (10, 10)).tolist() == given.tolist()
 
 
+def test_a_thin_box_at_the_edge_survives_shrinking():
+    given = np.array([[1279, 100, 1, 200], [0, 719, 9, 1]])
+    small = scale_boxes(given, (720, 1280), (240, 427))
+    assert small.tolist() == [[426, 33, 1, 67], [0, 239, 3, 1]]
+
+
+def test_probabilities_are_there_to_be_looked_at(results):
+    for result in results:
+        probabilities = np.asarray(result.probabilities)
+        assert probabilities.shape == (len(BOXES) + 1, HEIGHT, WIDTH)
+        np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+        np.testing.assert_array_equal(probabilities.argmax(axis=0), result.labels)
+
+
 def test_softmax_merges_over_a_background_of_zero():
     logits = RNG.standard_normal((2, 3, 4)).astype(np.float32)
     e = np.exp(np.concatenate([np.zeros((1, 3, 4)), logits]))
@@ -152,6 +166,8 @@ def test_bad_input_is_refused(tiny_model, tiny_variables, propagator):
         Propagator(tiny_model, tiny_variables, short_side=8)
     with pytest.raises(InputError, match="merge 'max'"):
         Propagator(tiny_model, tiny_variables, merge="max")
+    with pytest.raises(InputError, match=r"frame of float32 .*expected uint8 \[h, w, 3\]"):
+        fresh.start(FRAMES[0].astype(np.float32), BOXES)
     propagator.start(FRAMES[0], BOXES)
     with pytest.raises(InputError, match="frame 1 is 20 wide and 27 high"):
         propagator.step(FRAMES[1][:, :20])

@@ -175,11 +175,25 @@ def test_an_absolute_source_needs_no_root(data, root, monkeypatch):
     assert len(take(data, 1)[0]["id"]) == BATCH
 
 
+def test_images_unlike_their_masks_are_listed_before_any_work(data, tmp_path):
+    for name, size in (("good", (40, 50)), ("odd", (30, 50)), ("none", (0, 0))):
+        save(tmp_path / f"s/images/{name}.png", np.zeros((40, 50, 3), np.uint8))
+        if name != "none":
+            save(tmp_path / f"s/masks/{name}.png", np.full(size, 255, np.uint8))
+    (tmp_path / "s/masks/none.png").write_bytes(b"no image")
+    data.static, data.video_share = (str(tmp_path / "s"),), ((0, 0.0),)
+    with pytest.raises(
+        InputError, match=r"^2 of 3 .*odd\.png is 50x40 but .*odd\.png is 50x30.*none\.png cannot"
+    ):
+        open_examples(data, seed=0, global_batch=1)
+
+
 def test_a_bad_file_is_named_when_its_turn_comes(data, tmp_path):
-    save(tmp_path / "s/images/torn.jpg", np.zeros((40, 50, 3), np.uint8))
-    save(tmp_path / "s/masks/torn.png", np.full((40, 50), 255, np.uint8))
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    save(tmp_path / "s/images/torn.jpg", noise)
+    save(tmp_path / "s/masks/torn.png", np.full((200, 300), 255, np.uint8))
     torn = tmp_path / "s/images/torn.jpg"
-    torn.write_bytes(torn.read_bytes()[:-100])
+    torn.write_bytes(torn.read_bytes()[:-2000])
     data.static, data.video_share = (str(tmp_path / "s"),), ((0, 0.0),)
     with pytest.raises(InputError, match=r"^image .*torn\.jpg cannot be read.*remove the pair$"):
         take(data, 1)

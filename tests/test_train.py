@@ -1,6 +1,7 @@
 """One real training run on a tiny dataset: interrupted, resumed, evaluated, exported."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,34 @@ def test_another_config_is_refused_in_the_same_workdir(config, whole):
         train.train(other, whole)
 
 
+def test_checkpoints_without_their_config_are_not_gone_on_from(config, whole, tmp_path):
+    shutil.copytree(whole / "checkpoints", tmp_path / "run" / "checkpoints")
+    with pytest.raises(InputError, match=r"checkpoints but no config\.json"):
+        train.train(config, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        train.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"log_every": 0}, "log_every 0: expected at least 1"),
+        ({"parallel": "zmap"}, "parallel 'zmap'"),
+        ({"batch_size": 3}, "batch_size 3 does not divide"),
+        ({"init": {"encoders": "nowhere.pth"}}, r"nowhere\.pth"),
+        ({"model": {"aggregator": "nothing"}}, "aggregator 'nothing'"),
+        ({"optimizer": {"schedule": "steps"}}, "schedule 'steps'"),
+    ],
+)
+def test_a_bad_setting_is_refused_before_the_workdir_is_touched(config, tmp_path, change, says):
+    other = config.copy_and_resolve_references()
+    other.update(change)
+    with pytest.raises(InputError, match=says):
+        train.train(other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_how_often_to_log_may_change_when_a_run_goes_on(config, whole, capsys):
     other = config.copy_and_resolve_references()
     other.log_every = 1
@@ -107,7 +136,7 @@ def test_how_often_to_log_may_change_when_a_run_goes_on(config, whole, capsys):
 
 def test_a_workdir_that_cannot_be_written_is_refused(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match=r"cannot write to .*run"):
         train.train(config, tmp_path / "file" / "run")
 
 
@@ -152,6 +181,20 @@ def test_evaluation_of_a_workdir_and_of_its_weights_file_agree(
         )
     assert stop.value.code == 2
     assert "holds results already" in capsys.readouterr().err
+
+
+def test_evaluation_never_writes_into_the_dataset(whole, tiny_davis, monkeypatch, capsys):
+    before = (tiny_davis / "Annotations/480p/left/00001.png").read_bytes()
+    with pytest.raises(SystemExit):
+        run_evaluate(
+            monkeypatch,
+            f"--workdir={whole}",
+            f"--data_dir={tiny_davis}",
+            f"--output={tiny_davis}",
+            "--overwrite",
+        )
+    assert "is the dataset itself" in capsys.readouterr().err
+    assert (tiny_davis / "Annotations/480p/left/00001.png").read_bytes() == before
 
 
 @pytest.mark.parametrize(
