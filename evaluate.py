@@ -114,6 +114,11 @@ def evaluate(args: argparse.Namespace) -> dict:
         split=args.split,
         names=args.sequences,
     )
+    if short := [s.name for s in sequences if len(s.frames) < 3]:
+        raise errors.InputError(
+            f"sequence {', '.join(short)}: fewer than 3 frames, and the first and the last are not"
+            " scored; leave it out of the split's list or name others with --sequences"
+        )
     check_headers(pair for s in sequences for pair in zip(s.frames, s.annotations, strict=True))
     starts = {s.name: first_boxes(s.annotations[0], args.dataset) for s in sequences}
     annotations = claim_output(args)

@@ -48,10 +48,7 @@ def read_split(root: Path, year: str, split: str) -> list[str]:
     path = next((path for path in lists if path.is_file()), None)
     if path is None:
         found = ", ".join(available_splits(root)) or "no ImageSets lists at all"
-        raise InputError(
-            f"split {year}/{split} of {root}: expected {lists[0]}; found {found}"
-            " (without a split, every sequence is taken)"
-        )
+        raise InputError(f"split {year}/{split} of {root}: expected {lists[0]}; found {found}")
     lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     # A line is a name, or the paths of a frame and its mask: "/JPEGImages/480p/bear/00000.jpg ...".
     names = [Path(line.split()[0]).parent.name if "/" in line else line for line in lines]
