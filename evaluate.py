@@ -34,7 +34,12 @@ def parse_args() -> argparse.Namespace:
     add("--split", default="val", help="a list of ImageSets (default: val)")
     add("--output", type=Path, required=True, help="folder for Annotations/ and scores.json")
     add("--sequences", nargs="+", help="only these of the split")
-    add("--short_side", type=int, help="the network's frame size in pixels (default: the frame's)")
+    add(
+        "--short_side",
+        type=int,
+        help="larger frames are shrunk to this many pixels on their shorter side for the network;"
+        " 0 never shrinks (default: the size that the weights file says suits it, or else 0)",
+    )
     add("--interval", type=int, default=10, help="every so many frames one stays in the memory")
     add("--overwrite", action="store_true", help="replace earlier results in the output folder")
     return parser.parse_args()
@@ -123,7 +128,12 @@ def evaluate(args: argparse.Namespace) -> dict:
     starts = {s.name: first_boxes(s.annotations[0], args.dataset) for s in sequences}
     annotations = claim_output(args)
     module, variables = load(args)
-    propagator = Propagator(module, variables, interval=args.interval, short_side=args.short_side)
+    short_side = args.short_side
+    if short_side is None and args.weights:
+        short_side = weights.suited_short_side(args.weights)
+    propagator = Propagator(
+        module, variables, interval=args.interval, short_side=short_side or None
+    )
     seconds, began = {}, time.perf_counter()
     with tqdm(total=sum(len(s.frames) for s in sequences), unit="frame", desc="segment") as bar:
         for sequence in sequences:
@@ -148,7 +158,7 @@ def evaluate(args: argparse.Namespace) -> dict:
         scores["fps"] = len(every) / sum(every)
     scores["wall_seconds"] = wall
     scores["start"] = "box"
-    scores["short_side"] = args.short_side
+    scores["short_side"] = short_side or None
     scores["interval"] = args.interval
     return scores
 

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.model.aggregator = "bca"  # bca | bca:reduction=N
     config.model.prior = "soft"  # soft | binary | rectified: what of B_q stage 2 is told
     config.model.refine = "crm"  # crm | crm:features=both
-    config.model.dtype = "float32"  # of the computation: float32 | bfloat16
+    config.model.dtype = "float32"  # of the computation: float32 | bfloat16 | float16
 
     config.init = ConfigDict()
     config.init.encoders = ""  # torchvision ResNet: .pth, .safetensors, .npz, or folder of .npy

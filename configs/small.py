@@ -14,7 +14,7 @@ STATIC = ("ecssd", "sod300", "ccp", "horses", "human290", "pets600", "pets100", 
 
 
 def get_config() -> ConfigDict:
-    """The small model and a recipe that trains it in about an hour on two cores."""
+    """The small model and a recipe that trains it in about an hour and a half on two cores."""
     config = common.get_config()
     config.model.backbone = "resnet18"
     config.model.key_dim = 64

@@ -90,8 +90,9 @@ def segment(
     """Follow objects through a video, each from one box.
 
     Writes DIR/masks/00000.png and on (palette PNGs: 0 background, 1..n the boxes in their order),
-    DIR/overlay.mp4 and DIR/boxes.csv (frame,object,x,y,width,height; empty where not seen). A
-    folder of images plays at 24 frames a second.
+    DIR/overlay.mp4 and DIR/boxes.csv (frame,object,x,y,width,height; empty where not seen). Boxes
+    are the network's own, stage 1's B_q, and need not be the masks' tight ones. A folder of images
+    plays at 24 frames a second.
 
     \b
     Examples:
@@ -111,10 +112,9 @@ def segment(
 
     module, variables, _ = qmra_jax.load(weights)
     if short_side is None:
-        short_side = int(qmra_jax.weights.read_metadata(weights).get("short_side", 480))
-    shrink = 0 < short_side < min(reader.size)
+        short_side = qmra_jax.weights.suited_short_side(weights) or 480
     propagator = qmra_jax.Propagator(
-        module, variables, interval=interval, short_side=short_side if shrink else None
+        module, variables, interval=interval, short_side=short_side or None
     )
     done = segment_video(reader, boxes, propagator, target, frame=frame)
     typer.echo(done.speed())

@@ -81,8 +81,8 @@ class Propagator:
           variables: its weights, as `qmra_jax.load` gives them.
           interval: every so many frames one stays in the memory (the paper: 10 for DAVIS, 5 for
             YouTube-VOS).
-          short_side: the network sees frames whose shorter side has this many pixels; None: as
-            they are. Labels and boxes are always of the frame's own size.
+          short_side: larger frames are shrunk to this many pixels on their shorter side for the
+            network; None: never. Labels and boxes are always of the frame's own size.
           merge: a name of `MERGES`.
 
         Raises:
@@ -172,13 +172,12 @@ class Propagator:
         return FrameResult(labels, boxes, seconds, probabilities)
 
     def _to_network(self, frame: np.ndarray) -> np.ndarray:
-        if self._short_side is None:
-            return frame
         height, width = frame.shape[:2]
+        if self._short_side is None or min(height, width) <= self._short_side:
+            return frame
         factor = self._short_side / min(height, width)
         size = (round(width * factor), round(height * factor))
-        method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        return cv2.resize(frame, size, interpolation=method)
+        return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
     def _timed(self, key: tuple, function: Callable, *args):
         """The function's result on the host, the rest on the device, and the seconds it took."""

@@ -123,6 +123,15 @@ def load(path: str | os.PathLike) -> tuple[QMRA, dict[str, Any], ml_collections.
     return module, to_variables(read_safetensors(path), like, what=str(path), examples=3), config
 
 
+def suited_short_side(path: str | os.PathLike) -> int | None:
+    """The frame size that suits the weights, in pixels of the shorter side, if their file has one.
+
+    It stands in the metadata as "short_side" (`qmra weights export --short-side`).
+    """
+    text = read_metadata(path).get("short_side", "")
+    return int(text) if text.isdecimal() else None
+
+
 def _to_json(config: Mapping[str, Any]) -> str:
     plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     try:

@@ -367,7 +367,7 @@ def test_weights_export_takes_a_runs_checkpoint(tmp_path, weights, capsys, monke
         ({"short_side": "32"}, (), 32),
         ({"short_side": "32"}, ("--short-side", 40), 40),
         ({"short_side": "32"}, ("--short-side", 0), None),
-        ({}, (), None),  # 48 x 64 frames are below 480 already
+        ({}, (), 480),
     ],
 )
 def test_the_weights_say_which_frame_size_suits_them(

@@ -115,6 +115,12 @@ def test_a_short_side_changes_what_the_network_sees_not_what_comes_out(tiny_mode
     assert small.step(FRAMES[1]).labels.shape == (HEIGHT, WIDTH)
 
 
+def test_a_short_side_never_enlarges(tiny_model, tiny_variables, results):
+    large = Propagator(tiny_model, tiny_variables, interval=INTERVAL, short_side=480)
+    found = large.start(FRAMES[0], BOXES)
+    np.testing.assert_array_equal(found.labels, results[0].labels)
+
+
 def test_boxes_scale_by_their_edges():
     given = np.array([[1, 2, 3, 4], [0, 0, 0, 0]])
     assert scale_boxes(given, (10, 10), (20, 30)).tolist() == [[3, 4, 9, 8], [0, 0, 0, 0]]

@@ -156,7 +156,7 @@ def test_evaluation_of_a_workdir_and_of_its_weights_file_agree(
     whole, tiny_davis, tmp_path, monkeypatch, capsys
 ):
     config, variables = checkpoint.restore_model(whole)
-    weights.save(tmp_path / "w.safetensors", variables, config.model)
+    weights.save(tmp_path / "w.safetensors", variables, config.model, metadata={"short_side": "32"})
     source = {
         "run": f"--workdir={whole}",
         "file": f"--weights={tmp_path / 'w.safetensors'}",
@@ -164,7 +164,8 @@ def test_evaluation_of_a_workdir_and_of_its_weights_file_agree(
     scores = {}
     for name, argument in source.items():
         output = tmp_path / name
-        run_evaluate(monkeypatch, argument, f"--data_dir={tiny_davis}", f"--output={output}")
+        own = "--short_side=0"
+        run_evaluate(monkeypatch, argument, f"--data_dir={tiny_davis}", f"--output={output}", own)
         scores[name] = json.loads((output / "scores.json").read_text())
         labels = masks.read_labels(output / "Annotations" / "right" / "00004.png")
         assert labels.shape == (44, 60)
@@ -174,6 +175,13 @@ def test_evaluation_of_a_workdir_and_of_its_weights_file_agree(
         assert scores["run"][measure] == scores["file"][measure]
     assert set(scores["run"]["sequences"]) == {"left", "right"}
     assert scores["run"]["fps"] > 0
+    assert scores["file"]["short_side"] is None
+
+    # Without --short_side, the size that the weights say suits them.
+    run_evaluate(
+        monkeypatch, source["file"], f"--data_dir={tiny_davis}", f"--output={tmp_path / 'suited'}"
+    )
+    assert json.loads((tmp_path / "suited" / "scores.json").read_text())["short_side"] == 32
 
     with pytest.raises(SystemExit) as stop:
         run_evaluate(
