@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from qmra_jax.errors import InputError
 from qmra_jax.files import written_whole
 from qmra_jax.model import build_model
-from qmra_jax.train_state import TrainState, init_variables
+from qmra_jax.torch_names import variable_shapes
+from qmra_jax.train_state import TrainState
 
 # What a continued run may change: nothing here alters the numbers of a step.
 FREE = (
@@ -150,7 +151,7 @@ def restore_model(workdir: Path, step: int | None = None) -> tuple[ConfigDict, d
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            jax.eval_shape(lambda: init_variables(build_model(config.model))),
+            variable_shapes(build_model(config.model)),
         )
         args = ocp.args.Composite(model=ocp.args.StandardRestore(dict(target)))
         return config, manager.restore(step, args=args).model

@@ -28,7 +28,7 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def tiny_variables(tiny_model):
     """Variables of sane size, made without compiling an initialiser."""
-    from qmra_jax.train_state import init_variables
+    from qmra_jax.torch_names import variable_shapes
 
     rng = np.random.default_rng(0)
 
@@ -39,7 +39,7 @@ def tiny_variables(tiny_model):
         spread = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if name == "kernel" else 0.1
         return (spread * rng.standard_normal(leaf.shape)).astype(np.float32)
 
-    return jax.tree.map_with_path(fill, jax.eval_shape(lambda: init_variables(tiny_model)))
+    return jax.tree.map_with_path(fill, variable_shapes(tiny_model))
 
 
 @pytest.fixture(scope="session")
