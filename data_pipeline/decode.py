@@ -1,6 +1,7 @@
 """What image and mask files hold: RGB, and the targets to choose from."""
 
 import concurrent.futures
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,23 +16,39 @@ MIN_TARGET = 1 / 2000  # of the image: smaller instances are not drawn, nor fram
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 `[h, w, 3]`, RGB, as stored (no turning by EXIF: masks have none).
+    """An image file as uint8 `[h, w, 3]`, RGB; see `decode_image`.
 
     Raises:
       InputError: if it cannot be read, or is cut short.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"image {path} cannot be read ({error.strerror})") from None
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """An encoded image as uint8 `[h, w, 3]`, RGB, as stored (no turning by EXIF: masks have none).
+
+    Args:
+      data: of a JPEG or PNG.
+      name: of the image, for messages: its path, or its record's.
+
+    Raises:
+      InputError: if it cannot be decoded, or is cut short.
+    """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     # OpenCV 4 fills what a truncated JPEG lacks with grey. A whole one ends in FF D9 as a rule;
     # where that is not near the end, Pillow, slower but strict, looks closer.
     if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]):
         try:
-            with Image.open(path) as strict:
+            with Image.open(io.BytesIO(data)) as strict:
                 image = np.asarray(strict.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(
-                f"image {path} cannot be read ({error}): replace the file, or remove the pair"
+                f"image {name} cannot be read ({error}): replace the file, or remove the pair"
             ) from None
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -4,6 +4,7 @@ A label map is uint8 `[h, w]`: 0 background, 1..n the objects, 255 void. A binar
 writes its one object as 255 instead; `foreground` tells the two meanings of 255 apart.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -45,15 +46,31 @@ def read_labels(path: Path) -> np.ndarray:
       InputError: if there is no such file, it is not a whole image, or its pixels are colours or
         wider than 8 bits, which do not say what their labels are.
     """
-    path = Path(path)
     try:
-        with Image.open(path) as image:
-            mode, pixels = image.mode, np.asarray(image)
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"mask {path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"mask {path}: cannot be read ({error.strerror})") from None
+    return decode_labels(data, str(path))
+
+
+def decode_labels(data: bytes, name: str) -> np.ndarray:
+    """The labels of an encoded mask, as `read_labels` tells.
+
+    Args:
+      data: of a PNG.
+      name: of the mask, for messages: its path, or its record's.
+
+    Raises:
+      InputError: as `read_labels`.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode, pixels = image.mode, np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise InputError(
-            f"mask {path}: cannot be read as an image ({error}): expected a PNG of labels"
+            f"mask {name}: cannot be read as an image ({error}): expected a PNG of labels"
         ) from None
     if mode in ("P", "L", "1"):
         return pixels.astype(np.uint8)
@@ -62,7 +79,7 @@ def read_labels(path: Path) -> np.ndarray:
         if (channels == channels[..., :1]).all() and (alpha is None or (alpha == 255).all()):
             return np.ascontiguousarray(channels[..., 0])
     raise InputError(
-        f"mask {path}: its pixels are of kind {mode}, expected a palette or 8-bit grey PNG of"
+        f"mask {name}: its pixels are of kind {mode}, expected a palette or 8-bit grey PNG of"
         " labels (0 background, 1..n the objects): save the label map itself, not its colours"
     )
 
