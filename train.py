@@ -2,39 +2,68 @@
 
     python train.py --config=configs/small.py --workdir=runs/small [--config.batch_size=4 ...]
 
-A run goes on by itself from its workdir. Watch it with `tensorboard --logdir runs`.
+The same command goes on with a run that was stopped, and ends as if it had not been. Watch it with
+`tensorboard --logdir runs`. On several hosts each runs this command, with --distributed=auto (a TPU
+slice, SLURM) or --distributed=ADDRESS:PORT,COUNT,INDEX: see docs/tpu_pod.md.
+
+Exit status: 0 all steps are done; 2 bad input; 3 a loss or gradient that is not finite; 75 stopped
+by SIGTERM or Ctrl-C after saving: run it again to go on.
 """
 
+import contextlib
+import functools
 import itertools
-import time
-from pathlib import Path
+import sys
 
 import jax
 from absl import flags, logging
+from etils import epath
 from ml_collections import config_flags
 from tqdm import tqdm
 
 from data_pipeline.stream import batches, make_stream
-from qmra_jax import checkpoint, errors, parallel, pretrained, visualize
-from qmra_jax.metric_writer import MetricWriter
+from qmra_jax import (
+    checkpoint,
+    distributed,
+    errors,
+    initial_weights,
+    not_finite,
+    parallel,
+    preemption,
+    progress,
+    visualize,
+    workdir,
+)
+from qmra_jax.metric_writer import open_writer
 from qmra_jax.model import build_model
 from qmra_jax.optimizer import make_optimizer, make_schedule
+from qmra_jax.profiling import Profile
+from qmra_jax.torch_names import variable_shapes
 from qmra_jax.train_state import create_train_state, init_variables
-from qmra_jax.train_step import make_predict, make_train_step
+from qmra_jax.train_step import make_diagnose, make_predict, make_train_step
+from qmra_jax.validation import Abandoned, open_validation
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints and metrics.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://BUCKET/...")
+_DISTRIBUTED = flags.DEFINE_string(
+    "distributed", "", "auto | ADDRESS:PORT,COUNT,INDEX: this is one of several processes."
+)
 PICTURE_ROWS = 4
 
 
-def train(config, workdir: Path) -> None:
-    """Trains as `config` says, in `workdir`, going on from its newest checkpoint.
+def train(config, run: epath.PathLike) -> int:
+    """Trains as `config` says, in the workdir `run`, going on from its newest checkpoint.
+
+    Returns:
+      The exit status: 0 when all steps are done, `preemption.STOPPED` when asked to stop.
 
     Raises:
       InputError: if config, data or workdir cannot be used; before anything is compiled.
+      LossNotFinite: if a loss or gradient is not finite; the last good checkpoint stays.
     """
     # --------------------------------------------------------------- schedule
-    for name in ("steps", "log_every", "picture_every", "checkpoint_every"):
+    run = epath.Path(run)
+    for name in ("steps", "log_every", "picture_every", "checkpoint_every", "keep_checkpoints"):
         if config[name] < 1:
             raise errors.InputError(f"{name} {config[name]}: expected at least 1")
 
@@ -44,98 +73,154 @@ def train(config, workdir: Path) -> None:
     # ---------------------------------------------------------------- devices
     if config.cpu_devices:
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
-    parallel.check_batch(config.batch_size)
+    parallel.check_batch(config.batch_size, config.grad_accumulation)
 
     # ------------------------------------------------------------------ model
     model = build_model(config.model)
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = make_schedule(config.optimizer, config.steps)
-    train_step = parallel.parallelize(make_train_step(model, optimizer, schedule), config.parallel)
-    predict = make_predict(model)
+    train_step = parallel.parallelize(
+        make_train_step(model, optimizer, schedule, config), config.parallel
+    )
+    predict, diagnose = make_predict(model), make_diagnose(model, config)
+
+    # ----------------------------------------------------- workdir, checkpoint
+    make_state = functools.partial(
+        create_train_state, optimizer=optimizer, ema=bool(config.ema_decay)
+    )
+    profile = Profile(config.profile, run, config.steps)
+    workdir.check_run(run, config)
+    validation = open_validation(config, run)
+    restored = checkpoint.restore(run, jax.eval_shape(make_state, variable_shapes(model)))
+    first_step = int(restored.step) if restored else 0
+    validate_first = validation.is_due(first_step, config.steps) and not validation.is_done(
+        first_step
+    )
+    if first_step >= config.steps and not validate_first:
+        if distributed.is_first():
+            print(f"{run} has all {config.steps} steps already.")
+        return 0
 
     # ------------------------------------------------------------------- data
-    first_step = checkpoint.find_run(workdir, config)
-    if first_step >= config.steps:
-        print(f"{workdir} has all {config.steps} steps already.")
-        return
-    if config.init.encoders and not first_step:
-        pretrained.check_encoders(model, config.init.encoders)
-    triplets = batches(
-        make_stream(
-            config.data,
-            seed=config.seed,
-            global_batch=config.batch_size,
-            start_step=first_step,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
-        )
+    taken = None if restored else initial_weights.check(model, config)
+    host_index, host_count = distributed.place()
+    stream = functools.partial(
+        make_stream,
+        config.data,
+        seed=config.seed,
+        global_batch=config.batch_size,
+        host_index=host_index,
+        host_count=host_count,
     )
+    triplets = batches(stream(start_step=first_step))
     first = next(triplets)  # what is wrong with the data shows here, before anything is compiled
     triplets = itertools.chain([first], triplets)
 
-    # ------------------------------------------------------ state, checkpoint
-    variables = init_variables(model, config.seed)
-    if config.init.encoders and not first_step:
-        variables = pretrained.load_encoders(
-            variables,
-            config.init.encoders,
-            extra_channel=config.init.extra_channel,
-            seed=config.seed,
-        )
-    checkpoint.claim_workdir(workdir, config)
-    manager = checkpoint.open_checkpoints(workdir, config)
-    state = parallel.replicate(create_train_state(variables, optimizer))
-    state = checkpoint.restore(manager, state)
+    # ------------------------------------------------------------------ state
+    if distributed.is_first():
+        workdir.claim(run, config)
+    if restored:
+        state = restored
+    else:
+        fresh = init_variables(model, config.seed) if taken is None else {}
+        state = make_state(initial_weights.initialize(config, fresh, taken))
+    state = parallel.replicate(state, config.parallel)
 
     # ------------------------------------------------------------------- loop
-    writer = MetricWriter(workdir, first_step)
-    bar = tqdm(
-        total=config.steps, initial=first_step, unit="step", dynamic_ncols=True, disable=None
-    )
-    logged, since, waited = first_step, time.perf_counter(), 0.0
-    for step in range(first_step + 1, config.steps + 1):
-        asked = time.perf_counter()
-        batch = next(triplets)
-        del batch["id"]  # texts are not for devices
-        waited += time.perf_counter() - asked
-        state, metrics = train_step(state, batch)
-        bar.update()
-        if step == first_step + 1:  # it compiled, which is not for triplets a second to tell
-            jax.block_until_ready(metrics)
-            logged, since, waited = step, time.perf_counter(), 0.0
+    is_first = distributed.is_first()
+    clock = progress.StepClock(config.batch_size)
+    with (
+        checkpoint.open_checkpoints(
+            run, config.keep_checkpoints, lambda: validation.best(config.keep_best)
+        ) as manager,  # leaving waits until all is written
+        contextlib.closing(open_writer(run, first_step)) as writer,
+        contextlib.closing(profile),
+        preemption.StopRequest() as stop,
+        tqdm(
+            total=config.steps,
+            initial=first_step,
+            unit="step",
+            dynamic_ncols=True,
+            disable=None if is_first else True,
+        ) as bar,
+    ):
 
-        if is_due(step, config.log_every):
-            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            now = time.perf_counter()
-            metrics["triplets_per_second"] = (step - logged) * config.batch_size / (now - since)
-            metrics["data_wait_share"] = waited / (now - since)
-            logged, since, waited = step, now, 0.0
-            writer.scalars(step, metrics)
-            bar.set_postfix_str(
-                f"loss {metrics['loss']:.3f}, J {metrics['J_refined']:.3f},"
-                f" {metrics['triplets_per_second']:.1f} triplets/s"
-            )
-            if bar.disable and jax.process_index() == 0:
-                print(f"step {step}/{config.steps}: {bar.postfix}", flush=True)
+        def validate(step: int) -> bool:
+            """Evaluates; False if a request to stop came first."""
+            bar.set_postfix_str("evaluating")
+            variables = parallel.local_copy(state).variables
+            try:
+                scores = validation(step, model, variables, stop=lambda: stop.requested)
+            except Abandoned:
+                return False
+            writer.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
+            if bar.disable and is_first:
+                print(f"step {step}/{config.steps}: validation J&F {scores['J&F']:.3f}", flush=True)
+            return True
 
-        if is_due(step, config.picture_every):
-            few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
-            sheet = visualize.triplet_sheet(
-                few["images"], few["masks"], few["boxes"], jax.device_get(predict(state, few))
-            )
-            writer.picture(step, "triplets", sheet)
+        stopping = validate_first and not validate(first_step)
+        step, last_step = first_step, first_step if stopping else config.steps
+        clock.restart()
+        for step in range(first_step + 1, last_step + 1):
+            batch = clock.next(triplets)
+            del batch["id"]  # texts are not for devices
+            profile.before(step)
+            state, metrics = train_step(state, batch)
+            profile.after(step, metrics)
+            bar.update()
+            clock.count()
+            stopping = stop.reached(step)
+            if step == first_step + 1:  # it compiled, which is not for triplets a second to tell
+                jax.block_until_ready(metrics)
+                clock.restart()
 
-        if is_due(step, config.checkpoint_every):
-            checkpoint.save(manager, state, config)
+            is_logged = is_due(step, config.log_every)
+            is_pictured = is_due(step, config.picture_every)
+            is_validated = validation.is_due(step, config.steps)
+            is_saved = is_due(step, config.checkpoint_every) or is_validated or stopping
+            if (is_logged or is_pictured or is_saved) and parallel.local_copy(state.halted):
+                # Since a step that is not finite: the state is the one before it.
+                state = parallel.local_copy(state)
+                guilty = next(batches(stream(start_step=int(state.step))))
+                raise not_finite.explain(diagnose, state, guilty)
+
+            if is_logged:
+                metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                del metrics["finite"]
+                metrics |= clock.read() | progress.memory()
+                writer.scalars(step, metrics)
+                bar.set_postfix_str(progress.summary(metrics))
+                if bar.disable and is_first:
+                    print(f"step {step}/{config.steps}: {bar.postfix}", flush=True)
+
+            if is_pictured and is_first:
+                with clock.pause():
+                    few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
+                    probabilities = jax.device_get(predict(parallel.local_copy(state), few))
+                    sheet = visualize.triplet_sheet(
+                        few["images"], few["masks"], few["boxes"], probabilities
+                    )
+                    writer.picture(step, "triplets", sheet)
+
+            if is_saved:
+                with clock.pause():
+                    checkpoint.save(manager, state, config)
+            if is_validated and not stopping:
+                with clock.pause():
+                    stopping = not validate(step)
+            if stopping:
+                break
 
     # -------------------------------------------------------------------- end
-    bar.close()
-    writer.close()
-    manager.wait_until_finished()
-    manager.close()
+    distributed.barrier("end of the run")  # no process leaves while another still writes
+    if stopping:
+        if is_first:
+            print(f"Stopped after step {step}, which is saved: run the same command to go on.")
+        return preemption.STOPPED
+    return 0
 
 
-def main(_) -> None:
+def main(_) -> int:
     """Runs `train` with the flags' config and workdir."""
     logging.set_verbosity(logging.WARNING)  # Orbax tells every file it touches
     if _CONFIG.value is None or _WORKDIR.value is None:
@@ -143,7 +228,12 @@ def main(_) -> None:
             "--config and --workdir are needed:"
             " python train.py --config=configs/small.py --workdir=runs/small"
         )
-    train(_CONFIG.value, Path(_WORKDIR.value))
+    distributed.initialize(_DISTRIBUTED.value)
+    try:
+        return train(_CONFIG.value, _WORKDIR.value)
+    except not_finite.LossNotFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        return not_finite.STATUS
 
 
 if __name__ == "__main__":

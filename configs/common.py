@@ -21,7 +21,13 @@ def get_config() -> ConfigDict:
     config.model.aggregator = "bca"  # bca | bca:reduction=N
     config.model.prior = "soft"  # soft | binary | rectified: what of B_q stage 2 is told
     config.model.refine = "crm"  # crm | crm:features=both
-    config.model.dtype = "float32"  # of the computation: float32 | bfloat16 | float16
+    config.model.dtype = "float32"  # of the computation: float32 | bfloat16; inference: | float16
+    config.model.batch_norm = "frozen"  # frozen | sync: by the statistics of all devices' batch
+    config.model.remat = "none"  # none | encoders | all: less memory, more time; no use on a CPU
+
+    # The whole network from another run (its workdir, or WORKDIR/checkpoints/STEP) or from a
+    # .safetensors file; its optimiser starts afresh. Empty: from random weights, or init.encoders.
+    config.init_from = ""
 
     config.init = ConfigDict()
     config.init.encoders = ""  # torchvision ResNet: .pth, .safetensors, .npz, or folder of .npy
@@ -49,18 +55,48 @@ def get_config() -> ConfigDict:
     config.parallel = "pmap"  # pmap | shard_map
     config.cpu_devices = 0  # on a CPU: devices to share the batch; 0: one. As many as cores is best
 
+    config.grad_accumulation = 1  # micro-batches a step, in turn: less memory, but not on a CPU
+    config.ema_decay = 0.0  # of a moving average of the weights, used to evaluate; 0: none
+
+    # A triplet's second memory frame has the true box's map, or what stage 1 predicts from the
+    # first frame, as at inference. mixed draws for each example.
+    config.memory_maps = "truth"  # truth | predicted | mixed
+    config.predicted_share = ((0, 0.5),)  # mixed's: (from step, share of examples), ...
+    config.predicted_gradient = False  # whether the loss reaches the pass that predicts
+
+    config.loss = ConfigDict()
+    config.loss.dice_weight = 0.1  # beside cross-entropy's 1
+    # (start step, end step, final share): cross-entropy of each example's hardest pixels alone,
+    # their share falling from 1 to the final one; STCN's is (20_000, 70_000, 0.15). (): all pixels.
+    config.loss.bootstrap = ()
+
     config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # adam | sgd
     config.optimizer.learning_rate = 1e-5
     config.optimizer.encoder_scale = 1.0  # of the learning rate, for f_q and f_m
-    config.optimizer.schedule = "constant"  # constant | linear_tail | cosine
+    config.optimizer.schedule = "constant"  # constant | linear_tail | polynomial | cosine
     config.optimizer.decay_share = 0.3  # of the steps, linear_tail's
+    config.optimizer.power = 0.9  # polynomial's
     config.optimizer.warmup_steps = 0
-    config.optimizer.weight_decay = 0.0  # decoupled, as in AdamW
+    config.optimizer.momentum = 0.9  # sgd's
+    config.optimizer.weight_decay = 0.0  # of kernels; decoupled with adam, as in AdamW
+    config.optimizer.decay_norm_and_bias = False  # whether it holds for biases and BatchNorm too
     config.optimizer.clip_norm = 0.0  # of the gradient; 0: not clipped
 
     # What may differ when a run is continued.
     config.log_every = 20
     config.picture_every = 500
     config.checkpoint_every = 500
-    config.keep_checkpoints = 3
+    config.keep_checkpoints = 3  # the newest
+    config.keep_best = 1  # and so many with the best eval.metric
+    config.profile = ""  # FIRST:LAST: a trace of these steps, into WORKDIR/profile
+
+    config.eval = ConfigDict()  # on held-out videos, while training
+    config.eval.every = 0  # steps; 0: never
+    config.eval.videos = "davis2016:val"  # FOLDER[:SPLIT[:YEAR]], below data.root or absolute
+    config.eval.protocol = "davis2016"  # davis2016 | davis2017
+    config.eval.short_side = 0  # pixels to which larger frames are shrunk; 0: not shrunk
+    config.eval.interval = 10  # frames between those that stay in the memory
+    config.eval.max_sequences = 0  # of the split, from the first on; 0: all
+    config.eval.metric = "J&F"  # J&F | J | F: the best checkpoints have the highest
     return config

@@ -39,11 +39,12 @@ class BCA(nn.Module):
         width = both.shape[-1]
         if not isinstance(self.reduction, int) or not 1 <= self.reduction <= width:
             raise InputError(f"bca reduction {self.reduction!r}: expected 1 to {width}")
-        pooled = both.mean(axis=(1, 2))  # GAP: [b, 2 c]
-        dense = {"dtype": self.dtype, "kernel_init": torch_init}
+        # The weights are few, and a sigmoid is steep: they are float32 whatever dtype is.
+        pooled = both.mean(axis=(1, 2), dtype=jnp.float32)  # GAP: [b, 2 c]
+        dense = {"dtype": jnp.float32, "kernel_init": torch_init}
         hidden = nn.relu(nn.Dense(width // self.reduction, name="fc1", **dense)(pooled))
         weights = nn.sigmoid(nn.Dense(width, name="fc2", **dense)(hidden))  # w_q, w_m: [b, 2 c]
-        return both * weights[:, None, None, :]
+        return both * weights.astype(both.dtype)[:, None, None, :]
 
 
 AGGREGATORS = {"bca": BCA}

@@ -1,193 +1,263 @@
-"""A run's checkpoints, by Orbax, and the config that a workdir belongs to.
+"""A run's checkpoints, by Orbax.
 
-workdir/config.json          the run's config, written when it starts
-workdir/checkpoints/STEP/    model (params, batch_stats), training (opt_state, step), meta (config)
+workdir/checkpoints/STEP/    model (what evaluation uses: params or their EMA, batch_stats),
+                             training (opt_state, step, and with EMA the params themselves),
+                             meta (config)
+
+Arrays go to Orbax as NumPy's and come from it as such. It copies those before `save` returns, so
+that writing in the background never meets a buffer that the next step has reused; each of several
+processes holds the whole state, and any number of devices may take it up again.
 """
 
-import json
-from pathlib import Path
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from ml_collections import ConfigDict
 
+from qmra_jax import distributed, parallel
 from qmra_jax.errors import InputError
-from qmra_jax.files import written_whole
 from qmra_jax.model import build_model
 from qmra_jax.torch_names import variable_shapes
 from qmra_jax.train_state import TrainState
+from qmra_jax.workdir import is_remote, plain
 
-# What a continued run may change: nothing here alters the numbers of a step.
-FREE = (
-    "cpu_devices",
-    "parallel",
-    "log_every",
-    "picture_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "data.root",
-    "data.workers",
-    "data.prefetch",
-)
+ITEMS = ("model", "training", "meta")
 
 
-def find_run(workdir: Path, config: ConfigDict) -> int:
-    """The newest checkpoint's step of the run that a workdir holds; 0 where it holds none.
+@dataclasses.dataclass
+class NewestAndBest:
+    """Which checkpoints stay: the newest few, and those of certain steps (Orbax's policy protocol).
 
-    Raises:
-      InputError: if the workdir is no folder, or holds a run with another config.
+    Attributes:
+      newest: how many.
+      best: gives the steps of the best so far.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"workdir {workdir} is a file: give a folder, or a new name")
-    path, step = workdir / "config.json", 0
-    if (workdir / "checkpoints").is_dir():
-        with open_checkpoints(workdir) as manager:
-            step = manager.latest_step() or 0
-    if step and not path.exists():
-        raise InputError(
-            f"workdir {workdir} has checkpoints but no config.json, so whose they are is unknown:"
-            " put it back, or give another --workdir"
+
+    newest: int
+    best: Callable[[], Iterable[int]]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Whether each of the checkpoints, oldest first, stays."""
+        del context
+        best, oldest_kept = set(self.best()), len(checkpoints) - self.newest
+        return [i >= oldest_kept or c.step in best for i, c in enumerate(checkpoints)]
+
+
+def open_checkpoints(
+    workdir: epath.Path,
+    keep: int | None = None,
+    best: Callable[[], Iterable[int]] = tuple,
+) -> ocp.CheckpointManager:
+    """A run's checkpoints: to write them if `keep` is given, only to read them if not.
+
+    One that was cut off is never seen, and swept away by who opens them to write.
+
+    Args:
+      workdir: of the run.
+      keep: how many of the newest stay.
+      best: gives the steps that stay beside them.
+    """
+    if keep is None:  # a reader needs no other process, and waits for none
+        alone = jax.process_index()
+        options = ocp.CheckpointManagerOptions(
+            read_only=True,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=alone,
+                active_processes={alone},
+                barrier_sync_key_prefix=f"reader{alone}",
+            ),
         )
-    if path.exists():
-        try:
-            there = json.loads(path.read_text())
-        except ValueError:
-            raise InputError(f"{path} is damaged: put it back, or give another --workdir") from None
-        _check_same(workdir, there, config)
-    return step
-
-
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes a workdir this run's.
-
-    Raises:
-      InputError: if it cannot be written.
-    """
-    with written_whole(workdir / "config.json") as part:
-        part.write_text(json.dumps(_plain(config), indent=2) + "\n")
-
-
-def open_checkpoints(workdir: Path, config: ConfigDict | None = None) -> ocp.CheckpointManager:
-    """A run's checkpoints: to write them with a config, only to read them without.
-
-    The newest `config.keep_checkpoints` are kept. One that was cut off is never seen.
-    """
+    else:
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=NewestAndBest(keep, best),
+            cleanup_tmp_directories=True,
+        )
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # that reading is read-only is worth no warnings
     try:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=config.keep_checkpoints if config else None,
-            read_only=config is None,
-            # On a CPU what is being written may be the very buffers that the next step reuses.
-            enable_async_checkpointing=jax.default_backend() != "cpu",
-        )
-        return ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(),
-            item_names=("model", "training", "meta"),
-            options=options,
-        )
+        return ocp.CheckpointManager(_folder(workdir), item_names=ITEMS, options=options)
     finally:
         logging.set_verbosity(verbosity)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:
-    """Saves a state under its step, unless that step is there."""
-    step = int(state.step)
+    """Saves a state under its step, unless that step is there. Returns before all is written.
+
+    Every process calls it; the first one writes.
+    """
+    host = jax.tree.map(np.asarray, parallel.local_copy(state))  # Orbax copies it at once
+    step = int(host.step)
     if step in manager.all_steps():
         return
-    model, training = _split(state)
+    model, training = _split(host)
     manager.save(
         step,
         args=ocp.args.Composite(
             model=ocp.args.StandardSave(model),
             training=ocp.args.StandardSave(training),
-            meta=ocp.args.JsonSave({"config": _plain(config)}),
+            meta=ocp.args.JsonSave({"config": plain(config)}),
         ),
     )
 
 
-def restore(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
-    """The newest checkpoint laid out like `state`, or `state` itself where there is none."""
-    step = manager.latest_step()
-    if step is None:
-        return state
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _split(state)
-    )
-    restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-            model=ocp.args.StandardRestore(target[0]),
-            training=ocp.args.StandardRestore(target[1]),
-        ),
-    )
-    return state.replace(**restored.model, **restored.training)
+def restore(workdir: epath.Path, like: TrainState) -> TrainState | None:
+    """The newest checkpoint that can be read, or None where a run has none yet.
+
+    One that cannot be read while an older one can is told on standard error and moved aside, to
+    checkpoints/damaged-STEP: the run goes on from the older one, and to the same end.
+
+    Args:
+      workdir: of the run.
+      like: the state's shapes, as `jax.eval_shape` gives them.
+
+    Returns:
+      The state as NumPy arrays, for `parallel.replicate`.
+
+    Raises:
+      InputError: if there are checkpoints and none can be read.
+    """
+    steps = checkpoint_steps(workdir)
+    if not distributed.all_equal(np.array([len(steps), *steps[-1:], 0][:2])):
+        raise InputError(
+            f"workdir {workdir}: the processes find different checkpoints in it (this one {steps});"
+            " it must be one folder for all, such as on gs:// or NFS"
+        )
+    problems: dict[int, Exception] = {}
+    for step in reversed(steps):
+        try:
+            state = _read_state(workdir, step, like)
+        except Exception as error:  # whatever the file system, TensorStore or Orbax makes of it
+            state, problems[step] = None, error
+        # All processes go on from one step, also where only one of them could not read.
+        if distributed.all_agree(state is not None):
+            for damaged in problems:
+                _move_aside(workdir, damaged, problems[damaged], step)
+            distributed.barrier("damaged checkpoints are aside")
+            return state
+        problems.setdefault(step, OSError("another process cannot read it"))
+    if problems:
+        raise InputError(
+            f"workdir {workdir}: none of its checkpoints {steps} can be read; the newest:"
+            f" {_short(problems[steps[-1]])}. Give another --workdir"
+        )
+    return None
 
 
-def restore_model(workdir: Path, step: int | None = None) -> tuple[ConfigDict, dict[str, Any]]:
+def checkpoint_steps(workdir: epath.Path) -> list[int]:
+    """The steps of the whole checkpoints that a workdir holds, ascending."""
+    if not _folder(workdir).is_dir():
+        return []
+    with open_checkpoints(workdir) as manager:
+        return sorted(manager.all_steps())
+
+
+def restore_model(
+    workdir: epath.PathLike, step: int | None = None
+) -> tuple[ConfigDict, dict[str, Any]]:
     """A run's config and `{"params", "batch_stats"}`, without its optimiser.
+
+    The parameters are their moving average where the run keeps one (`config.ema_decay`).
 
     Args:
       workdir: of the run.
       step: of the checkpoint; the newest if None.
 
+    Returns:
+      The config, and the variables as NumPy arrays.
+
     Raises:
-      InputError: if there is no such run or checkpoint.
+      InputError: if there is no such run or checkpoint, or it cannot be read.
     """
-    workdir = Path(workdir)
-    if not (workdir / "checkpoints").is_dir():
+    workdir = epath.Path(workdir)
+    if not _folder(workdir).is_dir():
         raise InputError(
             f"workdir {workdir}: expected a training run's folder with checkpoints/ in it"
         )
+    steps = checkpoint_steps(workdir)
+    step = steps[-1] if step is None and steps else step
+    if step not in steps:
+        raise InputError(f"workdir {workdir}: no checkpoint of step {step}; it has {steps}")
+    try:
+        with open_checkpoints(workdir) as manager:
+            meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+            config = ConfigDict(meta["config"])
+            target = _host_like(dict(variable_shapes(build_model(config.model))))
+            args = ocp.args.Composite(model=ocp.args.StandardRestore(target))
+            return config, manager.restore(step, args=args).model
+    except InputError:
+        raise
+    except Exception as error:  # as in `restore`
+        raise InputError(
+            f"checkpoint {_folder(workdir) / str(step)} cannot be read ({_short(error)}): name"
+            f" another of {steps}"
+        ) from None
+
+
+def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
+    model, training = (_host_like(part) for part in _split(like))
     with open_checkpoints(workdir) as manager:
-        steps = sorted(manager.all_steps())
-        step = steps[-1] if step is None and steps else step
-        if step not in steps:
-            raise InputError(f"workdir {workdir}: no checkpoint of step {step}; it has {steps}")
-        meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-        config = ConfigDict(meta["config"])
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            variable_shapes(build_model(config.model)),
+        found = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(model),
+                training=ocp.args.StandardRestore(training),
+            ),
         )
-        args = ocp.args.Composite(model=ocp.args.StandardRestore(dict(target)))
-        return config, manager.restore(step, args=args).model
+    return _join(found.model, found.training, like)
 
 
 def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a model is, and what only going on with its training needs."""
-    return (
-        {"params": state.params, "batch_stats": state.batch_stats},
-        {"opt_state": state.opt_state, "step": state.step},
+    """What evaluation needs, and what only going on with the training needs."""
+    training = {"opt_state": state.opt_state, "step": state.step}
+    if state.ema_params is not None:
+        training["params"] = state.params
+    return dict(state.variables), training
+
+
+def _join(model: dict[str, Any], training: dict[str, Any], like: TrainState) -> TrainState:
+    """The inverse of `_split`."""
+    averaged = like.ema_params is not None
+    return like.replace(
+        step=training["step"],
+        params=training["params"] if averaged else model["params"],
+        batch_stats=model["batch_stats"],
+        opt_state=training["opt_state"],
+        ema_params=model["params"] if averaged else None,
+        halted=np.zeros((), bool),
     )
 
 
-def _plain(config: ConfigDict) -> dict[str, Any]:
-    return json.loads(config.to_json_best_effort())
+def _host_like(tree: Any) -> Any:
+    """Tells Orbax to give NumPy arrays of these shapes."""
+    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _folder(workdir: epath.Path) -> epath.Path:
+    folder = epath.Path(workdir) / "checkpoints"
+    return folder if is_remote(folder) else epath.Path(folder.absolute())
 
 
-def _check_same(workdir: Path, old: dict[str, Any], new: ConfigDict) -> None:
-    before, now = _flat(old), _flat(_plain(new))
-    different = [
-        f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here"
-        for key in sorted(before.keys() | now.keys())
-        if key not in FREE and before.get(key) != now.get(key)
-    ]
-    if different:
-        raise InputError(
-            f"workdir {workdir} holds a run with another config ({'; '.join(different)}):"
-            " give another --workdir, or the same config to continue that run"
-        )
+def _move_aside(workdir: epath.Path, step: int, problem: Exception, earlier: int) -> None:
+    if not distributed.is_first():
+        return
+    source, target = _folder(workdir) / str(step), _folder(workdir) / f"damaged-{step}"
+    print(
+        f"checkpoint {source} cannot be read ({_short(problem)}): moved to {target.name};"
+        f" going on from step {earlier}",
+        file=sys.stderr,
+    )
+    if target.exists():
+        target.rmtree()
+    source.rename(target)
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}…"

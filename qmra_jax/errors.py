@@ -21,8 +21,11 @@ def exit_on_input_error() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def run_app(main: Callable[[list[str]], None]) -> None:
-    """Runs a program of absl flags; bad input or a bad flag is one line and exit status 2."""
+def run_app(main: Callable[[list[str]], int | None]) -> None:
+    """Runs a program of absl flags; bad input or a bad flag is one line and exit status 2.
+
+    `main` may return another exit status; None is 0.
+    """
     from absl import app, flags
 
     def parse(arguments: list[str]) -> list[str]:

@@ -1,45 +1,122 @@
-"""The loss of Eq. 10, and the J by which a training batch is watched."""
+"""The loss of Eq. 10, per example, and the J by which a training batch is watched."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from qmra_jax.errors import InputError
+
 DICE_WEIGHT = 0.1  # "by experience", section "Cascaded Refinement and Prediction"
 
 
-def cross_entropy(logits, target):
-    """Mean over batch and pixels. `logits [b, h, w, 2]`, `target [b, h, w]` in [0, 1] -> scalar."""
-    log_p = jax.nn.log_softmax(logits, axis=-1)
-    return -jnp.mean(target * log_p[..., 1] + (1 - target) * log_p[..., 0])
+def cross_entropy(logits, target, share=None):
+    """Cross-entropy of each example: the mean over its pixels, or over its hardest ones.
+
+    Bootstrapped cross-entropy is what STCN (Cheng et al. 2021) and AOT (Yang et al. 2021) train
+    with: the mean over the pixels of the largest loss alone. Taken within an example, so that an
+    answer does not depend on which examples share a device.
+
+    Args:
+      logits: `[b, h, w, 2]`.
+      target: `[b, h, w]` in [0, 1].
+      share: of the pixels that count, in (0, 1], rounded down but at least one; None for all.
+
+    Returns:
+      float32 `[b]`.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    loss = -(target * log_p[..., 1] + (1 - target) * log_p[..., 0])
+    loss = loss.reshape(len(loss), -1)
+    if share is None:
+        return loss.mean(axis=1)
+    pixels = loss.shape[1]
+    kept = jnp.maximum(jnp.floor(pixels * share), 1)
+    hardest = jnp.sort(loss, axis=1, descending=True)
+    return jnp.sum(jnp.where(jnp.arange(pixels) < kept, hardest, 0), axis=1) / kept
+
+
+def bootstrap_share(bootstrap: tuple[int, int, float], step):
+    """The share of pixels that count at a step: 1 till `start`, then linearly to `share` at `end`.
+
+    Args:
+      bootstrap: (start, end, share).
+      step: steps done.
+    """
+    start, end, share = bootstrap
+    return 1 - (1 - share) * jnp.clip((step - start) / (end - start), 0, 1)
 
 
 def dice(logits, target):
-    """1 - (2 sum pg + 1) / (sum p + sum g + 1) per example, averaged; the smoothing of 1 is ours.
+    """1 - (2 sum pg + 1) / (sum p + sum g + 1) of each example; the smoothing of 1 is ours.
 
-    `logits [b, h, w, 2]`, `target [b, h, w]` in [0, 1] -> scalar in [0, 1].
+    `logits [b, h, w, 2]`, `target [b, h, w]` in [0, 1] -> float32 `[b]` in [0, 1].
     """
-    p = jax.nn.softmax(logits, axis=-1)[..., 1]
+    p = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)[..., 1]
     overlap = jnp.sum(p * target, axis=(1, 2))
     total = jnp.sum(p, axis=(1, 2)) + jnp.sum(target, axis=(1, 2))
-    return jnp.mean(1 - (2 * overlap + 1) / (total + 1))
+    return 1 - (2 * overlap + 1) / (total + 1)
 
 
-def qmra_loss(outputs, mask, box_map):
-    """Eq. 10: the sum over B_q, S_q and S_q^r of cross-entropy + 0.1 dice.
+def example_losses(outputs, mask, box_map, *, dice_weight=DICE_WEIGHT, share=None):
+    """Eq. 10's terms of each example: cross-entropy + 0.1 dice of B_q, S_q and S_q^r.
 
     Args:
       outputs: "box", "mask", "refined": logits `[b, h, w, 2]`.
       mask: S_l, the query's mask `[b, h, w]` in {0, 1}.
       box_map: B_l, the filled tight box of that mask `[b, h, w]`.
+      dice_weight: the paper's 0.1.
+      share: see `cross_entropy`.
 
     Returns:
-      the loss, a float32 scalar, and its parts: {"box", "mask", "refined"} -> scalar.
+      {"box", "mask", "refined"} -> float32 `[b]`.
     """
     target = {"box": box_map, "mask": mask, "refined": mask}
     parts = {}
     for name, logits in outputs.items():
         truth = target[name].astype(jnp.float32)
-        parts[name] = cross_entropy(logits, truth) + DICE_WEIGHT * dice(logits, truth)
+        parts[name] = cross_entropy(logits, truth, share) + dice_weight * dice(logits, truth)
+    return parts
+
+
+def qmra_loss(outputs, mask, box_map, *, dice_weight=DICE_WEIGHT, share=None):
+    """Eq. 10: the sum of `example_losses`' three terms, each the mean over its examples.
+
+    Returns:
+      the loss, a float32 scalar, and its parts: {"box", "mask", "refined"} -> scalar.
+    """
+    parts = example_losses(outputs, mask, box_map, dice_weight=dice_weight, share=share)
+    parts = {name: part.mean() for name, part in parts.items()}
     return sum(parts.values()), parts
+
+
+def loss_options(config: Any, step) -> dict[str, Any]:
+    """The keyword arguments of `qmra_loss` that a config asks for at a step.
+
+    Args:
+      config: `config.loss`, once `check_loss` has passed it.
+      step: steps done.
+    """
+    share = bootstrap_share(tuple(config.bootstrap), step) if config.bootstrap else None
+    return {"dice_weight": config.dice_weight, "share": share}
+
+
+def check_loss(config: Any) -> None:
+    """Raises `InputError` unless `config.loss` can be meant."""
+    if not config.dice_weight >= 0:
+        raise InputError(f"loss.dice_weight {config.dice_weight}: expected 0 or more")
+    if not config.bootstrap:
+        return
+    try:
+        start, end, share = config.bootstrap
+        good = 0 <= start < end and 0 < share <= 1
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise InputError(
+            f"loss.bootstrap {config.bootstrap}: expected (start step, end step, final share of the"
+            " pixels), such as (20_000, 70_000, 0.15), or () for none"
+        )
 
 
 def batch_jaccard(logits, target):

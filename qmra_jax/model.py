@@ -9,96 +9,26 @@ of the query joins the memory, so that no frame is encoded twice. A batch of one
 beside several objects (the memory's batch); what does not depend on the object is computed once.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
-from flax import struct
 
-from qmra_jax import boxes, variants
+from qmra_jax import batch_norm, variants
 from qmra_jax.aggregation import AGGREGATORS, QueryMemoryAggregation
 from qmra_jax.decoder import Decoder
 from qmra_jax.errors import InputError
 from qmra_jax.memory_read import READERS
+from qmra_jax.priors import PRIORS, foreground
 from qmra_jax.refinement import REFINERS
 from qmra_jax.resnet import BACKBONES, Encoder, Features
-
-
-class Memory(struct.PyTreeNode):
-    """What is kept of memory frames: a key and a value for each stage.
-
-    Attributes:
-      key1: `[b, t, H, W, c_k]`, for stage 1.
-      value1: `[b, t, H, W, c_v]`.
-      key2: `[b, t, H, W, c_k]`, for stage 2.
-      value2: `[b, t, H, W, c_v]`.
-    """
-
-    key1: jax.Array
-    value1: jax.Array
-    key2: jax.Array
-    value2: jax.Array
-
-
-class Located(NamedTuple):
-    """Stage 1's answer.
-
-    Attributes:
-      box: logits of B_q, float32 `[b, h, w, 2]`.
-      feature: F_a of stage 1, `[b, H, W, c_a]`.
-    """
-
-    box: jax.Array
-    feature: jax.Array
-
-
-class Segmented(NamedTuple):
-    """Stage 2's answer.
-
-    Attributes:
-      mask: logits of S_q, float32 `[b, h, w, 2]`.
-      refined: logits of S_q^r, float32 `[b, h, w, 2]`.
-      memory: this frame as a memory frame, t = 1.
-    """
-
-    mask: jax.Array
-    refined: jax.Array
-    memory: Memory
-
-
-def foreground(logits):
-    """Foreground probability: logits `[..., 2]` -> `[..., 1]` in [0, 1]."""
-    return jax.nn.softmax(logits, axis=-1)[..., 1:]
-
-
-def soft_prior(probability):
-    """M_q = the foreground probability of B_q itself."""
-    return probability
-
-
-def binary_prior(probability):
-    """M_q = 1 where B_q is more likely than not."""
-    return (probability > 0.5).astype(probability.dtype)
-
-
-def rectified_prior(probability):
-    """M_q = the filled tight box of the binary map, as the memory's first map is one."""
-    height, width = probability.shape[1:3]
-    box = boxes.map_to_box(probability[..., 0])
-    return boxes.box_to_map(box, height, width)[..., None].astype(probability.dtype)
-
-
-# Each: foreground probability of B_q [b, h, w, 1] -> stage 2's prior M_q [b, h, w, 1] (Eq. 3).
-PRIORS: dict[str, Callable] = {
-    "soft": soft_prior,
-    "binary": binary_prior,
-    "rectified": rectified_prior,
-}
-
+from qmra_jax.structures import Located, Memory, Segmented
 
 DTYPES = ("float32", "bfloat16", "float16")
+REMATS = ("none", "encoders", "all")
 
 
 class QMRA(nn.Module):
@@ -111,9 +41,16 @@ class QMRA(nn.Module):
       decoder_dim: width of the decoders.
       reader: a name of `memory_read.READERS`, with options ("dot:scale=False").
       aggregator: a name of `aggregation.AGGREGATORS`, with options ("bca:reduction=8").
-      prior: a name of `PRIORS`: what of B_q stage 2 is told.
+      prior: a name of `priors.PRIORS`: what of B_q stage 2 is told.
       refine: a name of `refinement.REFINERS`, with options ("crm:features=both").
-      dtype: of the computation; parameters, softmaxes and logits are float32.
+      dtype: of the computation; parameters, statistics, softmaxes, BCA's weights and logits are
+        float32.
+      batch_norm: how the encoders' BatchNorm trains: "frozen" (by its stored statistics, as STM) or
+        "sync" (by the batch's, over all devices). Inference uses the stored ones either way.
+      remat: what the backward pass computes again rather than keeps: "none", "encoders" (all but
+        the input of each residual block) or "all" (and all but the inputs of each decoder). XLA's
+        CPU compiler merges the second computation with the first again, and saves nothing.
+      stats_axis: no setting; the training step gives a "sync" network the mapped axis here.
     """
 
     backbone: str = "resnet50"
@@ -125,17 +62,22 @@ class QMRA(nn.Module):
     prior: str = "soft"
     refine: str = "crm"
     dtype: Any = "float32"
+    batch_norm: str = "frozen"
+    remat: str = "none"
+    stats_axis: str | None = None
 
     def setup(self):
         qma = (self.key_dim, self.value_dim, self.reader, self.aggregator, self.dtype)
-        self.query_encoder = Encoder(self.backbone, self.dtype)
-        self.memory_encoder = Encoder(self.backbone, self.dtype)
+        encoder = (self.backbone, self.dtype, self.stats_axis, self.remat != "none")
+        decoder = nn.remat(Decoder) if self.remat == "all" else Decoder
+        self.query_encoder = Encoder(*encoder)
+        self.memory_encoder = Encoder(*encoder)
         self.qma1 = QueryMemoryAggregation(*qma)
         self.qma2 = QueryMemoryAggregation(*qma)
-        self.box_decoder = Decoder(self.decoder_dim, self.dtype)
-        self.mask_decoder = Decoder(self.decoder_dim, self.dtype)
+        self.box_decoder = decoder(self.decoder_dim, self.dtype)
+        self.mask_decoder = decoder(self.decoder_dim, self.dtype)
         self.crm = variants.choose("refine", REFINERS, self.refine)(dtype=self.dtype)
-        self.refine_decoder = Decoder(self.decoder_dim, self.dtype)
+        self.refine_decoder = decoder(self.decoder_dim, self.dtype)
         self.to_prior = variants.choose("prior", PRIORS, self.prior)
 
     def __call__(self, query, memory_images, memory_maps) -> dict[str, jax.Array]:
@@ -161,9 +103,38 @@ class QMRA(nn.Module):
         memory = jax.tree.map(
             lambda x: rearrange(x, "(b t) 1 h w c -> b t h w c", b=query.shape[0]), memory
         )
-        located = self.locate(query, memory)
-        segmented = self.segment(query, foreground(located.box), memory, located.feature)
-        return {"box": located.box, "mask": segmented.mask, "refined": segmented.refined}
+        return self._answer(query, memory)
+
+    def with_predicted_maps(
+        self, query, memory_images, memory_maps, predicted, gradient: bool = False
+    ) -> dict[str, jax.Array]:
+        """`__call__` with memory as inference has it: only the first frame's box is given.
+
+        The map of each later memory frame i is what inference would have stored for it: the prior
+        M of its B_q, from the memory of frames 0 to i - 1. That costs one pass of stage 1 a frame,
+        and none of f_m, which encodes each frame once as in `__call__`.
+
+        Args:
+          query: as `__call__`'s.
+          memory_images: as `__call__`'s.
+          memory_maps: as `__call__`'s.
+          predicted: bool `[b]`: of which examples; the others keep their given maps.
+          gradient: whether the loss reaches, through a predicted map, the pass that made it.
+
+        Returns:
+          as `__call__`.
+        """
+        check_inputs(query, memory_images, memory_maps)
+        memory = self.memorize(memory_images[:, 0], memory_maps[:, 0])
+        for i in range(1, memory_images.shape[1]):
+            image, box = memory_images[:, i], memory_maps[:, i]
+            stored = self.to_prior(foreground(self.locate(image, memory).box))
+            if not gradient:
+                stored = jax.lax.stop_gradient(stored)
+            box = jnp.where(predicted[:, None, None, None], stored, box)
+            frame = self.memorize(image, box)
+            memory = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), memory, frame)
+        return self._answer(query, memory)
 
     def memorize(self, images, maps) -> Memory:
         """Encodes memory frames with f_m.
@@ -206,6 +177,11 @@ class QMRA(nn.Module):
         refined = self.crm(stage1, feature, box, foreground(mask))
         return Segmented(mask, self.refine_decoder(refined, r3, r2), self._to_memory(features))
 
+    def _answer(self, query, memory: Memory) -> dict[str, jax.Array]:
+        located = self.locate(query, memory)
+        segmented = self.segment(query, foreground(located.box), memory, located.feature)
+        return {"box": located.box, "mask": segmented.mask, "refined": segmented.refined}
+
     def _to_memory(self, features: Features) -> Memory:
         arrays = (*self.qma1.memorize(features.r4), *self.qma2.memorize(features.r4))
         return Memory(*(x[:, None] for x in arrays))
@@ -237,7 +213,7 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
     Raises:
       InputError: if a key or a variant's name does not exist.
     """
-    known = QMRA.__dataclass_fields__.keys() - {"parent", "name"}
+    known = QMRA.__dataclass_fields__.keys() - {"parent", "name", "stats_axis"}
     unknown = sorted(set(config) - known)
     if unknown:
         raise InputError(
@@ -248,8 +224,15 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
         width = getattr(model, name)
         if not isinstance(width, int) or width < 1:
             raise InputError(f"model {name} {width!r}: expected a whole number of at least 1")
-    if model.dtype not in DTYPES:
-        raise InputError(f"model dtype {model.dtype!r}: expected one of {', '.join(DTYPES)}")
+    for name, values in (
+        ("dtype", DTYPES),
+        ("batch_norm", batch_norm.MODES),
+        ("remat", REMATS),
+    ):
+        if getattr(model, name) not in values:
+            raise InputError(
+                f"model {name} {getattr(model, name)!r}: expected one of {', '.join(values)}"
+            )
     # Linen would find these only when the module is first applied, after other work is done.
     variants.lookup("backbone", BACKBONES, model.backbone)
     variants.choose("reader", READERS, model.reader)

@@ -1,87 +1,71 @@
-"""The optimiser of a config: the paper's Adam, and what training from less data wants beside it."""
+"""The optimiser of a config: the paper's Adam, and what other recipes of the field want."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
 from qmra_jax.errors import InputError
+from qmra_jax.schedules import make_schedule
 
 ENCODERS = ("query_encoder", "memory_encoder")
+UNDECAYED = ("bias", "scale")  # of convolutions and linear layers; of BatchNorm
 
 
-def constant(peak: float, steps: int, config: Any) -> optax.Schedule:
-    """The paper's fixed learning rate."""
-    del steps, config
-    return optax.constant_schedule(peak)
-
-
-def linear_tail(peak: float, steps: int, config: Any) -> optax.Schedule:
-    """Constant, then linearly to 0 over the last `config.decay_share` of the steps."""
-    decay = round(steps * config.decay_share)
-    return optax.join_schedules(
-        [optax.constant_schedule(peak), optax.linear_schedule(peak, 0.0, max(decay, 1))],
-        [steps - decay],
-    )
-
-
-def cosine(peak: float, steps: int, config: Any) -> optax.Schedule:
-    """Half a cosine down to 0."""
+def adam(decay: optax.GradientTransformation, config: Any) -> optax.GradientTransformation:
+    """Adam, its weight decay decoupled (AdamW: Loshchilov & Hutter 2019)."""
     del config
-    return optax.cosine_decay_schedule(peak, max(steps, 1))
+    return optax.chain(optax.scale_by_adam(), decay)
 
 
-# Each: (peak, steps, config.optimizer) -> a schedule, before warm-up.
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
-    "constant": constant,
-    "linear_tail": linear_tail,
-    "cosine": cosine,
-}
+def sgd(decay: optax.GradientTransformation, config: Any) -> optax.GradientTransformation:
+    """SGD with momentum, its weight decay part of the gradient, as in PyTorch's."""
+    return optax.chain(decay, optax.trace(config.momentum) if config.momentum else optax.identity())
 
 
-def make_schedule(config: Any, steps: int) -> optax.Schedule:
-    """The learning rate of the decoders and aggregation at each step.
-
-    Args:
-      config: `config.optimizer`.
-      steps: of the whole run.
-
-    Raises:
-      InputError: if there is no such schedule.
-    """
-    if config.schedule not in SCHEDULES:
-        raise InputError(
-            f"optimizer.schedule {config.schedule!r}: expected one of {', '.join(SCHEDULES)}"
-        )
-    schedule = SCHEDULES[config.schedule](config.learning_rate, steps, config)
-    warmup = config.warmup_steps
-
-    def warmed_up(step):
-        return schedule(step) * jax.numpy.minimum(1.0, (step + 1) / max(warmup, 1))
-
-    return warmed_up
+# Each: (weight decay, config.optimizer) -> gradients to a direction, before the learning rate.
+OPTIMIZERS = {"adam": adam, "sgd": sgd}
 
 
 def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (none by default), clipping and its own rate for encoders.
+    """Clipping, then Adam or SGD with weight decay, then the learning rate of each part.
+
+    Weight decay draws the kernels of convolutions and linear layers towards 0; biases and
+    BatchNorm's scale and bias only with `decay_norm_and_bias`.
 
     Args:
-      config: `config.optimizer`: learning_rate, encoder_scale (of the learning rate, for f_q and
-        f_m), schedule, warmup_steps, weight_decay, clip_norm (0 for none).
+      config: `config.optimizer`: name, learning_rate, encoder_scale (of the learning rate, for f_q
+        and f_m), schedule and its numbers, warmup_steps, momentum, weight_decay,
+        decay_norm_and_bias, clip_norm (of the whole gradient; 0 for none).
       steps: of the whole run.
+
+    Raises:
+      InputError: if there is no such optimiser or schedule, or a number is out of range.
     """
-    scale_encoders = optax.masked(
-        optax.scale(config.encoder_scale),
-        lambda tree: {
-            name: jax.tree.map(lambda _, inside=name in ENCODERS: inside, branch)
-            for name, branch in tree.items()
-        },
+    if config.name not in OPTIMIZERS:
+        raise InputError(f"optimizer.name {config.name!r}: expected one of {', '.join(OPTIMIZERS)}")
+    if not 0 <= config.momentum < 1:
+        raise InputError(f"optimizer.momentum {config.momentum}: expected 0 up to 1, without 1")
+    for name in ("encoder_scale", "weight_decay", "clip_norm"):
+        if not config[name] >= 0:
+            raise InputError(f"optimizer.{name} {config[name]}: expected 0 or more")
+
+    def decayed(tree):
+        return jax.tree.map_with_path(
+            lambda path, _: config.decay_norm_and_bias or path[-1].key not in UNDECAYED, tree
+        )
+
+    def in_encoder(tree):
+        return jax.tree.map_with_path(lambda path, _: path[0].key in ENCODERS, tree)
+
+    decay = (
+        optax.add_decayed_weights(config.weight_decay, decayed)
+        if config.weight_decay
+        else optax.identity()
     )
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        optax.scale_by_adam(),
-        optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity(),
+        OPTIMIZERS[config.name](decay, config),
         optax.scale_by_learning_rate(make_schedule(config, steps)),
-        scale_encoders,
+        optax.masked(optax.scale(config.encoder_scale), in_encoder),
     )

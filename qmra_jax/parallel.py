@@ -16,13 +16,29 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 Devices = Sequence[jax.Device]
 
 
-def check_batch(global_batch: int) -> None:
-    """Raises `InputError` unless the devices share the batch evenly."""
-    if global_batch < 1 or global_batch % jax.device_count():
+def check_batch(global_batch: int, grad_accumulation: int = 1) -> None:
+    """Raises `InputError` unless the devices share the batch, and its micro-batches, evenly."""
+    devices = jax.device_count()
+    if global_batch < 1 or global_batch % devices:
         raise InputError(
-            f"batch_size {global_batch} does not divide over {jax.device_count()} devices: give a"
-            f" multiple of {jax.device_count()}"
+            f"batch_size {global_batch} does not divide over {devices} devices: give a multiple of"
+            f" {devices}"
         )
+    if grad_accumulation > 0 and global_batch // devices % grad_accumulation:
+        raise InputError(
+            f"batch_size {global_batch} is {global_batch // devices} examples on each of {devices}"
+            f" devices, which grad_accumulation {grad_accumulation} does not divide: give a batch"
+            f" that is a multiple of {devices * grad_accumulation}"
+        )
+
+
+def in_order(devices: Devices | None) -> list[jax.Device]:
+    """Devices as the batch is dealt to them: those of process 0 first, as its examples are.
+
+    Args:
+      devices: of all processes; None for all there are.
+    """
+    return sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
 
 
 def with_pmap(step: Step, devices: Devices) -> Step:
@@ -35,7 +51,7 @@ def with_pmap(step: Step, devices: Devices) -> Step:
         devices=devices,
         donate_argnums=0,
     )
-    local = sum(device.process_index == jax.process_index() for device in devices)
+    local = len(_local(devices))
 
     def call(state, batch):
         return mapped(
@@ -79,18 +95,59 @@ def parallelize(step: Step, mode: str = "pmap", devices: Devices | None = None) 
       devices: of all processes; None for all there are.
 
     Returns:
-      (state, batch) -> (state, metrics): `state` one whole copy, which is donated; `batch` NumPy
-      arrays `[local batch, ...]`, whose first axis the local devices share.
+      (state, batch) -> (state, metrics): `state` as `replicate` gives it, which is donated; `batch`
+      NumPy arrays `[local batch, ...]`, this process's contiguous part of the global batch, whose
+      first axis its devices share in their order.
 
     Raises:
       InputError: if there is no such mode.
     """
     if mode not in WRAPPERS:
         raise InputError(f"parallel {mode!r}: expected one of {', '.join(WRAPPERS)}")
-    return WRAPPERS[mode](step, devices or jax.devices())
+    return WRAPPERS[mode](step, in_order(devices))
 
 
-def replicate(state, devices: Devices | None = None):
-    """The state on every local device, as one whole copy that donation may consume."""
-    mesh = Mesh(np.asarray(devices or jax.local_devices()), (AXIS,))
-    return jax.device_put(state, NamedSharding(mesh, P()))
+def replicate(tree, mode: str = "pmap", devices: Devices | None = None):
+    """One whole copy a device, which the step of that mode may consume.
+
+    Args:
+      tree: arrays, the same in every process: NumPy's, or JAX's on any devices.
+      mode: of the step: pmap takes what lies on this process's devices alone.
+      devices: as `parallelize`'s.
+    """
+    devices = in_order(devices)
+    mesh = Mesh(np.asarray(_local(devices)), (AXIS,))
+    tree = jax.device_put(jax.tree.map(_on_this_process, tree), NamedSharding(mesh, P()))
+    return tree if mode == "pmap" else as_global(tree, devices)
+
+
+def as_global(tree, devices: Devices | None = None):
+    """A replicated tree, of either wrapper, as arrays over all processes' devices; nothing moves.
+
+    Args:
+      tree: what `replicate` or a step gave.
+      devices: as `parallelize`'s.
+    """
+    replicated = NamedSharding(Mesh(np.asarray(in_order(devices)), (AXIS,)), P())
+    return jax.tree.map(
+        lambda x: jax.make_array_from_single_device_arrays(
+            x.shape, replicated, [shard.data for shard in x.addressable_shards]
+        ),
+        tree,
+    )
+
+
+def local_copy(tree):
+    """One device's copy of a replicated tree, for what a process computes by itself; nothing moves.
+
+    It is the step's own memory: take what is needed of it before the next step.
+    """
+    return jax.tree.map(_on_this_process, tree)
+
+
+def _on_this_process(x):
+    return x.addressable_data(0) if isinstance(x, jax.Array) else x
+
+
+def _local(devices: Devices) -> list[jax.Device]:
+    return [device for device in devices if device.process_index == jax.process_index()]

@@ -1,7 +1,8 @@
 """torchvision's ResNet up to its third layer, where the paper cuts it (He et al. 2016).
 
 Module names are torchvision's, with `layer1.0` written `layer1_0`. BatchNorm uses its stored
-statistics always, as STM does; its scale and bias train.
+statistics, as STM does, unless `stats_axis` names the mapped axis over which the batch's are taken
+in training; its scale and bias train.
 """
 
 import functools
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
+from qmra_jax.batch_norm import BatchNorm
 from qmra_jax.layers import Conv, convolve
 from qmra_jax.variants import lookup
 
@@ -18,7 +20,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 resnet_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 ResNetConv = functools.partial(Conv, use_bias=False, kernel_init=resnet_init)
-FrozenBatchNorm = functools.partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5)
 
 
 class Features(NamedTuple):
@@ -41,12 +42,13 @@ class BasicBlock(nn.Module):
     features: int
     stride: int = 1
     dtype: Any = jnp.float32
+    stats_axis: str | None = None
 
     @nn.compact
     def __call__(self, x):
         """`[b, h, w, c]` -> `[b, h / stride, w / stride, c_out]`."""
         conv = functools.partial(ResNetConv, dtype=self.dtype)
-        norm = functools.partial(FrozenBatchNorm, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, self.stats_axis, self.dtype)
         shortcut = x
         x = nn.relu(norm(name="bn1")(conv(self.features, 3, self.stride, name="conv1")(x)))
         x = norm(name="bn2")(conv(self.features, name="conv2")(x))
@@ -62,12 +64,13 @@ class Bottleneck(nn.Module):
     features: int
     stride: int = 1
     dtype: Any = jnp.float32
+    stats_axis: str | None = None
 
     @nn.compact
     def __call__(self, x):
         """`[b, h, w, c]` -> `[b, h / stride, w / stride, c_out]`."""
         conv = functools.partial(ResNetConv, dtype=self.dtype)
-        norm = functools.partial(FrozenBatchNorm, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, self.stats_axis, self.dtype)
         shortcut = x
         x = nn.relu(norm(name="bn1")(conv(self.features, 1, name="conv1")(x)))
         x = nn.relu(norm(name="bn2")(conv(self.features, 3, self.stride, name="conv2")(x)))
@@ -121,10 +124,15 @@ class Encoder(nn.Module):
     Attributes:
       backbone: a name of `BACKBONES`.
       dtype: of the computation.
+      stats_axis: see `BatchNorm`.
+      remat: whether a residual block keeps only its input for the backward pass, which computes the
+        rest again.
     """
 
     backbone: str = "resnet50"
     dtype: Any = jnp.float32
+    stats_axis: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image, box_map=None) -> Features:
@@ -138,16 +146,17 @@ class Encoder(nn.Module):
           the features at strides 16, 8 and 4.
         """
         block, depths = lookup("backbone", BACKBONES, self.backbone)
+        block = nn.remat(block) if self.remat else block
         x = (image - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
         x = Stem(self.dtype, name="conv1")(x, box_map)
-        x = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn1")(x))
+        x = nn.relu(BatchNorm(self.stats_axis, self.dtype, name="bn1")(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         layers = []
         for layer, depth in enumerate(depths):
             for i in range(depth):
                 stride = 2 if layer > 0 and i == 0 else 1
                 name = f"layer{layer + 1}_{i}"
-                x = block(64 * 2**layer, stride, self.dtype, name=name)(x)  # type: ignore[call-arg]
+                x = block(64 * 2**layer, stride, self.dtype, self.stats_axis, name=name)(x)  # type: ignore[call-arg]
             layers.append(x)
         r2, r3, r4 = layers
         return Features(r4=r4, r3=r3, r2=r2)

@@ -16,14 +16,25 @@ class TrainState(struct.PyTreeNode):
     Attributes:
       step: int32 scalar: steps done.
       params: float32 parameter tree.
-      batch_stats: BatchNorm's stored statistics, frozen.
+      batch_stats: BatchNorm's stored statistics; they change where it is synchronised.
       opt_state: the optimiser's.
+      ema_params: the parameters' moving average, or None where the run keeps none.
+      halted: bool scalar: a step met a loss or gradient that is not finite. It and all later steps
+        changed nothing else: the state is that of the last good step.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    ema_params: Any
+    halted: jax.Array
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """`{"params", "batch_stats"}` to evaluate and export: the average where there is one."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {"params": params, "batch_stats": self.batch_stats}
 
 
 def init_variables(model: QMRA, seed: int = 0) -> dict[str, Any]:
@@ -32,11 +43,17 @@ def init_variables(model: QMRA, seed: int = 0) -> dict[str, Any]:
     return jax.jit(model.init)(jax.random.key(seed), images[:, 0], images, maps)
 
 
-def create_train_state(variables, optimizer: optax.GradientTransformation) -> TrainState:
-    """A state at step 0 with these variables."""
+def create_train_state(
+    variables, optimizer: optax.GradientTransformation, *, ema: bool = False
+) -> TrainState:
+    """A state at step 0 with these variables, and with an average of them if `ema`."""
+    params = jax.tree.map(jnp.asarray, variables["params"])
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
+        params=params,
+        batch_stats=jax.tree.map(jnp.asarray, variables["batch_stats"]),
+        opt_state=optimizer.init(params),
+        # A copy: the step is donated its state, and no buffer can be donated twice.
+        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+        halted=jnp.zeros((), bool),
     )

@@ -1,17 +1,22 @@
-"""One step of training, as one device sees it. The only file with collectives."""
+"""One step of training, as one device sees it: the collectives, but for BatchNorm's, are here."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from einops import rearrange
 
-from qmra_jax import boxes
-from qmra_jax.losses import batch_jaccard, qmra_loss
+from qmra_jax import boxes, ema
+from qmra_jax.errors import InputError
+from qmra_jax.losses import batch_jaccard, check_loss, example_losses, loss_options, qmra_loss
+from qmra_jax.memory_maps import check_memory_maps, draw_predicted
 from qmra_jax.model import QMRA
 from qmra_jax.train_state import TrainState
 
 AXIS = "data"
+Metrics = dict[str, jax.Array]
 
 
 def unpack(batch: dict[str, Any]) -> dict[str, jax.Array]:
@@ -36,73 +41,194 @@ def unpack(batch: dict[str, Any]) -> dict[str, jax.Array]:
     }
 
 
-def forward(model: QMRA, params, batch_stats, inputs: dict[str, jax.Array]) -> Any:
-    """The model's three logits for what `unpack` gave."""
-    return model.apply(
-        {"params": params, "batch_stats": batch_stats},
-        inputs["query"],
-        inputs["memory_images"],
-        inputs["memory_maps"],
-    )
+def check_config(model: QMRA, config: Any) -> None:
+    """Raises `InputError` unless the settings that a step follows can be meant."""
+    if not isinstance(config.grad_accumulation, int) or config.grad_accumulation < 1:
+        raise InputError(
+            f"grad_accumulation {config.grad_accumulation}: expected a whole number of at least 1"
+        )
+    if model.dtype == "float16":
+        raise InputError(
+            "model.dtype float16: gradients would underflow, and nothing here scales the loss;"
+            " train in bfloat16 or float32"
+        )
+    check_loss(config.loss)
+    check_memory_maps(config)
+    ema.check_decay(config.ema_decay)
 
 
-def make_train_step(model: QMRA, optimizer: optax.GradientTransformation, schedule):
+def make_forward(model: QMRA, config: Any) -> Callable:
+    """(variables, inputs, step, examples) -> the three logits and the new batch_stats.
+
+    `inputs` is what `unpack` gave, `step` the steps done, `examples` int32 `[b]` the numbers of the
+    batch's examples in that of all devices.
+    """
+    if model.batch_norm == "sync":
+        model = model.clone(stats_axis=AXIS)
+
+    def forward(variables, inputs, step, examples):
+        args: tuple[Any, ...] = tuple(
+            inputs[name] for name in ("query", "memory_images", "memory_maps")
+        )
+        kwargs: dict[str, Any] = {}
+        predicted = draw_predicted(config, step, examples)
+        if predicted is not None:
+            args = (*args, predicted)
+            kwargs = {"method": "with_predicted_maps", "gradient": config.predicted_gradient}
+        if model.batch_norm == "frozen":
+            return model.apply(variables, *args, **kwargs), variables["batch_stats"]
+        outputs, changed = model.apply(variables, *args, **kwargs, mutable=["batch_stats"])
+        return outputs, changed["batch_stats"]
+
+    return forward
+
+
+def make_gradient(model: QMRA, config: Any) -> Callable:
+    """(params, batch_stats, batch, step) -> gradients, new batch_stats and metrics of one device.
+
+    With `config.grad_accumulation` n, the batch goes through in n micro-batches, one after another.
+    Micro-batch k is the examples whose number leaves k when divided by n, so that over all devices
+    it is the same for any number of them: its synchronised BatchNorm statistics are too, which are
+    a micro-batch's.
+    """
+    forward = make_forward(model, config)
+    parts = config.grad_accumulation
+
+    def loss_fn(params, batch_stats, batch, step, examples):
+        inputs = unpack(batch)
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, batch_stats = forward(variables, inputs, step, examples)
+        options = loss_options(config.loss, step)
+        loss, terms = qmra_loss(outputs, inputs["mask"], inputs["box_map"], **options)
+        metrics = {"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}
+        for name, logits in outputs.items():
+            truth = inputs["box_map" if name == "box" else "mask"]
+            metrics[f"J_{name}"] = batch_jaccard(logits, truth)
+        return loss, (batch_stats, metrics)
+
+    grad_fn = jax.grad(loss_fn, has_aux=True)
+
+    def gradient(params, batch_stats, batch, step):
+        local = len(batch["images"])
+        examples = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+        if parts == 1:
+            grads, (batch_stats, metrics) = grad_fn(params, batch_stats, batch, step, examples)
+            return grads, batch_stats, metrics
+
+        def micro(carry, part):
+            total, batch_stats = carry
+            grads, (batch_stats, metrics) = grad_fn(params, batch_stats, *part)
+            return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
+
+        batch, examples = jax.tree.map(
+            lambda x: rearrange(x, "(b n) ... -> n b ...", n=parts), (batch, examples)
+        )
+        zeros = jax.tree.map(lambda x: 0 * x, params)  # as varying over the devices as they are
+        steps = jnp.full(parts, step)
+        (total, batch_stats), metrics = jax.lax.scan(
+            micro,
+            (zeros, batch_stats),
+            (batch, steps, examples),
+            # XLA's CPU loops run convolutions at a fortieth of their speed. Written out they keep
+            # it, but memory is then not saved.
+            unroll=jax.default_backend() == "cpu",
+        )
+        grads = jax.tree.map(lambda x: x / parts, total)
+        return grads, batch_stats, jax.tree.map(lambda x: x.mean(axis=0), metrics)
+
+    return gradient
+
+
+def make_train_step(
+    model: QMRA, optimizer: optax.GradientTransformation, schedule: optax.Schedule, config: Any
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """The step: (state, batch) -> (state, metrics), under a mapped axis named `AXIS`.
+
+    A step whose loss or gradient is not finite changes nothing but `TrainState.halted`, and neither
+    does any after it: what the loop finds, however late, is the state of the last good step.
 
     Args:
       model: the network.
       optimizer: what turns gradients into updates.
       schedule: the learning rate, for the metrics.
+      config: of the run: seed, grad_accumulation, memory_maps, predicted_share,
+        predicted_gradient, loss, ema_decay.
 
     Returns:
       a function of a replicated `TrainState` and this device's share of a batch of triplets. Its
-      metrics are float32 scalars, the same on every device.
+      metrics are float32 scalars, the same on every device: loss, loss_NAME and J_NAME of each
+      output, grad_norm (before clipping), update_norm, param_norm (after the step), learning_rate
+      and finite (1, or 0 for a step that changed nothing).
+
+    Raises:
+      InputError: if a setting cannot be meant.
     """
+    check_config(model, config)
+    gradient = make_gradient(model, config)
 
-    def train_step(state: TrainState, batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        inputs = unpack(batch)
-
-        def loss_fn(params):
-            outputs = forward(model, params, state.batch_stats, inputs)
-            loss, parts = qmra_loss(outputs, inputs["mask"], inputs["box_map"])
-            metrics = {f"loss_{name}": part for name, part in parts.items()}
-            for name, logits in outputs.items():
-                truth = inputs["box_map" if name == "box" else "mask"]
-                metrics[f"J_{name}"] = batch_jaccard(logits, truth)
-            return loss, metrics
-
+    def train_step(state: TrainState, batch) -> tuple[TrainState, Metrics]:
         # Each device differentiates its own copy, so that no wrapper sums the gradients before the
         # mean below does: jit(shard_map) would, for parameters that it knows to be replicated.
         params = jax.tree.map(lambda x: jax.lax.pcast(x, AXIS, to="varying"), state.params)
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        loss, metrics, grads = jax.lax.pmean((loss, metrics, grads), AXIS)
+        grads, batch_stats, metrics = gradient(params, state.batch_stats, batch, state.step)
+        grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.ema_params
+        if average is not None:
+            average = ema.update(average, params, state.step, config.ema_decay)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & ~state.halted
+        new = TrainState(state.step + 1, params, batch_stats, opt_state, average, ~finite)
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state.replace(halted=~finite))
         metrics |= {
-            "loss": loss,
-            "grad_norm": optax.tree.norm(grads),
-            "learning_rate": schedule(state.step),
+            "update_norm": optax.tree.norm(updates),
+            "param_norm": optax.tree.norm(new.params),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            "finite": finite.astype(jnp.float32),
         }
-        state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-        )
-        return state, metrics
+        return new, metrics
 
     return train_step
 
 
-def make_predict(model: QMRA):
+def infer(model: QMRA, state: TrainState, inputs: dict[str, jax.Array]) -> Any:
+    """The three logits for what `unpack` gave, by stored statistics, true maps and the average."""
+    return model.apply(
+        state.variables, inputs["query"], inputs["memory_images"], inputs["memory_maps"]
+    )
+
+
+def make_predict(model: QMRA) -> Callable[[TrainState, Any], dict[str, jax.Array]]:
     """(state, batch) -> foreground probabilities of the queries, for pictures.
 
     Returns:
-      a jitted function: `TrainState`, triplets -> {"box", "mask", "refined"}: `[b, h, w]`.
+      a jitted function: one local copy of a `TrainState`, triplets -> {"box", "mask", "refined"}:
+      `[b, h, w]`.
     """
 
     @jax.jit
     def predict(state: TrainState, batch):
-        outputs = forward(model, state.params, state.batch_stats, unpack(batch))
+        outputs = infer(model, state, unpack(batch))
         return {name: jax.nn.softmax(logits)[..., 1] for name, logits in outputs.items()}
 
     return predict
+
+
+def make_diagnose(model: QMRA, config: Any) -> Callable[[TrainState, Any], dict[str, jax.Array]]:
+    """(state, batch) -> each example's losses, to name those that are not finite.
+
+    Returns:
+      a jitted function: one local copy of a `TrainState`, triplets -> {"box", "mask", "refined"}:
+      float32 `[b]`.
+    """
+
+    @jax.jit
+    def diagnose(state: TrainState, batch):
+        inputs = unpack(batch)
+        outputs = infer(model, state.replace(ema_params=None), inputs)
+        options = loss_options(config.loss, state.step)
+        return example_losses(outputs, inputs["mask"], inputs["box_map"], **options)
+
+    return diagnose

@@ -1,5 +1,6 @@
 """What tests share: two simulated devices, a compilation cache, a tiny network, a tiny dataset."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import TINY, disc
+from tests.tiny import TINY, disc, random_variables
 
 
 @pytest.fixture(scope="session")
@@ -27,19 +28,9 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def tiny_variables(tiny_model):
-    """Variables of sane size, made without compiling an initialiser."""
     from qmra_jax.torch_names import variable_shapes
 
-    rng = np.random.default_rng(0)
-
-    def fill(path, leaf):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-        spread = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if name == "kernel" else 0.1
-        return (spread * rng.standard_normal(leaf.shape)).astype(np.float32)
-
-    return jax.tree.map_with_path(fill, variable_shapes(tiny_model))
+    return random_variables(variable_shapes(tiny_model))
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +54,53 @@ def tiny_davis(tmp_path_factory):
     for split in ("train", "val"):
         (lists / f"{split}.txt").write_text("left\nright\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_davis):
+    """A run's config on that dataset, with validation on it; tests change copies of it."""
+    from tests.tiny_config import get_config
+
+    config = get_config()
+    config.data.root = str(tiny_davis)
+    config.eval.every = 5
+    config.eval.videos = ".:val"
+    return config
+
+
+@pytest.fixture(scope="session")
+def compile_once():
+    """Runs of `train.train` with one config share what each would trace and compile anew."""
+    import train
+
+    made = {}
+
+    # What a step is not made of; everything else is in the key below.
+    rest = ("data", "eval", "init", "init_from", "profile", "cpu_devices", "batch_size")
+    rest += ("log_every", "picture_every", "checkpoint_every", "keep_checkpoints", "keep_best")
+
+    def make_train_step(model, optimizer, schedule, config, make=train.make_train_step):
+        key = model, str({k: v for k, v in config.to_dict().items() if k not in rest})
+        if key not in made:
+            made[key] = make(model, optimizer, schedule, config)
+        return made[key]
+
+    def init_variables(*args, make=train.init_variables):  # kept as copies: a run donates its own
+        return jax.tree.map(lambda x: np.array(x, copy=True), make(*args))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_train_step", make_train_step)
+        patch.setattr(train.parallel, "parallelize", functools.cache(train.parallel.parallelize))
+        patch.setattr(train, "make_predict", functools.cache(train.make_predict))
+        patch.setattr(train, "init_variables", functools.cache(init_variables))
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_config, compile_once, tmp_path_factory):
+    """The workdir of a run that nothing interrupted, on two devices."""
+    import train
+
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    assert train.train(tiny_config, workdir) == 0
+    return workdir

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from configs import common
 from qmra_jax import losses
+from qmra_jax.errors import InputError
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((2, 4, 5, 2)).astype(np.float32)
@@ -34,8 +36,8 @@ def test_the_loss_is_equation_10():
 
 def test_a_sure_and_right_prediction_costs_nothing():
     sure = np.stack([-100 * MASK, 100 * MASK], axis=-1) + np.float32([50, -50])
-    assert float(losses.cross_entropy(sure, MASK)) == pytest.approx(0, abs=1e-6)
-    assert float(losses.dice(sure, MASK)) == pytest.approx(0, abs=1e-6)
+    assert losses.cross_entropy(sure, MASK) == pytest.approx(np.zeros(2), abs=1e-6)
+    assert losses.dice(sure, MASK) == pytest.approx(np.zeros(2), abs=1e-6)
 
 
 def test_batch_jaccard_is_the_mean_of_each_example_s():
@@ -46,3 +48,55 @@ def test_batch_jaccard_is_the_mean_of_each_example_s():
     # the third: empty and empty: 1
     logits = np.stack([1 - 2 * predicted, 2 * predicted - 1], axis=-1)
     assert float(losses.batch_jaccard(logits, truth)) == pytest.approx((0.25 + 0 + 1) / 3)
+
+
+def test_a_bootstrapped_cross_entropy_is_of_each_example_s_hardest_pixels():
+    every = -np.log(1 / (1 + np.exp((1 - 2 * MASK) * (LOGITS[..., 1] - LOGITS[..., 0]))))
+    hardest = np.sort(every.reshape(2, -1), axis=1)[:, ::-1]
+    found = losses.cross_entropy(LOGITS, MASK, share=0.3)
+    np.testing.assert_allclose(found, hardest[:, :6].mean(axis=1), rtol=1e-5)  # of 20
+    np.testing.assert_allclose(
+        losses.cross_entropy(LOGITS, MASK, share=0.01), hardest[:, 0], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        losses.cross_entropy(LOGITS, MASK, share=1.0),
+        losses.cross_entropy(LOGITS, MASK),
+        rtol=1e-5,
+    )
+
+
+def test_the_share_of_pixels_falls_linearly_between_two_steps():
+    shares = [float(losses.bootstrap_share((10, 30, 0.2), step)) for step in (0, 10, 20, 30, 99)]
+    assert shares == pytest.approx([1.0, 1.0, 0.6, 0.2, 0.2])
+
+
+def test_the_weight_of_dice_may_change():
+    outputs = {"mask": LOGITS}
+    with_dice, _ = losses.qmra_loss(outputs, MASK, MASK, dice_weight=0.5)
+    without, _ = losses.qmra_loss(outputs, MASK, MASK, dice_weight=0.0)
+    assert float(with_dice - without) == pytest.approx(0.5 * losses.dice(LOGITS, MASK).mean())
+
+
+def test_an_example_s_losses_are_its_own():
+    outputs = {"box": LOGITS, "mask": LOGITS, "refined": LOGITS}
+    both = losses.example_losses(outputs, MASK, 1 - MASK)
+    alone = losses.example_losses({n: x[1:] for n, x in outputs.items()}, MASK[1:], 1 - MASK[1:])
+    for name, part in both.items():
+        assert part.shape == (2,)
+        np.testing.assert_allclose(part[1:], alone[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"dice_weight": -0.1}, r"loss\.dice_weight -0\.1: expected 0 or more"),
+        ({"bootstrap": (0, 5)}, r"loss\.bootstrap \(0, 5\): expected \(start step"),
+        ({"bootstrap": (5, 5, 0.5)}, r"loss\.bootstrap"),
+        ({"bootstrap": (0, 5, 0.0)}, r"loss\.bootstrap"),
+    ],
+)
+def test_a_loss_that_cannot_be_meant_is_refused(values, says):
+    config = common.get_config().loss
+    config.update(values)
+    with pytest.raises(InputError, match=says):
+        losses.check_loss(config)

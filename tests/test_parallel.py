@@ -1,45 +1,20 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from qmra_jax import parallel
 from qmra_jax.errors import InputError
-from qmra_jax.train_state import TrainState
-from qmra_jax.train_step import make_train_step, unpack
-
-RNG = np.random.default_rng(0)
-BATCH = {
-    "images": RNG.integers(0, 256, (4, 3, 16, 16, 3)).astype(np.uint8),
-    "masks": RNG.integers(0, 2, (4, 3, 16, 16)).astype(np.uint8),
-    "boxes": np.tile(np.array([2, 3, 8, 5], np.int32), (4, 3, 1)),
-}
+from tests.toy import BATCH, PARAMS, toy_config, toy_state, toy_step
 
 
-class Toy:
-    """Stands for the network: logits from a colour's weight, so that a step compiles in no time."""
-
-    def apply(self, variables, query, images, maps):
-        w = variables["params"]["box_decoder"]
-        seen = query @ w["rgb"] + images.mean((1, 4)) * maps.mean((1, 4)) * w["memory"]
-        logits = jnp.stack([-seen, seen], axis=-1)
-        return {"box": logits, "mask": 2 * logits, "refined": logits + 0.1}
-
-
-PARAMS = {"box_decoder": {"rgb": jnp.array([0.3, -0.2, 0.5]), "memory": jnp.array(0.7)}}
-
-
-def run(mode, devices, steps=3):
+def run(mode, devices, steps=3, **settings):
     """The parameters and losses after SGD on some of the devices."""
-    optimizer = optax.sgd(0.5)
-    step = make_train_step(Toy(), optimizer, optax.constant_schedule(0.5))
-    params = jax.tree.map(jnp.array, PARAMS)  # the step consumes its state
-    state = TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params))
-    wrapped = parallel.parallelize(step, mode, devices)
-    state, losses = parallel.replicate(state, devices), []
+    config = toy_config(**settings)
+    step = parallel.parallelize(toy_step(config), mode, devices)
+    state, losses = parallel.replicate(toy_state(config), mode, devices), []
     for _ in range(steps):
-        state, metrics = wrapped(state, BATCH)
+        state, metrics = step(state, BATCH)
         losses.append(float(metrics["loss"]))
     assert int(state.step) == steps
     return jax.device_get(state.params), losses
@@ -56,19 +31,54 @@ def test_two_devices_learn_what_one_does(mode):
     assert losses_one[-1] < losses_one[0]
 
 
-def test_memory_is_the_first_two_frames_with_their_boxes_and_the_third_is_the_query():
-    inputs = unpack(BATCH)
-    np.testing.assert_allclose(inputs["query"], BATCH["images"][:, 2] / 255, atol=1e-6)
-    np.testing.assert_allclose(inputs["memory_images"], BATCH["images"][:, :2] / 255, atol=1e-6)
-    assert inputs["memory_maps"].shape == (4, 2, 16, 16, 1)
-    assert float(inputs["memory_maps"].sum()) == 4 * 2 * 8 * 5
-    np.testing.assert_array_equal(inputs["box_map"][0, 3:8, 2:10], 1)
-    np.testing.assert_array_equal(inputs["mask"], BATCH["masks"][:, 2])
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_micro_batches_learn_what_the_whole_batch_does(mode):
+    whole, losses = run(mode, jax.devices())
+    parts, losses_of_parts = run(mode, jax.devices(), grad_accumulation=2)
+    assert losses_of_parts == pytest.approx(losses, rel=1e-6)
+    for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5)
 
 
-def test_a_batch_that_the_devices_cannot_share_is_refused():
-    with pytest.raises(InputError, match="batch_size 3 does not divide over 2 devices"):
-        parallel.check_batch(3)
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_a_state_goes_to_the_devices_and_back_whole(mode):
+    state = parallel.replicate(PARAMS, mode)
+    for leaf in jax.tree.leaves(state):
+        assert leaf.sharding.is_fully_replicated
+        assert leaf.sharding.device_set == set(jax.devices())
+    for tree in (parallel.local_copy(state), parallel.as_global(state)):
+        jax.tree.map(np.testing.assert_array_equal, tree, PARAMS)
+    (device,) = jax.tree.leaves(parallel.local_copy(state))[0].devices()
+    assert device in jax.local_devices()
+    again = parallel.replicate(parallel.as_global(state), mode, jax.devices()[:1])
+    assert jax.tree.leaves(again)[0].devices() == {jax.devices()[0]}
+
+
+def test_the_batch_is_dealt_in_the_order_of_processes():
+    assert parallel.in_order(jax.devices()[::-1]) == jax.devices()
+    first = parallel.parallelize(
+        lambda state, batch: (
+            state,
+            jax.lax.psum(batch.sum() * (1 - jax.lax.axis_index("data")), "data"),
+        ),
+        "shard_map",
+        jax.devices()[::-1],
+    )(jnp.zeros(()), np.array([1.0, 20.0]))[1]
+    assert float(first) == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "says"),
+    [
+        (3, 1, "batch_size 3 does not divide over 2 devices: give a multiple of 2"),
+        (0, 1, "batch_size 0 does not divide"),
+        (4, 4, "2 examples on each of 2 devices, which grad_accumulation 4 .* multiple of 8"),
+    ],
+)
+def test_a_batch_that_the_devices_cannot_share_is_refused(batch, accumulation, says):
+    with pytest.raises(InputError, match=says):
+        parallel.check_batch(batch, accumulation)
+    parallel.check_batch(8, 4)
 
 
 def test_an_unknown_wrapper_is_refused():

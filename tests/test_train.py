@@ -1,6 +1,7 @@
-"""One real training run on a tiny dataset: interrupted, resumed, evaluated, exported."""
+"""One real training run on a tiny dataset: what it leaves, what it refuses, how it is evaluated."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,37 +13,24 @@ import pytest
 
 import evaluate
 import train
-from configs import common
-from qmra_jax import checkpoint, masks, weights
+from qmra_jax import checkpoint, masks, not_finite, weights
 from qmra_jax.errors import InputError
-from tests.tiny import TINY, assert_same_tree
+from tests.tiny import metric_lines
+from tests.tiny_config import STEPS
 
 ROOT = Path(__file__).parents[1]
-STEPS = 4
+
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
-@pytest.fixture(scope="module")
-def config(tiny_davis):
-    config = common.get_config()
-    config.model.update(TINY)
-    config.data.root = str(tiny_davis)
-    config.data.videos = (".:train",)
-    config.data.video_share = ((0, 1.0),)
-    config.data.crop = 32
-    config.batch_size = 2
-    config.steps = STEPS
-    config.optimizer.learning_rate = 1e-3
-    config.log_every = config.checkpoint_every = 2
-    config.picture_every = STEPS
-    return config
+@pytest.fixture
+def config(tiny_config):
+    return tiny_config.copy_and_resolve_references()
 
 
-@pytest.fixture(scope="module")
-def whole(config, tmp_path_factory):
-    """A run that nothing interrupted."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    train.train(config, workdir)
-    return workdir
+@pytest.fixture
+def whole(finished_run):
+    return finished_run
 
 
 def parameters(workdir):
@@ -50,42 +38,82 @@ def parameters(workdir):
 
 
 def test_a_run_leaves_metrics_pictures_and_checkpoints(whole):
-    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2, 4]
-    parts = sum(lines[0][f"loss_{name}"] for name in ("box", "mask", "refined"))
-    assert lines[0]["loss"] == pytest.approx(parts, rel=1e-5)
-    assert lines[0]["learning_rate"] == pytest.approx(1e-3)
-    assert 0 <= lines[0]["J_refined"] <= 1
+    lines = metric_lines(whole)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    first, last = lines[0], lines[-1]
+    parts = sum(first[f"loss_{name}"] for name in ("box", "mask", "refined"))
+    assert first["loss"] == pytest.approx(parts, rel=1e-5)
+    assert first["learning_rate"] == pytest.approx(1e-3)
+    assert 0 <= last["J_refined"] <= 1
+    assert last["grad_norm"] > 0
+    assert last["param_norm"] > 0
+    assert last["host_memory_gib"] > 0.1
+    assert "triplets_per_second" not in first  # it compiled
+    assert last["triplets_per_second"] > 0
+    assert 0 <= last["data_wait_share"] <= 1
+    assert last["loss"] < first["loss"]
     assert (whole / "pictures" / f"triplets-{STEPS:07d}.png").stat().st_size > 1000
     assert list((whole / "tensorboard").iterdir())
+    assert checkpoint.checkpoint_steps(whole)[-3:] == [5, 8, STEPS]
 
 
-def test_an_interrupted_run_ends_with_the_very_same_parameters(
+def test_a_run_is_evaluated_on_held_out_videos_as_evaluate_py_does(
+    whole, tiny_davis, tmp_path, monkeypatch
+):
+    lines = metric_lines(whole, "validation/J&F")
+    assert [line["step"] for line in lines] == [5, 10]
+    scores = json.loads((whole / "validation" / f"{STEPS:07d}.json").read_text())
+    assert scores["J&F"] == lines[-1]["validation/J&F"]
+    assert set(scores["sequences"]) == {"left", "right"}
+    arguments = [f"--workdir={whole}", f"--data_dir={tiny_davis}", f"--output={tmp_path}"]
+    run_evaluate(monkeypatch, *arguments)
+    expected = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["J"] == pytest.approx(expected["J"]["mean"], abs=1e-9)
+    assert scores["F"] == pytest.approx(expected["F"]["mean"], abs=1e-9)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(
     config, whole, tmp_path, monkeypatch
 ):
-    def cut_off(dataset, batches=train.batches):
-        for number, batch in enumerate(batches(dataset)):
-            if number == 3:
-                raise KeyboardInterrupt
-            yield batch
+    """The weights of one decoder are infinite when the run goes on after step 8."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "checkpoints" / str(STEPS))
+    restore = checkpoint.restore
 
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "batches", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(config, tmp_path / "run")
-    train.train(config, tmp_path / "run")
-    lines = [
-        json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().split("\n")[:-1]
-    ]
-    assert [line["step"] for line in lines] == [2, 4]
-    assert_same_tree(parameters(tmp_path / "run"), parameters(whole))
+    def spoil(*args):
+        state = restore(*args)
+        state.params["refine_decoder"] = jax.tree.map(
+            lambda x: np.full_like(x, np.inf), state.params["refine_decoder"]
+        )
+        return state
+
+    monkeypatch.setattr(checkpoint, "restore", spoil)
+    with pytest.raises(not_finite.LossNotFinite) as stop:
+        train.train(config, run)
+    told = str(stop.value)
+    assert told.startswith("step 9: the loss or its gradient is not finite. Loss parts: box ")
+    assert "refined nan" in told
+    assert "not finite on ./" in told  # and the names of the videos
+    assert checkpoint.checkpoint_steps(run) == [5, 8]
+    assert [line["step"] for line in metric_lines(run)] == list(range(1, 9))
+    monkeypatch.undo()
+    assert train.train(config, run) == 0  # what was kept is good
+
+
+def test_chosen_steps_are_profiled(config, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(STEPS))
+    config.profile = f"{STEPS}:{STEPS}"
+    config.eval.every = 0
+    assert train.train(config, tmp_path / "run") == 0
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
 def test_training_changes_every_part_of_the_network(config, whole):
     from qmra_jax.model import build_model
-    from qmra_jax.train_state import init_variables
 
-    before = init_variables(build_model(config.model), config.seed)["params"]
+    before = train.init_variables(build_model(config.model), config.seed)["params"]
     after = parameters(whole)["params"]
     for name in before:
         moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before[name], after[name])
@@ -114,6 +142,19 @@ def test_checkpoints_without_their_config_are_not_gone_on_from(config, whole, tm
         ({"log_every": 0}, "log_every 0: expected at least 1"),
         ({"parallel": "zmap"}, "parallel 'zmap'"),
         ({"batch_size": 3}, "batch_size 3 does not divide"),
+        ({"data": {"crop": 40}}, "data.crop=40: expected a positive multiple of 16"),
+        ({"data": {"videos": ("gone:train",)}}, "no folder .*gone"),
+        ({"init_from": "runs/gone"}, "init_from runs/gone: no such run or file"),
+        ({"profile": "3"}, "profile '3': expected FIRST:LAST, two steps from 1 to 10"),
+        ({"profile": "8:11"}, "profile '8:11'"),
+        ({"eval": {"videos": ".:test"}}, "split 2016/test"),
+        ({"eval": {"videos": "gone:val"}}, "gone"),
+        ({"eval": {"metric": "IoU"}}, "eval.metric 'IoU': expected one of J&F, J, F"),
+        ({"eval": {"protocol": "davis2017", "videos": ".:val:2016"}}, "does not show every object"),
+        ({"eval": {"every": -1}}, "eval.every -1"),
+        ({"eval": {"interval": 0}}, "eval.interval 0"),
+        ({"eval": {"short_side": 8}}, "eval.short_side 8: expected"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints 0: expected at least 1"),
         ({"init": {"encoders": "nowhere.pth"}}, r"nowhere\.pth"),
         ({"model": {"aggregator": "nothing"}}, "aggregator 'nothing'"),
         ({"optimizer": {"schedule": "steps"}}, "schedule 'steps'"),
@@ -129,9 +170,9 @@ def test_a_bad_setting_is_refused_before_the_workdir_is_touched(config, tmp_path
 
 def test_how_often_to_log_may_change_when_a_run_goes_on(config, whole, capsys):
     other = config.copy_and_resolve_references()
-    other.log_every = 1
+    other.log_every = 7
     train.train(other, whole)
-    assert "has all 4 steps already" in capsys.readouterr().out
+    assert "has all 10 steps already" in capsys.readouterr().out
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(config, tmp_path):
@@ -140,8 +181,14 @@ def test_a_workdir_that_cannot_be_written_is_refused(config, tmp_path):
         train.train(config, tmp_path / "file" / "run")
 
 
+def test_a_workdir_without_permission_is_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(InputError, match="no permission to write there"):
+        train.train(config, tmp_path / "run")
+
+
 def test_a_missing_checkpoint_is_told_with_those_there_are(whole, tmp_path):
-    with pytest.raises(InputError, match=r"no checkpoint of step 3; it has \[2, 4\]"):
+    with pytest.raises(InputError, match=r"no checkpoint of step 3; it has \[5, 8, 10\]"):
         checkpoint.restore_model(whole, step=3)
     with pytest.raises(InputError, match="expected a training run's folder"):
         checkpoint.restore_model(tmp_path)

@@ -1,5 +1,8 @@
 """A network and pictures small enough for a test."""
 
+import json
+
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -12,6 +15,20 @@ def disc(size, centre, radius):
     return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
 
 
+def random_variables(shapes, seed=0):
+    """Variables of sane size in these shapes, made without compiling an initialiser."""
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        spread = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if name == "kernel" else 0.1
+        return (spread * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+    return jax.tree.map_with_path(fill, shapes)
+
+
 def assert_same_tree(found, expected):
     """The same names, the same float32 numbers."""
     found, expected = traverse_util.flatten_dict(found), traverse_util.flatten_dict(expected)
@@ -19,3 +36,32 @@ def assert_same_tree(found, expected):
     for path, array in expected.items():
         assert found[path].dtype == np.float32
         np.testing.assert_array_equal(found[path], array, err_msg="/".join(path))
+
+
+def metric_lines(workdir, kind="loss"):
+    """The lines of a run's metrics.jsonl that have a figure of that name."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if kind in line]
+
+
+def saved_arrays(workdir):
+    """Every array of a run's newest checkpoint by its path, optimiser state and all."""
+    import orbax.checkpoint as ocp
+
+    steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdecimal()]
+    newest = (workdir / "checkpoints" / str(max(steps))).absolute()
+    arrays = {}
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        for item in ("model", "training"):
+            leaves = jax.tree_util.tree_leaves_with_path(checkpointer.restore(newest / item))
+            for path, leaf in leaves:
+                arrays[f"{item}/{jax.tree_util.keystr(path, simple=True, separator='/')}"] = leaf
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def assert_same_run(workdir, other):
+    """Bitwise the same newest checkpoint: step, parameters, optimiser state, averages."""
+    found, expected = saved_arrays(workdir), saved_arrays(other)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)

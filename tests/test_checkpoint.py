@@ -1,0 +1,177 @@
+"""Checkpoints: written in the background, kept by age and by score, read for evaluation."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from etils import epath
+from ml_collections import ConfigDict
+
+from qmra_jax import build_model, checkpoint, initial_weights, weights, workdir
+from qmra_jax.errors import InputError
+from qmra_jax.train_state import create_train_state
+from tests.tiny import TINY, assert_same_tree
+
+CONFIG = ConfigDict({"model": TINY, "init_from": "", "init": {"encoders": ""}})
+
+
+FEW = {
+    "params": {"box_decoder": {"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}},
+    "batch_stats": {"mean": np.ones(4, np.float32)},
+}
+
+
+def make_state(step, variables=FEW, ema=False):
+    state = create_train_state(variables, optax.scale_by_adam(), ema=ema)
+    if ema:
+        state = state.replace(ema_params=jax.tree.map(lambda x: x + 1, state.params))
+    return state.replace(step=jnp.int32(step))
+
+
+@pytest.fixture(scope="module")
+def averaged_run(tiny_variables, tmp_path_factory):
+    """A run of the tiny network with checkpoints 1 and 2, whose average is everywhere 1 higher."""
+    run = tmp_path_factory.mktemp("averaged")
+    save(run, *(make_state(step, tiny_variables, ema=True) for step in (1, 2)))
+    return run
+
+
+def save(run, *states, keep=3, best=tuple):
+    with checkpoint.open_checkpoints(run, keep, best) as manager:
+        for state in states:
+            checkpoint.save(manager, state, CONFIG)
+
+
+def shapes(state):
+    return jax.eval_shape(lambda: state)
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_a_state_comes_back_whole(tmp_path, ema):
+    state = make_state(7, ema=ema)
+    save(tmp_path, state)
+    restored = checkpoint.restore(tmp_path, shapes(state))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+
+
+def test_where_nothing_is_saved_nothing_is_restored(tmp_path):
+    assert checkpoint.restore(tmp_path, shapes(make_state(0))) is None
+    assert checkpoint.checkpoint_steps(tmp_path) == []
+
+
+def test_evaluation_gets_the_average(averaged_run, tiny_variables):
+    config, variables = checkpoint.restore_model(averaged_run)
+    assert config.model.to_dict() == TINY
+    assert_same_tree(variables["params"], jax.tree.map(lambda x: x + 1, tiny_variables["params"]))
+    assert_same_tree(variables["batch_stats"], tiny_variables["batch_stats"])
+
+
+def test_a_state_is_saved_in_the_background_as_it_was_when_it_was_given(tmp_path, monkeypatch):
+    """The next steps reuse its donated memory before anything is written."""
+    from orbax.checkpoint import type_handlers
+
+    write, released = type_handlers.NumpyHandler._background_serialize, threading.Event()
+
+    async def held_back(self, *args, **kwargs):
+        assert released.wait(60)
+        return await write(self, *args, **kwargs)
+
+    monkeypatch.setattr(type_handlers.NumpyHandler, "_background_serialize", held_back)
+    overwrite = jax.jit(lambda tree: jax.tree.map(lambda x: 0 * x - 5, tree), donate_argnums=0)
+    state = make_state(1)
+    with checkpoint.open_checkpoints(tmp_path, 3) as manager:
+        checkpoint.save(manager, state, CONFIG)
+        assert checkpoint.checkpoint_steps(tmp_path) == []  # what is half written does not count
+        params = state.params
+        for _ in range(3):
+            params = overwrite(params)
+        jax.block_until_ready(params)
+        released.set()
+    restored = checkpoint.restore(tmp_path, shapes(make_state(1)))
+    assert_same_tree(restored.params, FEW["params"])
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    states = [make_state(step) for step in range(1, 6)]
+    save(tmp_path, *states, keep=2, best=lambda: [2])
+    assert checkpoint.checkpoint_steps(tmp_path) == [2, 4, 5]
+
+
+def test_a_step_that_is_there_is_not_saved_again(tmp_path):
+    save(tmp_path, make_state(1))
+    before = (tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA").stat().st_mtime_ns
+    save(tmp_path, make_state(1))
+    assert (tmp_path / "checkpoints/1/_CHECKPOINT_METADATA").stat().st_mtime_ns == before
+
+
+def test_a_run_starts_from_anothers_newest_or_chosen_weights(
+    averaged_run, tiny_model, tiny_variables, tmp_path
+):
+    average = jax.tree.map(lambda x: x + 1, tiny_variables["params"])
+    for source in (averaged_run, averaged_run / "checkpoints" / "1"):
+        taken = initial_weights.load(str(source), tiny_model, CONFIG.model)
+        assert_same_tree(taken["params"], average)
+    weights.save(tmp_path / "w.safetensors", tiny_variables, CONFIG.model)
+    taken = initial_weights.load(str(tmp_path / "w.safetensors"), tiny_model, CONFIG.model)
+    assert_same_tree(taken["params"], tiny_variables["params"])
+
+
+def test_another_architecture_is_refused_with_both_named(averaged_run):
+    other = ConfigDict(TINY | {"key_dim": 16})
+    with pytest.raises(
+        InputError,
+        match=r"another architecture: resnet18 8/16/8; expected resnet18 16/16/8"
+        r" \(key_dim 8 there, 16 here\)",
+    ):
+        initial_weights.load(str(averaged_run), build_model(other), other)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("nowhere", "init_from nowhere: no such run or file; expected the workdir of a run"),
+        ("nowhere.safetensors", "nowhere.safetensors"),
+        ("{run}/checkpoints/9", r"no checkpoint of step 9; it has \[1, 2\]"),
+        ("{run}/checkpoints", "expected a training run's folder with checkpoints/ in it"),
+    ],
+)
+def test_weights_that_are_not_there_are_refused(averaged_run, tiny_model, source, says):
+    with pytest.raises(InputError, match=says):
+        initial_weights.load(source.format(run=averaged_run), tiny_model, CONFIG.model)
+
+
+def test_both_initial_weights_and_encoders_are_refused(tiny_model):
+    config = ConfigDict(CONFIG)
+    config.init_from, config.init.encoders = "runs/a", "resnet18.pth"
+    with pytest.raises(InputError, match="expected one of them"):
+        initial_weights.check(tiny_model, config)
+
+
+def test_a_setting_that_changes_no_number_may_differ_when_a_run_goes_on(tmp_path):
+    config = ConfigDict({"seed": 0, "eval": {"every": 0}, "log_every": 1})
+    workdir.claim(tmp_path, config)
+    config.log_every, config.eval.every = 5, 100
+    workdir.check_run(tmp_path, config)
+    config.seed = 1
+    with pytest.raises(InputError, match=r"another config \(seed: 0 there, 1 here\)"):
+        workdir.check_run(tmp_path, config)
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch):
+    path = epath.Path("gs://no-such-bucket/run")
+
+    def fail(self, *args):
+        raise OSError("could not resolve host\nwhen reading metadata")
+
+    monkeypatch.setattr(type(path), "exists", fail)
+    monkeypatch.setattr(type(path), "write_text", fail)
+    with pytest.raises(InputError, match=r"run cannot be reached \(could not resolve host\)"):
+        workdir.check_run(path, CONFIG)
+    with pytest.raises(InputError, match="cannot write to gs://no-such-bucket/run"):
+        workdir.claim(path, CONFIG)

@@ -1,0 +1,87 @@
+"""Every config builds, knows no setting that common.py does not, and trains."""
+
+import importlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import train
+from configs import common
+from qmra_jax import build_model, checkpoint
+from qmra_jax.optimizer import make_optimizer
+from qmra_jax.torch_names import variable_shapes
+from tests.invariance import Miniature
+from tests.tiny import disc, metric_lines
+
+FOLDER = Path(common.__file__).parent
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common"))
+
+
+def load(name, *arguments):
+    return importlib.import_module(f"configs.{name}").get_config(*arguments)
+
+
+def fields(config, prefix=""):
+    for name, value in config.items():
+        yield from fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+
+
+@pytest.fixture(scope="module")
+def static_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("static")
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        (root / kind).mkdir()
+        for k in range(2):
+            mask = disc((48, 48), (20 + k, 24), 12).astype(np.uint8) * 255
+            cv2.imwrite(str(root / kind / f"{k}.{suffix}"), mask)
+    return str(root)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_has_the_fields_of_common_and_no_other(name):
+    config = load(name)
+    assert sorted(fields(config)) == sorted(fields(common.get_config()))
+    make_optimizer(config.optimizer, config.steps)
+    assert variable_shapes(build_model(config.model))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_docstring_has_the_command_that_trains(name):
+    doc = importlib.import_module(f"configs.{name}").__doc__
+    assert f"python train.py --config=configs/{name}.py" in doc
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_trains(name, static_folder, tiny_davis, tmp_path, monkeypatch):
+    """Its own recipe, two steps of it, on a miniature of a network and tiny data."""
+    monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
+    config = load(name)
+    config.init_from = config.init.encoders = ""
+    config.data.update(root=str(tiny_davis), crop=32, workers=1)
+    config.data.static = tuple(static_folder for _ in config.data.static[:1])
+    config.data.videos = tuple(".:train" for _ in config.data.videos[:1])
+    config.update(batch_size=2, steps=2, cpu_devices=0, log_every=1, picture_every=9)
+    config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 1)
+    config.eval.every = 0
+    assert train.train(config, tmp_path / "run") == 0
+    assert [np.isfinite(line["loss"]) for line in metric_lines(tmp_path / "run")] == [True, True]
+    assert checkpoint.checkpoint_steps(tmp_path / "run") == [2]
+
+
+def test_pretraining_takes_coco_as_its_argument():
+    plain, coco = load("pretrain_static"), load("pretrain_static", "coco")
+    assert set(coco.data.static) - set(plain.data.static) == {"coco:train"}
+    with pytest.raises(ValueError, match="expected nothing or coco"):
+        load("pretrain_static", "lvis")
+
+
+def test_the_papers_configs_hold_the_papers_values():
+    for name in ("pretrain_static", "youtube_vos"):
+        config = load(name)
+        assert (config.model.backbone, config.data.crop, config.batch_size) == ("resnet50", 384, 16)
+        assert (config.optimizer.name, config.optimizer.schedule) == ("adam", "constant")
+        assert config.optimizer.learning_rate == 1e-5
+        assert config.optimizer.clip_norm == config.optimizer.weight_decay == 0
+    assert load("youtube_vos").init_from == "runs/pretrain"
