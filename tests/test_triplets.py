@@ -126,6 +126,13 @@ def test_target_that_crosses_the_whole_video_stays_in_view():
     assert triplet.boxes[0, 0] < triplet.boxes[1, 0] < triplet.boxes[2, 0]
 
 
+def test_target_too_small_to_fill_a_pixel_of_the_crop_is_not_lost():
+    scenes = [scene(400, 400, at, at, at + 2, at + 2) for at in (0, 200, 398)]
+    images, masks = zip(*scenes, strict=True)  # what shows all three shrinks them to a quarter
+    triplet = video_triplet(images, masks, rng(), FULL)
+    assert (triplet.boxes[:, 2:] > 0).all()
+
+
 def test_same_generator_same_triplet():
     for a, b in zip(
         static_triplet(*scene(), rng(7), FULL),
