@@ -16,22 +16,22 @@ def get_config() -> ConfigDict:
     config.model.value_dim = 64
     config.model.decoder_dim = 32
 
-    config.data.videos = ("synthetic",)
+    config.data.videos = ("synthetic:tiny",)
     config.data.video_share = ((0, 1.0),)
     config.data.max_gap = ((0, 5),)
-    config.data.crop = 96
-    config.data.rotation = 10.0
-    config.data.scale = (1.0, 1.5)
+    config.data.crop = 64
+    config.data.rotation = 0.0
+    config.data.scale = (1.8, 2.5)
 
-    config.batch_size = 8
+    config.batch_size = 4
     config.cpu_devices = 2
-    config.steps = 150
-    config.optimizer.learning_rate = 1e-3
+    config.steps = 200
+    config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 10
-    config.optimizer.clip_norm = 5.0
+    config.optimizer.clip_norm = 1.0
 
     config.log_every = 10
-    config.picture_every = 150
-    config.checkpoint_every = 150
+    config.picture_every = 100
+    config.checkpoint_every = 200
     return config

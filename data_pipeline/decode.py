@@ -40,8 +40,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    # OpenCV 4 fills what a truncated JPEG lacks with grey. A whole one ends in FF D9 as a rule;
-    # where that is not near the end, Pillow, slower but strict, looks closer.
+    # OpenCV 4.10 fills what a truncated JPEG lacks (4.12 no longer does). A whole one ends in FF D9
+    # as a rule; where that is not near the end, Pillow, slower but strict, looks closer.
     if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]):
         try:
             with Image.open(io.BytesIO(data)) as strict:

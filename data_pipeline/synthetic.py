@@ -24,7 +24,7 @@ from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.files import make_folder
 from qmra_jax.masks import write_labels
 
-SPLITS = {"train": 10_000, "val": 20}  # videos
+SPLITS = {"train": 10_000, "val": 20, "tiny": 4}  # videos; tiny is to be learnt by heart
 MIN_HEIGHT = 32
 MIN_SHARE = 1 / 200  # of the frame that every object covers in the first frame
 CROWDED_DRAWS = 8  # scenes drawn for a video before it makes do with a plain one
@@ -83,7 +83,7 @@ class SyntheticVideos:
     too, and an object that leaves the frame is back in the last.
 
     Attributes:
-      split: "train" or "val".
+      split: "train", "val" or "tiny", which is so small that a network learns it by heart.
       height: of a frame, in pixels; frames are 16:9.
 
     Raises:
@@ -96,7 +96,7 @@ class SyntheticVideos:
     def __post_init__(self):
         if self.split not in SPLITS:
             raise InputError(
-                f"synthetic videos of split {self.split!r}: expected {' or '.join(SPLITS)}"
+                f"synthetic videos of split {self.split!r}: expected {', '.join(SPLITS)}"
             )
         if self.height < MIN_HEIGHT:
             raise InputError(
@@ -156,7 +156,7 @@ def export(output: Path, split: str = "val", count: int = 5, height: int = USUAL
 
     Args:
       output: the dataset's root; it must not exist, or be an empty folder.
-      split: "train" or "val".
+      split: "train", "val" or "tiny".
       count: how many videos.
       height: of a frame, in pixels.
 

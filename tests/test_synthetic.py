@@ -161,11 +161,13 @@ def test_motion_blur_spreads_the_picture_about_the_mask():
 
 
 def test_every_object_shows_at_first_and_one_of_them_goes_on(some):
+    least = 0.8 * synthetic.MIN_SHARE  # which is of frames of another size
+    assert least > MIN_TARGET  # of what triplets are drawn
     for clip, labels in some:
         shares = np.stack([np.bincount(m.ravel(), minlength=9) / m.size for m in labels[:3]])
         objects = list(clip.scene.labels)
-        assert (shares[0, objects] >= MIN_TARGET).all(), clip.name
-        assert (shares[:, objects].min(axis=0) >= MIN_TARGET).any(), clip.name
+        assert (shares[0, objects] >= least).all(), clip.name
+        assert (shares[:, objects].min(axis=0) >= least).any(), clip.name
 
 
 def test_there_are_videos_of_one_object_and_of_several(some):
@@ -177,10 +179,10 @@ def test_some_objects_leave_the_picture_and_return(some):
     leaving = [(label, masks) for clip, masks in some for label in clip.scene.leavers]
     assert len(leaving) >= 4
     for label, masks in leaving:
-        shown = [bool((mask == label).any()) for mask in masks]
+        shown = [(mask == label).mean() >= 0.8 * synthetic.MIN_SHARE for mask in masks]
         assert shown[0]
         assert shown[-1]
-        assert not all(shown)
+        assert not all((mask == label).any() for mask in masks)
 
 
 def test_objects_hide_one_another_and_are_hidden(some):
@@ -252,7 +254,7 @@ def test_tiles_repeat_without_a_seam(family):
 
 
 def test_what_is_not_there_is_refused():
-    with pytest.raises(InputError, match="split 'test': expected train or val"):
+    with pytest.raises(InputError, match="split 'test': expected train, val, tiny"):
         SyntheticVideos("test")
     with pytest.raises(InputError, match="height 8: expected at least 32"):
         SyntheticVideos("val", 8)
