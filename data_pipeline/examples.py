@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from absl import logging
 
 from data_pipeline.entries import Entry, open_clips, open_pairs, parse_entries
-from data_pipeline.sources import Clips, Pairs, static_example, video_example
+from data_pipeline.sources import Clips, NoTriplet, Pairs, static_example, video_example
 from data_pipeline.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
 
 Dataset = TypeVar("Dataset", Pairs, Clips)
 Number = TypeVar("Number", int, float)
+
+REDRAWS = 50  # of a video in place of one without a triplet, before giving up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Examples:
           Where it is from, and the triplet.
 
         Raises:
-          InputError: if a file it needs is bad; the message names the file.
+          InputError: if a file it needs is bad; the message names the file. A video without three
+            frames that show one object is told once, and another drawn in its place.
         """
         rng = np.random.default_rng([self.seed, k])
         step = k // self.global_batch
@@ -89,7 +93,13 @@ class Examples:
             assert self.videos is not None  # `open_examples` saw to it
             clips, item = self._item(self.videos, b"videos", k)
             gap = value_at(self.max_gap, step)
-            return video_example(clips, item, rng, self.augmentation, gap)
+            for _ in range(REDRAWS):
+                try:
+                    return video_example(clips, item, rng, self.augmentation, gap)
+                except NoTriplet as fault:
+                    _tell(f"{fault}: another video is drawn in its place")
+                    clips, item = self.videos.item(0, int(rng.integers(len(self.videos))))
+            raise InputError(f"{REDRAWS} videos in a row have no three frames with one object")
         assert self.static is not None
         pairs, item = self._item(self.static, b"static", k)
         return static_example(pairs, item, rng, self.augmentation)
@@ -98,6 +108,12 @@ class Examples:
         epoch, place = divmod(k, len(source))
         order = _permutation(self.seed, zlib.crc32(salt), epoch, len(source))
         return source.item(epoch, int(order[place]))
+
+
+@functools.cache
+def _tell(text: str) -> None:
+    """Warns, once."""
+    logging.warning(text)
 
 
 @functools.lru_cache(maxsize=16)

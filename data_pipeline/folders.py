@@ -184,11 +184,24 @@ def _davis(folder: Path, name: str, split: str | None, year: str | None) -> tupl
             f"{folder} has the splits {', '.join(lists)}: expected one to be named, such as"
             f" {example}"
         )
+    if split and year is None:
+        years = [y for y in ("2016", "2017") if davis.has_split(folder, y, split)]
+        if len(years) > 1:
+            raise InputError(
+                f"{folder} has the list {split} of 2016 and of 2017: expected {name}:{split}:2016"
+                f" (all objects of a video are one) or {name}:{split}:2017 (each by itself)"
+            )
     year = "2016" if year is None else year
     merged = split is not None and year == "2016"
+    found = davis.find_sequences(folder, year=year, split=split, masks="every" if split else "some")
     return tuple(
-        FolderClip(f"{name}/{sequence.name}", sequence.frames, sequence.annotations, merged)
-        for sequence in davis.find_sequences(folder, year=year, split=split)
+        FolderClip(
+            f"{name}/{sequence.name}",
+            tuple(sequence.frames[k] for k in sequence.annotated),
+            sequence.annotations,
+            merged,
+        )
+        for sequence in found
     )
 
 
@@ -233,7 +246,10 @@ def _is_binary(masks: tuple[Path, ...]) -> bool:
 
 def _by_stem(folder: Path, suffixes: Iterable[str], kind: str) -> dict[str, Path]:
     if not folder.is_dir():
-        raise InputError(f"static folder {folder.parent}: expected a folder {folder}, with {kind}")
+        raise InputError(
+            f"static folder {folder.parent}: expected a folder {folder}, with {kind} (official"
+            " downloads are built first: python -m data_pipeline.build --list)"
+        )
     files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
     if not files:
         raise InputError(f"{folder}: expected {kind}, found none")

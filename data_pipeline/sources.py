@@ -18,6 +18,10 @@ from qmra_jax.masks import VOID
 VIDEO_DRAWS = 20  # of three frames, before the video is searched from end to end
 
 
+class NoTriplet(InputError):
+    """A video has no three frames that show the same object."""
+
+
 class Pairs(Protocol):
     """A dataset of images and their masks."""
 
@@ -78,7 +82,7 @@ def static_example(
     """
     name, image, labels = pairs.pair(item)
     _check_size(f"{name}: its mask", labels, "its image", image)
-    instances = instance_masks(labels)
+    instances = instance_masks(labels, name)
     if not instances:
         raise InputError(f"{name}: its mask is empty: expected a target, or remove the pair")
     instance = rng.choice(sorted(instances))
@@ -102,7 +106,8 @@ def video_example(
       the triplet.
 
     Raises:
-      InputError: if a file cannot be read, sizes differ, or no three frames share an object.
+      NoTriplet: if no three frames share an object.
+      InputError: if a file cannot be read, or sizes differ.
     """
     clip = clips.clip(item)
     frames, target, masks = _draw(clip, max_gap, rng)
@@ -119,9 +124,8 @@ def _draw(
 ) -> tuple[tuple[int, int, int], int, list[np.ndarray]]:
     """Frames, object, and the object's masks uint8 `[h, w]`."""
     if clip.length < 3:
-        raise InputError(
-            f"video {clip.name}: {clip.length} frames with a mask are fewer than the 3 of a"
-            " triplet; leave the video out"
+        raise NoTriplet(
+            f"video {clip.name}: {clip.length} frames with a mask are fewer than the 3 of a triplet"
         )
     labels = functools.cache(clip.labels)
     for frames in _random_frames(clip.length, max_gap, rng):
@@ -151,21 +155,21 @@ def _search(clip: Clip, max_gap: int, rng: np.random.Generator) -> tuple[tuple[i
     """Three frames and an object that is too rare to be drawn by luck; or else too small.
 
     If any three frames with such gaps show an object, so do three between which it is never seen.
+    Where there are none, the closest three do, whatever their gaps.
     """
     areas = np.stack([_areas(clip.labels(k)) for k in range(clip.length)])
     for seen in (areas >= MIN_TARGET, areas > 0):
-        found = []
+        found = []  # the larger gap, the frames, the object
         for target in np.flatnonzero(seen.any(axis=0)).tolist():
             shown = np.flatnonzero(seen[:, target])
-            close = np.diff(shown) <= max_gap
-            starts = np.flatnonzero(close[:-1] & close[1:])
-            found += [(tuple(shown[i : i + 3].tolist()), target) for i in starts]
+            gaps = np.diff(shown)
+            for i, gap in enumerate(np.maximum(gaps[:-1], gaps[1:]).tolist()):
+                found.append((gap, tuple(shown[i : i + 3].tolist()), target))
         if found:
-            return found[rng.integers(len(found))]
-    raise InputError(
-        f"video {clip.name}: no three frames with gaps of 1 to {max_gap} show the same object;"
-        " leave the video out"
-    )
+            limit = max(max_gap, min(gap for gap, _, _ in found))
+            near = [(frames, target) for gap, frames, target in found if gap <= limit]
+            return near[rng.integers(len(near))]
+    raise NoTriplet(f"video {clip.name}: no three frames show the same object")
 
 
 def _areas(labels: np.ndarray) -> np.ndarray:

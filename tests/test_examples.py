@@ -127,6 +127,25 @@ def test_videos_are_equally_likely_and_raw_as_repeated(data):
     assert counts == {"d": 10, "e": 20}
 
 
+def test_a_video_without_a_triplet_is_told_once_and_another_drawn(tmp_path, caplog):
+    empty = np.zeros_like(square())
+    for folder, labels in (("d", [square()] * 6), ("e", [square(), empty, empty, square()])):
+        add_video(tmp_path / folder, "walk", labels)
+    data = common.get_config().data
+    data.update(root=str(tmp_path), videos=("d:train", "e:train"), crop=32)
+    with caplog.at_level("WARNING"):
+        drawn = names(data, range(12))
+    assert all(name.startswith("d/walk/") for name in drawn)
+    assert drawn == names(data, range(12))
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "video e/walk: no three frames show the same object: another video is drawn in its place"
+    ]
+    data.videos = ("e:train",)
+    with pytest.raises(InputError, match="videos in a row have no three frames with one object"):
+        names(data, [0])
+
+
 def test_the_default_config_trains_on_synthetic_videos_without_any_folder(monkeypatch):
     monkeypatch.delenv("QMRA_DATA", raising=False)
     data = common.get_config().data

@@ -109,6 +109,26 @@ def test_a_folder_without_lists_gives_every_video_and_one_with_lists_must_be_tol
     assert [clip.name for clip in find_videos(tmp_path, "mine", "val", "2017")] == ["mine/b"]
 
 
+def test_a_list_of_both_years_must_be_told_by_its_year(tmp_path):
+    for year in ("2016", "2017"):
+        add_video(tmp_path, f"of{year}", [square(2)] * 3, year=year)
+    with pytest.raises(InputError, match=r"train of 2016 and of 2017: expected d:train:2016"):
+        find_videos(tmp_path, "d", "train")
+    for year in ("2016", "2017"):
+        (clip,) = find_videos(tmp_path, "d", "train", year)
+        assert (clip.name, clip.merged) == (f"d/of{year}", year == "2016")
+
+
+def test_one_s_own_videos_need_no_mask_for_every_frame(tmp_path):
+    add_video(tmp_path, "a", [square(k) for k in (1, 2, 3, 4, 5)], split=None)
+    for k in (1, 3):
+        (tmp_path / f"Annotations/480p/a/{k:05d}.png").unlink()
+    clip = open_videos(tmp_path, "mine").clip(0)
+    assert clip.length == 3
+    assert [clip.labels(k).max() for k in range(3)] == [1, 3, 5]
+    assert [round(clip.image(k).mean()) for k in range(3)] == [0, 20, 40]
+
+
 def test_a_video_too_short_for_a_triplet_is_named(tmp_path):
     add_video(tmp_path, "tiny", [square()] * 2)
     add_video(tmp_path, "long", [square()] * 3)

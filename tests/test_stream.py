@@ -210,7 +210,7 @@ def test_a_bad_file_is_named_when_its_turn_comes(data, tmp_path):
     torn = tmp_path / "s/images/torn.jpg"
     torn.write_bytes(torn.read_bytes()[:-2000])
     data.static, data.video_share = (str(tmp_path / "s"),), ((0, 0.0),)
-    with pytest.raises(InputError, match=r"^image .*torn\.jpg cannot be read.*remove the pair$"):
+    with pytest.raises(InputError, match=r"^image .*torn\.jpg cannot be read.*replace the file$"):
         take(data, 1)
 
 
