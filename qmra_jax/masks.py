@@ -68,7 +68,9 @@ def decode_labels(data: bytes, name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode, pixels = image.mode, np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError:  # its own text names no file but a memory address
+        raise InputError(f"mask {name} is no image: expected a PNG of labels") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
             f"mask {name}: cannot be read as an image ({error}): expected a PNG of labels"
         ) from None

@@ -70,7 +70,7 @@ def test_a_missing_a_foreign_and_a_cut_off_file_are_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"none\.png: no such file"):
         read_labels(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("not an image")
-    with pytest.raises(InputError, match=r"text\.png.*cannot be read"):
+    with pytest.raises(InputError, match=r"text\.png is no image"):
         read_labels(tmp_path / "text.png")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
     write_labels(tmp_path / "cut.png", noise)
