@@ -4,7 +4,7 @@
       --config.init.encoders=resnet50-0676ba61.pth
 
 `--config=configs/pretrain_static.py:coco` adds COCO, as the last row of the paper's Table 3.
-The datasets lie below $QMRA_DATA as `data_pipeline/builders` make them (duts/, hku_is/, ...).
+The datasets lie below $QMRA_DATA as `python -m data_pipeline.build` writes them.
 
 Hardware: the paper's four GTX 1080 Ti (11 GB) share the batch of 16; on one GPU that cannot hold it
 add --config.grad_accumulation=4. Expected time: not measured by us, and the paper names none.
@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from configs import common
 
 STATIC = ("duts:train", "hku_is:train", "msra10k:train", "soc:train")
-COCO = "coco:train"
+COCO = "coco_masks:train"
 
 
 def get_config(extra: str = "") -> ConfigDict:

@@ -36,5 +36,6 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = "linear_tail"
     config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 1e-4
+    config.optimizer.decay_norm_and_bias = True  # as it was when the shipped weights were trained
     config.optimizer.clip_norm = 5.0
     return config

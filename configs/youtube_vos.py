@@ -4,7 +4,7 @@
     python train.py --config=configs/youtube_vos.py --workdir=runs/youtube_vos
 
 It starts from runs/pretrain; another start is --config.init_from=DIR_OR_FILE. The videos lie below
-$QMRA_DATA as `data_pipeline/builders/youtube_vos` makes them. Where DAVIS 2016 is, in
+$QMRA_DATA as `python -m data_pipeline.build youtube_vos/2018` writes them. Where DAVIS 2016 is, in
 $QMRA_DATA/davis2016, --config.eval.every=5000 shows J&F on its val while training.
 
 Hardware: the paper's four GTX 1080 Ti (11 GB) share the batch of 16; on one GPU that cannot hold it
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config = common.get_config()
     config.init_from = "runs/pretrain"
     config.data.static = ()
-    config.data.videos = ("youtube_vos:train",)
+    config.data.videos = ("youtube_vos/2018:train",)
     config.data.video_share = ((0, 1.0),)
     config.batch_size = 16
     config.steps = 100_000
