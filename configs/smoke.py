@@ -1,6 +1,11 @@
-"""The whole of training in a minute, on any machine: a tiny network on synthetic videos.
+"""The whole of training in a minute, on any machine: a small network, videos drawn on the spot.
 
-python train.py --config=configs/smoke.py --workdir=runs/smoke
+    python train.py --config=configs/smoke.py --workdir=runs/smoke
+
+It learns four synthetic videos by heart, from random weights. 150 steps take 115 seconds of
+processor time, compiling included: a minute on two idle cores. The loss falls from 1.5 (mean of
+the first three logged steps) to 0.8 (of the last three); the refined mask's J rises from 0 to 0.43
+(of the last five).
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +14,7 @@ from configs import common
 
 
 def get_config() -> ConfigDict:
-    """ResNet-18 with narrow heads, from random weights; it needs no download at all."""
+    """ResNet-18 with narrow heads, and nothing to download."""
     config = common.get_config()
     config.model.backbone = "resnet18"
     config.model.key_dim = 32
@@ -25,13 +30,13 @@ def get_config() -> ConfigDict:
 
     config.batch_size = 4
     config.cpu_devices = 2
-    config.steps = 200
+    config.steps = 150
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 10
     config.optimizer.clip_norm = 1.0
 
     config.log_every = 10
-    config.picture_every = 100
-    config.checkpoint_every = 200
+    config.picture_every = 150
+    config.checkpoint_every = 150
     return config

@@ -35,7 +35,7 @@ def builders() -> Mapping[str, str]:
 
 def build(
     dataset: str,
-    manual_dir: Path,
+    manual_dir: Path | None = None,
     *,
     data_dir: Path | None = None,
     overwrite: bool = False,
@@ -45,7 +45,7 @@ def build(
 
     Args:
       dataset: NAME, or NAME/CONFIG where there are several.
-      manual_dir: where the downloads were unpacked.
+      manual_dir: where the downloads were unpacked; None where nothing is downloaded.
       data_dir: where datasets are kept; None is TFDS's: $TFDS_DATA_DIR or ~/tensorflow_datasets.
       overwrite: replaces an existing dataset, once the new one is there; else it is kept.
       options: of `tfds.download.DownloadConfig`, such as num_shards.
@@ -56,18 +56,22 @@ def build(
     name, _, config = dataset.partition("/")
     if name not in builders():
         raise InputError(f"dataset {dataset}: no builder of this name; there are\n{_table()}")
-    if not manual_dir.is_dir():
+    if manual_dir is not None and not manual_dir.is_dir():
         raise InputError(f"manual_dir {manual_dir}: no such folder; expected the unpacked download")
     import tensorflow_datasets as tfds
 
     builder_class = importlib.import_module(
         f"data_pipeline.builders.{name}.{name}{_ENDING}"
     ).Builder
+    if manual_dir is None and builder_class.READS_FILES:
+        instructions = " ".join(builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        raise InputError(f"dataset {dataset}: expected --manual_dir=DIR. {instructions}")
     configs = [known.name for known in builder_class.BUILDER_CONFIGS]
     if (config or len(configs) > 1) and config not in configs:
         expected = " or ".join(f"{name}/{known}" for known in configs) or name
         raise InputError(f"dataset {dataset}: expected {expected}")
     builder = builder_class(config=config or None, data_dir=data_dir)
+    _tidy(builder.data_path)
     with contextlib.ExitStack() as stack:
         if builder.data_path.exists():
             if not overwrite:
@@ -105,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.list:
             print(_table())
             return
-        if given.dataset is None or given.manual_dir is None:
+        if given.dataset is None:
             raise InputError(f"expected NAME --manual_dir=DIR; there are\n{_table()}")
         if given.skip_bad:
             os.environ["QMRA_SKIP_BAD"] = "1"
@@ -126,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             build(
                 given.dataset,
-                given.manual_dir.expanduser(),
+                given.manual_dir and given.manual_dir.expanduser(),
                 data_dir=data_dir,
                 overwrite=given.overwrite,
                 **options,
@@ -143,7 +147,7 @@ def _table() -> str:
 @contextlib.contextmanager
 def _set_aside(folder: Any) -> Iterator[None]:
     """Moves a dataset away for the block; it comes back where the block fails, else it is gone."""
-    aside = folder.with_name(f".{folder.name}.replaced")
+    aside = _aside(folder)
     folder.rename(aside)
     try:
         yield
@@ -151,6 +155,23 @@ def _set_aside(folder: Any) -> Iterator[None]:
         aside.rename(folder)
         raise
     aside.rmtree()
+
+
+def _tidy(folder: Any) -> None:
+    """Puts a dataset back that a killed build had moved away, or removes it if the new is there."""
+    aside = _aside(folder)
+    if not aside.exists():
+        return
+    if folder.exists():
+        aside.rmtree()
+        print(f"{aside}, replaced by a build that was killed then, is removed")
+    else:
+        aside.rename(folder)
+        print(f"{folder}, moved away by a build that was killed, is back")
+
+
+def _aside(folder: Any) -> Any:
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def _beam_options(text: str) -> Any:

@@ -23,11 +23,6 @@ from qmra_jax.errors import InputError, run_app
 from qmra_jax.files import written_whole
 from qmra_jax.visualize import overlay, strip
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The training config.")
-_OUTPUT = flags.DEFINE_string("output", None, "The .png to write; an older one is replaced.")
-_COUNT = flags.DEFINE_integer("count", 8, "How many triplets.", lower_bound=1)
-_STEP = flags.DEFINE_integer("step", 0, "The training step to start at.", lower_bound=0)
-
 _PAPER, _INK = (255, 255, 255), (60, 60, 67)
 _TEXT = 14  # pixels
 
@@ -73,19 +68,24 @@ def _line(text: str, width: int) -> np.ndarray:
 
 def main(_) -> None:
     """Writes the sheet."""
-    config, output = _CONFIG.value, Path(_OUTPUT.value or "")
+    args = flags.FLAGS
+    config, output = args.config, Path(args.output or "")
     if output.suffix.lower() != ".png" or not output.parent.is_dir():
         raise InputError(f"--output={output}: expected a .png in a folder that exists")
     if output.is_dir():
         raise InputError(f"--output={output} is a folder: expected the name of a .png file")
     examples = open_examples(config.data, seed=config.seed, global_batch=config.batch_size)
-    first = _STEP.value * config.batch_size
-    names, triplets = zip(*map(examples, range(first, first + _COUNT.value)), strict=True)
+    first = args.step * config.batch_size
+    names, triplets = zip(*map(examples, range(first, first + args.count)), strict=True)
     with written_whole(output) as part:
         Image.fromarray(sheet(names, triplets)).save(part, format="PNG")
     print(*names, f"wrote {output}", sep="\n")
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "The training config.")
+    flags.DEFINE_string("output", None, "The .png to write; an older one is replaced.")
+    flags.DEFINE_integer("count", 8, "How many triplets.", lower_bound=1)
+    flags.DEFINE_integer("step", 0, "The training step to start at.", lower_bound=0)
     flags.mark_flags_as_required(["config", "output"])
     run_app(main)

@@ -6,6 +6,7 @@ covers is counted on 4x4 points a pixel, of which those on its outline count hal
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -37,7 +38,8 @@ def draw_labels(scene: Scene, time: float, height: int, width: int) -> np.ndarra
     """
     labels = np.zeros((height, width), np.uint8)
     to_pixels = _frame_to_pixels(height, width)
-    for layer in scene.layers:
+    # What lies below every object changes nothing.
+    for layer in itertools.dropwhile(lambda layer: not layer.label, scene.layers):
         line = layer.part.outline.at(time)
         x, y, cover = _coverage(line, to_pixels @ scene.place(layer, time), height, width)
         window = labels[y : y + cover.shape[0], x : x + cover.shape[1]]

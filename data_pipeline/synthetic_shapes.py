@@ -5,6 +5,7 @@ outline's are its own unit, which its place scales. Time is in frames and may be
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -66,6 +67,15 @@ class Motion:
 
     def at(self, time: float) -> np.ndarray:
         """The place as a matrix: float64 `[3, 3]`, from the outline's unit to frame heights."""
+        return self._at(time) if self._still is None else self._still
+
+    @functools.cached_property
+    def _still(self) -> np.ndarray | None:
+        """The place where it never changes, as most joints'; else None."""
+        moves = self.drift.any() or self.sway[:, 0].any() or self.away is not None
+        return None if moves else self._at(0.0)
+
+    def _at(self, time: float) -> np.ndarray:
         x, y, angle, size = (
             start + drift * time + amplitude * (math.sin(speed * time + phase) - math.sin(phase))
             for start, drift, (amplitude, speed, phase) in zip(

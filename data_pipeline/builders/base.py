@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -58,6 +58,7 @@ class Builder(FileReaderBuilder):
     CITATION: ClassVar[str]
     LICENSE: ClassVar[str]
     RECORDS: ClassVar[str]  # what a record is, in the plural, for messages
+    READS_FILES: ClassVar[bool] = True  # else there is no need for a manual_dir
     SHARD_BYTES: ClassVar[int] = 256 << 20  # of source files, aimed at
     # Nothing is downloaded. TFDS 4.9 would look for checksums by a package that it may not have.
     url_infos = None
@@ -100,7 +101,9 @@ class Builder(FileReaderBuilder):
             )
         if (most := config.max_examples_per_split) is not None:
             listings = {split: _first(listing, most) for split, listing in listings.items()}
-        self._check(fault for listing in listings.values() for fault in listing.faults)
+        named = [fault for listing in listings.values() for fault in listing.faults]
+        self._check(named, "Found by names alone: the contents have not been checked yet.")
+        self._drop_incomplete()
         planned = self._plan(listings, config)
         self._write([shard for shards in planned.values() for shard in shards], config)
 
@@ -110,7 +113,8 @@ class Builder(FileReaderBuilder):
             )
             for split, shards in planned.items()
         }
-        self._check(fault for summary in summaries.values() for fault in summary.faults)
+        faults = [fault for summary in summaries.values() for fault in summary.faults]
+        self._check(faults, "All files are checked, and what was made is kept for the next try.")
         if empty := [split for split, summary in summaries.items() if not summary.records]:
             raise InputError(f"{self.info.full_name}: no {self.RECORDS} for {', '.join(empty)}")
         splits = [self._moved(split, shards) for split, shards in planned.items()]
@@ -119,11 +123,10 @@ class Builder(FileReaderBuilder):
         self._staging().rmtree()
         print(as_text(f"{self.info.full_name}:", summaries, self.RECORDS))
 
-    def _check(self, faults: Iterable[str]) -> None:
-        """Stops the build at faults, unless they are to be left out."""
-        faults = tuple(faults)
+    def _check(self, faults: Sequence[str], stage: str) -> None:
+        """Stops the build at faults, unless they are to be left out, and says how far it came."""
         if faults and not _skip_bad():
-            raise InputError(faults_text(self.info.full_name, faults))
+            raise InputError(faults_text(self.info.full_name, faults, stage))
 
     def _plan(
         self, listings: Mapping[str, Listing], config: tfds.download.DownloadConfig
@@ -177,6 +180,18 @@ class Builder(FileReaderBuilder):
             num_bytes=sum(holds.size for _, holds in full),
             filename_template=template,
         )
+
+    def _drop_incomplete(self) -> None:
+        """Removes the folders in which TFDS was building this version when it was killed.
+
+        Finished shards are in another folder, `_staging`; they come to TFDS's last of all.
+        """
+        ending = f"_{self.version}"
+        for path in self.data_path.parent.iterdir():
+            ours = path.name.startswith("incomplete.") and path.name.endswith(ending)
+            if ours and path.name != self.data_path.name:
+                print(f"{path}, of a build that was killed, is removed")
+                path.rmtree()
 
     def _staging(self) -> epath.Path:
         """Where finished shards wait: beside the dataset, hidden, DATA_DIR/duts/.1.0.0.partial.
@@ -235,8 +250,8 @@ class VideoBuilder(Builder):
 
     A record: `name`, `frames` (the files' own bytes), `frame_names` (stems), `masks` (grey PNGs of
     indices), `annotated` (for each mask its index into `frames`), and `objects`: the `id` of each
-    in the masks, its `category` ("" if unknown) and `first_frame`, the index into `frames` where
-    it first has a mask.
+    in the masks, its `category` ("" if unknown), `first_frame`, the index into `frames` where it
+    first has a mask, and `frames`, how many masks show it: a triplet needs three.
     """
 
     RECORDS = "videos"
@@ -255,6 +270,7 @@ class VideoBuilder(Builder):
                         "id": np.int32,
                         "category": tfds.features.Text(),
                         "first_frame": np.int32,
+                        "frames": np.int32,
                     }
                 ),
             }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_pipeline import davis
 from data_pipeline.builders.items import Listing
-from data_pipeline.builders.videos import Labels, VideoFiles
+from data_pipeline.builders.videos import Labels, VideoFiles, video_listing
 
 
 def official_listings(
@@ -62,4 +62,4 @@ def listing(
     """One split, or with None all there is; see `listings` and `davis.survey`."""
     sequences, faults = davis.survey(root, year=year, split=split, masks=masks)
     videos = [VideoFiles(s.name, s.frames, s.annotations, s.annotated, labels) for s in sequences]
-    return Listing(tuple(video.item() for video in videos), tuple(faults))
+    return video_listing(videos, faults)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data_pipeline.builders.base import ByDesign, Item, Listing, Record, index_png
+from data_pipeline.builders.unread import unread_files
 from data_pipeline.davis import shortened
 from data_pipeline.decode import decode_image
 from qmra_jax.errors import InputError
@@ -76,7 +77,9 @@ def pair_listing(
     labels: Labels = "binary",
     empty: str = "",
 ) -> Listing:
-    """The pairs of two folders (which may be one), by file name; what has no partner is a fault.
+    """The pairs of two folders (which may be one), by file name.
+
+    What has no partner is a fault, and so are images of other kinds.
 
     Args:
       images: folder of images.
@@ -96,6 +99,11 @@ def pair_listing(
         faults += [f"image {found[stem]} has no mask in {masks}" for stem in unmasked]
     extra = sorted(partners.keys() - found.keys())
     faults += [f"mask {partners[stem]} has no image in {images}" for stem in extra]
+    if images == masks:
+        faults += unread_files(images, (*image_suffixes, *MASK_SUFFIXES), "images and masks")
+    else:
+        faults += unread_files(images, image_suffixes, "images")
+        faults += unread_files(masks, MASK_SUFFIXES, "masks")
     files = [
         PairFiles(found[stem], partners[stem], labels, empty)
         for stem in sorted(found.keys() & partners.keys())
@@ -222,7 +230,9 @@ def _read_mask(path: Path, labels: Labels) -> tuple[np.ndarray, str]:
                 if (seen == seen[..., :1]).all():
                     return np.ascontiguousarray(seen[..., 0]), mode
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"mask {path} cannot be read ({error}): expected a PNG") from None
+        # Pillow would name the bytes' place in memory.
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"mask {path} cannot be read ({reason}): expected a PNG") from None
     return decode_labels(data, str(path)), mode
 
 
@@ -234,7 +244,8 @@ def _by_stem(
     # macOS leaves hidden ._0001.png files beside the real ones.
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != ".")
     if not files:
-        raise InputError(f"{folder}: expected {kind} ({', '.join(suffixes)}), found none")
+        found = shortened(path.name for path in folder.iterdir()) or "nothing"
+        raise InputError(f"{folder}: expected {kind} ({', '.join(suffixes)}), found {found}")
     by_stem: dict[str, Path] = {}
     faults = []
     for path in files:

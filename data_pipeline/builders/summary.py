@@ -57,7 +57,7 @@ def as_text(title: str, splits: Mapping[str, SplitSummary], records: str) -> str
     lines = [title]
     for name, split in splits.items():
         counted = {records: split.records, **split.counts}
-        lines.append(f"  {name}: " + ", ".join(f"{n:,} {what}" for what, n in counted.items()))
+        lines.append(f"  {name}: " + "; ".join(f"{what}: {n:,}" for what, n in counted.items()))
         lines += [f"    left out by design: {n:,} {why}" for why, n in split.skipped.items()]
         if split.faults:
             lines.append(f"    left out as bad: {len(split.faults):,}")
@@ -74,14 +74,20 @@ def as_json(dataset: str, splits: Mapping[str, SplitSummary]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def faults_text(dataset: str, faults: Iterable[str]) -> str:
-    """The message with which a build stops: how many faults, the first few, what to do."""
+def faults_text(dataset: str, faults: Iterable[str], stage: str) -> str:
+    """The message with which a build stops: how many faults, the first few, what to do.
+
+    Args:
+      dataset: its name.
+      faults: a line each.
+      stage: a sentence that says what has been checked by now.
+    """
     faults = tuple(faults)
     count = f"{len(faults):,} fault" + "s" * (len(faults) != 1)
     return "\n  ".join(
         [
             f"{dataset}: {count}, so no dataset was written. Mend or remove the files, or"
-            " leave them out with --skip_bad (QMRA_SKIP_BAD=1):",
+            f" leave them out with --skip_bad (QMRA_SKIP_BAD=1). {stage}",
             *_shown(faults),
         ]
     )

@@ -8,21 +8,24 @@ found and one damaged in its middle is not. A PNG, or a JPEG with an odd end, is
 import dataclasses
 import functools
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from data_pipeline.builders.items import Item, Record, index_png
+from data_pipeline.builders.items import Item, Listing, Record, index_png
+from data_pipeline.builders.unread import unread_files
+from data_pipeline.davis import FRAME_SUFFIXES
 from data_pipeline.decode import decode_image
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID, decode_labels, read_labels
 
 Labels = Literal["ids", "merged", "ids or binary"]
 """What a video's masks hold: ids as they are; objects to merge into one, 0/255 or not (DAVIS 2016);
-or ids, unless there is nothing but 0 and 255."""
+or ids, unless the first that is not empty holds nothing but 0 and 255."""
 
 MAX_ID = 127  # labels above are a blended 0/255 mask's, as `data_pipeline.decode` has it
 
@@ -55,6 +58,31 @@ class VideoFiles:
         files = (*self.frames, *self.masks, *([self.told_by] if self.told_by else []))
         return Item(self.name, functools.partial(make_record, self), files)
 
+    def unread(self) -> list[str]:
+        """A line for each of its folders that holds images of kinds that are not read."""
+        folders = (
+            *((folder, FRAME_SUFFIXES, "frames") for folder in {p.parent for p in self.frames}),
+            *((folder, (".png",), "masks") for folder in {p.parent for p in self.masks}),
+        )
+        faults = [fault for args in folders for fault in unread_files(*args)]
+        return [f"video {self.name}: {fault}" for fault in faults]
+
+
+def video_listing(videos: Iterable[VideoFiles], faults: Iterable[str]) -> Listing:
+    """A split's videos; one beside whose files lie images that are not read is a fault.
+
+    Args:
+      videos: of the split.
+      faults: found already, a line each.
+    """
+    items, unread = [], []
+    for video in videos:
+        if found := video.unread():
+            unread += found
+        else:
+            items.append(video.item())
+    return Listing(tuple(items), (*faults, *unread))
+
 
 def make_record(video: VideoFiles) -> Record:
     """Reads, checks and encodes a video, one file at a time.
@@ -83,7 +111,7 @@ def make_record(video: VideoFiles) -> Record:
         shown[:] = np.bincount(labels.ravel(), minlength=256)
         _check_unblended(path, shown)
         masks.append(index_png(labels))
-    table = _relabelling(video, pixels.sum(axis=0))
+    table = _relabelling(video, pixels)
     if relabelled := bool((table != np.arange(256)).any()):
         masks = [index_png(table[decode_labels(mask, video.name)]) for mask in masks]
     objects = _objects(video, pixels, table)
@@ -101,6 +129,8 @@ def make_record(video: VideoFiles) -> Record:
         "objects that appear after the first frame": later,
         "frames": len(frames),
         "masks": len(masks),
+        "frames without a mask": len(frames) - len(masks),
+        "videos no triplet can be drawn from": int(all(o["frames"] < 3 for o in objects)),
         "masks relabelled to one object": len(masks) if relabelled else 0,
     }
     return Record(features, counts)
@@ -134,33 +164,63 @@ def _check_unblended(path: Path, pixels: np.ndarray) -> None:
 
 
 def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
-    """uint8 [256], each label's new one in the record, given int64 [256], the pixels of each.
+    """uint8 [256], each label's new one in the record, given int64 [masks, 256], pixels of each.
 
     0/255 and ids with void can only be told apart over the whole video: its objects may have left
-    a frame that holds nothing but void.
+    a frame that holds nothing but void. As `data_pipeline.folders` has it, the first mask that is
+    not empty tells; here, where a person can still mend them, masks that contradict it are refused.
     """
     table = np.arange(256, dtype=np.uint8)
-    if pixels[1:VOID].any():
-        if video.labels == "merged":
-            table[1:VOID] = 1
-        return table
-    if not pixels[VOID]:
+    ids, top = pixels[:, 1:VOID].sum(axis=1), pixels[:, VOID]
+    if not (ids.any() or top.any()):
         raise InputError(f"video {video.name}: all {len(video.masks)} masks are empty")
     if video.labels == "ids":
-        raise InputError(
-            f"video {video.name}: its masks hold 0 and {VOID} only: expected ids 1..n, as {VOID} is"
-            " void; masks of one object as 0/255 are DAVIS 2016's, or for vos_folder"
-        )
-    table[VOID] = 1
+        if not ids.any():
+            raise InputError(
+                f"video {video.name}: its masks hold 0 and {VOID} only: expected ids 1..n, as"
+                f" {VOID} is void; masks of one object as 0/255 are DAVIS 2016's, or for vos_folder"
+            )
+        binary = False
+    else:
+        binary = not ids[np.flatnonzero(ids + top)[0]]
+    if binary:
+        # Beside 0/255 masks, those of 0 and 1 alone, or whose objects merge anyway, are as clear.
+        unclear = (ids > 0) & (top > 0)
+        if video.labels != "merged":
+            unclear |= pixels[:, 2:VOID].any(axis=1)
+    elif video.labels == "ids" or ((ids > 0) & (top > 0)).any():
+        unclear = (top > 0) & (top.sum() > ids.sum())
+    else:  # nothing tells that 255 is void: the masks that hold it hold nothing else
+        unclear = top > 0
+    if unclear.any():
+        raise InputError(_contradiction(video, pixels, int(np.flatnonzero(unclear)[0])))
+    if binary:
+        table[1:] = 1
+    elif video.labels == "merged":
+        table[1:VOID] = 1
     return table
+
+
+def _contradiction(video: VideoFiles, pixels: np.ndarray, unclear: int) -> str:
+    """Says that 255 may be the object or void, given the mask that does not fit the others."""
+    values = _list(np.flatnonzero(pixels[unclear]).tolist()[:6])
+    others = np.flatnonzero(pixels.sum(axis=0)).tolist()
+    return (
+        f"video {video.name}: its masks hold {_list(others[:6])}{', ...' * (len(others) > 6)},"
+        f" {video.masks[unclear].name} {values}: {VOID} may be the object or void; expected 0 and"
+        f" {VOID} in all of them, or ids 1..n and less of {VOID}, which is void: write one object"
+        " as 1 everywhere, or void as 0"
+    )
 
 
 def _objects(video: VideoFiles, pixels: np.ndarray, table: np.ndarray) -> list[dict]:
     """The record's objects, given int64 [masks, 256], the pixels of each label in the files."""
     first: dict[int, int] = {}
+    shown_in: Counter[int] = Counter()
     for index, shown in zip(video.annotated, pixels, strict=True):
         for label in set(table[np.flatnonzero(shown)].tolist()) - {0, VOID}:
             first.setdefault(label, index)
+            shown_in[label] += 1
     categories = video.categories
     if categories is not None:
         if never := sorted(categories.keys() - first.keys()):
@@ -171,7 +231,12 @@ def _objects(video: VideoFiles, pixels: np.ndarray, table: np.ndarray) -> list[d
                 f" {video.told_by} does not name; it names {_list(sorted(categories))}"
             )
     return [
-        {"id": label, "category": (categories or {}).get(label, ""), "first_frame": index}
+        {
+            "id": label,
+            "category": (categories or {}).get(label, ""),
+            "first_frame": index,
+            "frames": shown_in[label],
+        }
         for label, index in sorted(first.items())
     ]
 

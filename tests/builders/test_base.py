@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -109,13 +110,16 @@ def test_faults_stop_a_build_with_the_first_20_and_their_number(letters, tmp_pat
     assert "20.txt" not in text
     assert "and 10 more" in text
     assert "--skip_bad" in text
+    assert "what was made is kept for the next try" in text
+    assert "not been checked" not in text
     assert datasets_in(tmp_path) == []
     assert not (tmp_path / "data/letters/1.0.0").exists()
 
 
 def test_faults_known_by_name_stop_a_build_before_it_makes_anything(letters, tmp_path):
     (letters / "x.bad").touch()
-    with pytest.raises(InputError, match=r"1 fault, so no dataset[^$]*x\.bad: no use"):
+    message = r"1 fault, so no dataset[^$]*contents have not been checked yet[^$]*x\.bad: no use"
+    with pytest.raises(InputError, match=message):
         built(Letters, letters, tmp_path / "data")
     assert made == []
     assert datasets_in(tmp_path) == []
@@ -169,6 +173,18 @@ def test_an_interrupted_build_goes_on_after_the_shards_it_has(letters, tmp_path,
     assert names(folder) == list("abcdef")
     assert len(decoded(folder)) == 6
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]  # nothing is left
+
+
+def test_what_tfds_left_of_a_killed_build_is_removed_and_told(letters, tmp_path, capsys):
+    for name in ("incomplete.ABC123_1.0.0", "incomplete.ABC123_2.0.0"):
+        (tmp_path / "data/letters" / name).mkdir(parents=True)
+        (tmp_path / "data/letters" / name / "letters-train.tfrecord-00000-of-00003").touch()
+    folder = built(Letters, letters, tmp_path / "data")
+    left = sorted(path.name for path in folder.parent.iterdir())
+    assert left == ["1.0.0", "incomplete.ABC123_2.0.0"]  # another version's may be at work
+    assert "incomplete.ABC123_1.0.0, of a build that was killed, is removed" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_shard_of_changed_files_is_made_again(letters, tmp_path):
@@ -352,6 +368,37 @@ def test_the_command_builds_keeps_what_exists_and_replaces_it_when_told(pictures
     assert datasets_in(tmp_path) == [folder]
 
 
+def test_a_dataset_that_a_killed_build_moved_away_is_put_back(pictures, tmp_path, capsys):
+    arguments = ["image_masks", f"--manual_dir={pictures}", f"--data_dir={tmp_path / 'data'}"]
+    folder = tmp_path / "data/image_masks/1.0.0"
+    aside = folder.with_name(".1.0.0.replaced")
+    assert run(capsys, *arguments)[0] == 0
+    folder.rename(aside)  # as a build with --overwrite leaves it when killed
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert f"{folder}, moved away by a build that was killed, is back" in out
+    assert f"{folder} exists and is kept" in out
+    assert summary(folder)["records"] == 2
+    assert not aside.exists()
+
+    shutil.copytree(folder, aside)  # killed once the new dataset was there
+    status, out, _ = run(capsys, *arguments, "--overwrite")
+    assert status == 0
+    assert "is removed" in out
+    assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
+
+
+def test_what_reads_no_files_needs_no_manual_dir(tmp_path, capsys):
+    options = [f"--data_dir={tmp_path}", "--max_examples_per_split=1"]
+    assert run(capsys, "synthetic/small", *options)[0] == 0
+    folder = tmp_path / "synthetic/small/1.0.0"
+    (record,) = decoded(folder)
+    shown = [
+        (record["masks"] == label).any(axis=(1, 2, 3)).sum() for label in record["objects"]["id"]
+    ]
+    np.testing.assert_array_equal(record["objects"]["frames"], shown)
+
+
 def test_the_command_s_skip_bad_leaves_bad_files_out(pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("QMRA_SKIP_BAD", "0")  # put back after the test, which sets it
     (pictures / "masks/one.png").unlink()
@@ -381,7 +428,8 @@ def test_the_command_says_that_an_interrupted_build_can_go_on(pictures, capsys, 
     [
         (["nonsense", "--manual_dir=."], "dataset nonsense: no builder of this name"),
         (["duts/small", "--manual_dir=."], "dataset duts/small: expected duts"),
-        (["duts"], "expected NAME --manual_dir=DIR"),
+        ([], "expected NAME --manual_dir=DIR"),
+        (["duts"], "dataset duts: expected --manual_dir=DIR. Unpack DUTS-TR.zip"),
         (["duts", "--manual_dir=/no/where"], "manual_dir /no/where: no such folder"),
         (["duts", "--manual_dir=.", "--num_shards=0"], "--num_shards=0: expected 1 or more"),
     ],

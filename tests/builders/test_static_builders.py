@@ -218,6 +218,16 @@ def another_format(root):
     Image.fromarray(picture()).save(root / "images/bad.jpg", format="WEBP")
 
 
+def bmp_image(root):
+    path = save(root / "images/bad.bmp", picture())
+    assert path.is_file()
+
+
+def jpeg_mask(root):
+    path = root / "ground_truth_mask/z.jpg"
+    Image.fromarray(square()).save(path)
+
+
 def broken_mask(root):
     add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png")
     (root / "ground_truth_mask/bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -235,6 +245,11 @@ def broken_mask(root):
         (no_image, r"bad\.png has no image"),
         (twice, r"bad\.png: the same name as bad\.jpg"),
         (another_format, r"bad\.jpg is neither JPEG nor PNG"),
+        (bmp_image, r"images: images of kinds that are not read: 1 \(bad\.bmp\); expected images"),
+        (
+            jpeg_mask,
+            r"_mask: images of kinds that are not read: 1 \(z\.jpg\); expected masks as \.png",
+        ),
         (broken_mask, r"mask .*bad\.png.* cannot be read"),
     ],
 )
@@ -250,6 +265,25 @@ def test_a_bad_pair_stops_the_build_or_is_left_out_and_told(
     expected = ["a.jpg", "bad.jpg", "z.jpg"] if spoil is twice else ["a.jpg", "z.jpg"]
     assert sorted(masks_of(folder)) == expected
     assert len(summary(folder)["faults"]) == 1
+
+
+def test_in_one_folder_of_images_and_masks_both_kinds_are_read_and_others_told(tmp_path):
+    make_tree("msra10k", tmp_path)
+    folder = tmp_path / "MSRA10K_Imgs_GT/Imgs"
+    listings = builder("msra10k")(data_dir=tmp_path / "data").listings
+    assert listings(tmp_path)["train"].faults == ()
+    (folder / "a.tif").touch()
+    (folder / "b.WEBP").touch()
+    (fault,) = listings(tmp_path)["train"].faults
+    assert "not read: 2 (a.tif, b.WEBP); expected images and masks as .jpg or .png" in fault
+
+
+def test_no_message_holds_a_place_in_memory(ecssd):
+    path = ecssd / "ground_truth_mask/a.png"
+    path.write_bytes(b"")
+    item = builder("ecssd")(data_dir=ecssd / "data").listings(ecssd)["train"].items[0]
+    with pytest.raises(InputError, match=r"mask .*a\.png cannot be read \(no image\)"):
+        item.make()
 
 
 def test_binary_masks_of_every_kind_become_0_and_1_and_repairs_are_counted(ecssd, tmp_path):
@@ -387,7 +421,7 @@ def test_coco_s_instances_become_ids_small_ones_on_top_and_crowds_void(coco, tmp
     np.testing.assert_array_equal(masks_of(folder)["000001.jpg"], expected)
     (record,) = records(folder, "train")
     assert record["image"] == [(coco / "train2017/000001.jpg").read_bytes()]
-    assert summary(folder)["counts"] == {"objects": 2, "crowds, void": 1}
+    assert summary(folder)["counts"] == {"objects": 2, "crowds made void": 1}
     assert summary(folder)["skipped"] == {
         "images without instances": 1,
         "images with nothing but crowds": 1,
@@ -436,6 +470,17 @@ def test_coco_files_that_do_not_fit_their_annotations_are_faults(coco, tmp_path,
     change_annotations(coco, change)
     with pytest.raises(InputError, match=f"(?s)1 fault, .*{message}"):
         built(builder("coco_masks"), coco, tmp_path / "data")
+
+
+def test_coco_images_of_any_ending_must_be_in_the_annotations(coco, tmp_path):
+    save(coco / "train2017/up.JPG", picture())
+    save(coco / "train2017/p.png", picture())
+    (coco / "train2017/b.bmp").touch()
+    listing = builder("coco_masks")(data_dir=tmp_path / "data").listings(coco)["train"]
+    found = [fault.split("train2017/")[1] for fault in listing.faults]
+    assert found == [
+        f"{name} is not in instances_train2017.json" for name in ("b.bmp", "p.png", "up.JPG")
+    ]
 
 
 def test_a_file_that_is_no_coco_annotations_is_refused(coco, tmp_path):

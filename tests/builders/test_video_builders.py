@@ -1,6 +1,7 @@
 """Video builders make one record a video: frames untouched, masks exact, bad videos told."""
 
 import importlib
+import json
 import os
 import pickle
 from pathlib import Path
@@ -12,8 +13,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from data_pipeline import folders
 from qmra_jax.errors import InputError
-from qmra_jax.masks import PALETTE, decode_labels, read_labels, write_labels
+from qmra_jax.masks import PALETTE, VOID, decode_labels, read_labels, write_labels
 from tests.builders import video_trees as trees
 from tests.builders.video_trees import label_map
 
@@ -182,10 +184,141 @@ def test_masks_of_0_and_255_become_0_and_1(builder, tmp_path):
 
 
 def test_255_beside_ids_stays_void_even_in_a_frame_of_void_alone(builder, tmp_path):
-    masks = [label_map([1, 255]), label_map([255])]
+    masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
     (cow,) = made(builder("vos_folder"), one_video(tmp_path, masks)).values()
     np.testing.assert_array_equal(masks_of(cow), masks)
-    assert [o["id"] for o in cow.features["objects"]] == [1]
+    assert [o["id"] for o in cow.features["objects"]] == [1, 2]
+
+
+def stray(ids, value=1):
+    """A mask with one pixel too many."""
+    labels = label_map(ids)
+    labels[0, 0] = value
+    return labels
+
+
+def raw(root, split=None):
+    """The same video read from its files without building, void taken for background."""
+    (clip,) = folders.find_videos(root, "own", split)
+    maps = [clip.labels(k) for k in range(clip.length)]
+    return [np.where(labels == VOID, 0, labels) for labels in maps]
+
+
+ONE_OBJECT = {
+    "0/1 among 0/255": [label_map([255]), label_map([1]), label_map([255])],
+    "0/255 alone": [label_map([]), label_map([255]), label_map([255])],
+    "0/1 alone": [label_map([1]), label_map([]), label_map([1])],
+}
+
+
+@pytest.mark.parametrize("kind", ONE_OBJECT)
+def test_masks_of_one_object_are_built_as_they_are_read_without_building(builder, tmp_path, kind):
+    masks = ONE_OBJECT[kind]
+    expected = [(mask > 0).astype(np.uint8) for mask in masks]
+    root = one_video(tmp_path / "own", masks)
+    (cow,) = made(builder("vos_folder"), root).values()
+    np.testing.assert_array_equal(masks_of(cow), expected)
+    np.testing.assert_array_equal(raw(root), expected)
+    trees.add_list(root, "2016/train", ["cow"])
+    (cow,) = made(builder("davis2016"), root).values()
+    np.testing.assert_array_equal(masks_of(cow), expected)
+    np.testing.assert_array_equal(raw(root, "train"), expected)
+
+
+def test_objects_merge_beside_masks_of_0_and_255_as_without_building(builder, tmp_path):
+    masks = [label_map([255]), label_map([1, 2]), label_map([255])]
+    root = one_video(tmp_path / "own", masks)
+    with pytest.raises(InputError, match=r"cow: its masks hold 0, 1, 2, 255, 00001\.png 0, 1, 2:"):
+        made(builder("vos_folder"), root)
+    trees.add_list(root, "2016/train", ["cow"])
+    (cow,) = made(builder("davis2016"), root).values()
+    np.testing.assert_array_equal(masks_of(cow), [mask > 0 for mask in masks])
+    np.testing.assert_array_equal(raw(root, "train"), masks_of(cow))
+
+
+def test_void_beside_merged_objects_stays_void_as_without_building(builder, tmp_path):
+    masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
+    root = one_video(tmp_path / "own", masks)
+    trees.add_list(root, "2016/train", ["cow"])
+    (cow,) = made(builder("davis2016"), root).values()
+    expected = [(mask > 0) & (mask < VOID) for mask in masks]
+    np.testing.assert_array_equal([mask == 1 for mask in masks_of(cow)], expected)
+    np.testing.assert_array_equal(raw(root, "train"), expected)
+
+
+UNCLEAR = {
+    "0/1 first, then 0/255": [label_map([1]), label_map([255]), label_map([255])],
+    "0/255 last": [label_map([1]), label_map([1]), label_map([255])],
+    "a pixel of 1 in the first": [stray([255]), label_map([255]), label_map([255])],
+    "a pixel of 1 in a later one": [label_map([255]), stray([255]), label_map([255])],
+}
+
+
+@pytest.mark.parametrize("kind", UNCLEAR)
+def test_masks_in_which_255_may_be_the_object_or_void_are_told(builder, tmp_path, kind):
+    root = one_video(tmp_path / "own", UNCLEAR[kind])
+    message = r"video cow: its masks hold 0, 1, 255, .*255 may be the object or void"
+    with pytest.raises(InputError, match=message) as caught:
+        made(builder("vos_folder"), root)
+    assert "\n" not in str(caught.value)
+    trees.add_list(root, "480p/train", ["cow"])
+    with pytest.raises(InputError, match=message):
+        made(builder("davis2016"), root)
+    if kind == "0/255 last":  # ids by DAVIS 2017's rules, and no more void than ids
+        return
+    trees.add_list(root, "2017/train", ["cow"])
+    with pytest.raises(InputError, match=message):
+        made(builder("davis2017"), root)
+
+
+def test_images_of_kinds_that_are_not_read_are_told_and_their_video_left_out(builder, tmp_path):
+    masks = {stamp: label_map([1]) for stamp in trees.names(3)}
+    for name in ("ant", "bee", "cow"):
+        trees.add_video(tmp_path, name, masks, frames=trees.names(5))
+    Image.fromarray(label_map([1])).save(mask(tmp_path, 3).with_suffix(".JPG"))
+    (tmp_path / "JPEGImages/480p/bee/00009.webp").write_bytes(b"")
+    (tmp_path / "JPEGImages/480p/ant/notes.txt").write_text("no image")
+    listing = builder("vos_folder").listings(tmp_path)["train"]
+    assert [item.key for item in listing.items] == ["ant"]
+    bee, cow = listing.faults
+    assert "video bee: " in bee
+    assert "480p/bee: images of kinds that are not read: 1 (00009.webp); expected frames" in bee
+    assert "Annotations/480p/cow: images of kinds that are not read: 1 (00003.JPG)" in cow
+
+    root = trees.youtube_vos(tmp_path / "yt")
+    (root / "train/Annotations/0a1b/00000.gif").write_bytes(b"")
+    listing = builder("youtube_vos", "2018").listings(root)["train"]
+    assert [item.key for item in listing.items] == ["0c2d"]
+    assert "00000.gif" in listing.faults[0]
+
+
+def test_frames_without_a_mask_and_videos_too_short_for_a_triplet_are_counted(builder, tmp_path):
+    masks = [label_map([1, 2]), label_map([1]), label_map([1])]
+    trees.add_video(tmp_path, "cow", dict(zip("012", masks, strict=True)), frames=list("012345"))
+    trees.add_video(tmp_path, "dog", {"0": label_map([1]), "1": label_map([1])}, frames=list("01"))
+    trees.add_video(tmp_path, "eel", {k: label_map([int(k)]) for k in "1234"})
+    dataset = build(builder("vos_folder"), tmp_path)
+    summary = json.loads((tmp_path / "tfds/vos_folder/1.0.0/build_summary.json").read_text())
+    counts = summary["splits"]["train"]["counts"]
+    assert counts["frames without a mask"] == 3
+    assert counts["videos no triplet can be drawn from"] == 2  # eel's four objects show once each
+    found = records(dataset, "train")
+    np.testing.assert_array_equal(found["cow"]["objects"]["frames"], [3, 1])
+    np.testing.assert_array_equal(found["dog"]["objects"]["frames"], [2])
+    np.testing.assert_array_equal(found["eel"]["objects"]["frames"], [1, 1, 1, 1])
+
+
+def test_a_folder_of_one_edition_of_youtube_vos_is_not_taken_for_the_other(
+    builder, tmp_path, monkeypatch
+):
+    root = trees.youtube_vos(tmp_path / "flat")
+    module = importlib.import_module(
+        "data_pipeline.builders.youtube_vos.youtube_vos_dataset_builder"
+    )
+    monkeypatch.setitem(module._VALID, "2019", 1)
+    assert "valid" in builder("youtube_vos", "2019").listings(root)
+    with pytest.raises(InputError, match=r"is the edition 2019 and not 2018, .*--config=2019"):
+        builder("youtube_vos", "2018").listings(root)
 
 
 def test_a_folder_without_lists_is_one_split_and_may_lack_masks_and_the_480p_level(

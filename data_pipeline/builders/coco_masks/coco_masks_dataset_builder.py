@@ -20,6 +20,7 @@ from data_pipeline.builders.base import (
     index_png,
 )
 from data_pipeline.builders.pairs import MAX_ID, find_root, read_encoded
+from data_pipeline.builders.unread import IMAGE_SUFFIXES
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID
 
@@ -60,7 +61,8 @@ alone is built."""
 
 def _listing(folder: Path, path: Path) -> Listing:
     images, by_image = _read_annotations(path)
-    on_disk = {p.name for p in folder.iterdir() if p.suffix == ".jpg" and p.name[0] != "."}
+    files = [path for path in folder.iterdir() if path.name[0] != "."]
+    on_disk = {path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
     listed = {image["file_name"] for image in images}
     faults = [
         f"image {folder / name} is in {path.name}, but not there" for name in listed - on_disk
@@ -123,7 +125,8 @@ def make_record(
     features = {"name": path.name, "image": data, "mask": index_png(labels)}
     crowds = sum(bool(instance["iscrowd"]) for instance in instances)
     return Record(
-        features, {"objects": objects, "crowds, void": crowds, "instances hidden by others": hidden}
+        features,
+        {"objects": objects, "crowds made void": crowds, "instances hidden by others": hidden},
     )
 
 

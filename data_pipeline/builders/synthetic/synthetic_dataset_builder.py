@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import types
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -44,6 +45,7 @@ class Builder(VideoBuilder):
     LICENSE = "Apache-2.0, as the code that draws them."
     CITATION = ""
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Nothing is downloaded, and manual_dir is not looked at."
+    READS_FILES: ClassVar[bool] = False
     SHARD_BYTES: ClassVar[int] = 8 << 20  # of code, which stands for the files: some 200 videos
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
@@ -74,14 +76,18 @@ def make_record(split: str, height: int, item: int) -> Record:
     clip = synthetic.SyntheticVideos(split, height).clip(item)
     labels = [clip.labels(k) for k in range(clip.length)]
     images = [clip.image(k) for k in range(clip.length)]
-    objects = [int(label) for label in np.unique(labels) if label]
+    shown = Counter(int(label) for mask in labels for label in np.unique(mask) if label)
+    objects = [
+        {"id": label, "category": "", "first_frame": 0, "frames": shown[label]}
+        for label in sorted(shown)
+    ]
     features = {
         "name": f"{item:05d}",
         "frames": [_jpeg(image) for image in images],
         "frame_names": [f"{k:05d}" for k in range(clip.length)],
         "masks": [index_png(mask) for mask in labels],
         "annotated": list(range(clip.length)),
-        "objects": [{"id": label, "category": "", "first_frame": 0} for label in objects],
+        "objects": objects,
     }
     counts = {"objects": len(objects), "frames": clip.length, "masks": clip.length}
     return Record(features, counts)

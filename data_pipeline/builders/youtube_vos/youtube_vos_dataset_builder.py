@@ -7,8 +7,11 @@ import tensorflow_datasets as tfds
 
 from data_pipeline import youtube_vos
 from data_pipeline.builders.base import Listing, VideoBuilder
-from data_pipeline.builders.videos import VideoFiles
+from data_pipeline.builders.videos import VideoFiles, video_listing
+from data_pipeline.davis import folders_in
 from qmra_jax.errors import InputError
+
+_VALID = {"2018": 474, "2019": 507}  # videos: by them alone can the editions' files be told apart
 
 
 class Builder(VideoBuilder):
@@ -35,7 +38,9 @@ class Builder(VideoBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Unpack train.zip, valid.zip and valid_all_frames.zip (or some of them; the last needs"
         " valid.zip too) of one edition, 2018 or 2019, into one folder, which is the manual_dir; or"
-        " into its sub-folder of that name, where manual_dir holds both editions."
+        " into its sub-folder of that name, 2018 or 2019. Of a folder without these sub-folders"
+        " `tfds build` needs to be told the edition, by --config=2019: without, it takes the same"
+        " files for both."
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
@@ -50,7 +55,7 @@ class Builder(VideoBuilder):
         return {split: _listing(youtube_vos.find_split(root, split)) for split in splits}
 
     def _edition(self, manual_dir: Path) -> Path:
-        """The folder of this edition: nothing in the files themselves tells which one they are."""
+        """The folder of this edition; where there is but one, its files tell only by `valid`."""
         edition = self.builder_config.name
         names = [config.name for config in self.BUILDER_CONFIGS]
         there = [name for name in names if (manual_dir / name).is_dir()]
@@ -59,7 +64,17 @@ class Builder(VideoBuilder):
                 f"{manual_dir} holds {', '.join(there)} and not {edition}: build"
                 f" youtube_vos/{there[0]}, or unpack {edition} there too"
             )
-        return manual_dir / edition if there else manual_dir
+        if there:
+            return manual_dir / edition
+        valid = manual_dir / "valid" / "JPEGImages"
+        count = len(folders_in(valid)) if valid.is_dir() else 0
+        for other in set(names) - {edition}:
+            if count == _VALID[other]:
+                raise InputError(
+                    f"{manual_dir} is the edition {other} and not {edition}, as its valid has"
+                    f" {count} videos: build youtube_vos/{other} (tfds build: --config={other})"
+                )
+        return manual_dir
 
 
 def _listing(found: youtube_vos.Found) -> Listing:
@@ -74,4 +89,4 @@ def _listing(found: youtube_vos.Found) -> Listing:
         )
         for video in found.videos
     ]
-    return Listing(tuple(video.item() for video in videos), found.faults)
+    return video_listing(videos, found.faults)
