@@ -28,11 +28,14 @@ def get_config() -> ConfigDict:
     config.init.extra_channel = "zeros"  # zeros | random: f_m's fourth input channel
 
     config.data = ConfigDict()
-    config.data.root = ""  # what the folders below are relative to; empty: $QMRA_DATA
-    config.data.static = ()  # folders with images/ and masks/
-    config.data.videos = ()  # DAVIS-layout "folder:split"
-    config.data.video_share = ((0, 0.5),)  # (from step, share of video triplets), ...
-    config.data.max_gap = 5  # frames between neighbours of a video triplet
+    # Datasets, each "FOLDER[:SPLIT[:YEAR]][@REPEAT]": what our builders wrote, or raw files.
+    # @REPEAT is how often each item comes in an epoch, "davis2017:train@5". "synthetic" videos are
+    # made on the spot, so that any config trains without a download.
+    config.data.root = ""  # what the folders are relative to; empty: $QMRA_DATA
+    config.data.static = ()  # images with masks: "duts", or a folder with images/ and masks/
+    config.data.videos = ("synthetic",)  # "youtube_vos/2019:train", a folder in DAVIS's layout, ...
+    config.data.video_share = ((0, 1.0),)  # (from step, share of video triplets), ...
+    config.data.max_gap = ((0, 5),)  # (from step, frames between neighbours of a video triplet)
     config.data.crop = 384  # pixels; a multiple of 16
     config.data.rotation = 20.0  # degrees, at most
     config.data.scale = (0.9, 1.5)
@@ -41,8 +44,8 @@ def get_config() -> ConfigDict:
     config.data.flip = True
     config.data.tps = 0.05  # thin-plate splines: spread of a control point, of the crop; 0: none
     config.data.colour_jitter = 0.0
-    config.data.workers = 0  # parallel calls; 0: one a core
-    config.data.prefetch = 2  # batches
+    config.data.workers = 0  # triplets made side by side; 0: one a core
+    config.data.prefetch = 2  # batches made ahead
 
     config.batch_size = 16  # triplets, over all devices
     config.steps = 100_000

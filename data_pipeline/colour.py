@@ -7,6 +7,11 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 OWN_SHARE = 0.25  # of the jitter that each frame draws by itself, beside what the triplet shares
 HUE_TURN = 60.0  # degrees of hue at a jitter of 1, so 12 at 0.2
 
+EYE = np.eye(3)
+GREY = np.tile(LUMA, (3, 1))  # projects on the grey axis, keeping the luma
+AXIS = np.full((3, 3), 1 / 3)  # projects on the grey axis, at a right angle
+CROSS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)  # the product with that axis
+
 
 def draw_jitter(rng: np.random.Generator, strength: float, frames: int = 3) -> np.ndarray:
     """Brightness, contrast, saturation and hue of each frame: alike, with a small part of its own.
@@ -23,24 +28,21 @@ def draw_jitter(rng: np.random.Generator, strength: float, frames: int = 3) -> n
     return strength * (shared + OWN_SHARE * own)
 
 
-def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
-    """The map of RGB in [0, 255] that changes all four by these relative amounts (0: unchanged).
+def colour_matrix(jitter: np.ndarray) -> np.ndarray:
+    """The maps of RGB in [0, 255] that change all four by relative amounts.
+
+    Args:
+      jitter: `[..., 4]`: of brightness, contrast, saturation and hue; 0 leaves it as it is.
 
     Returns:
-      float64 `[3, 4]`: linear part and offset.
+      float64 `[..., 3, 4]`: linear part and offset.
     """
-    grey = np.tile(LUMA, (3, 1))  # projects on the grey axis
+    brightness, contrast, saturation, hue = np.moveaxis(jitter, -1, 0)[..., None, None]
     angle = np.deg2rad(HUE_TURN * hue)
-    axis = np.ones(3) / np.sqrt(3)
-    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
-    turn = (  # Rodrigues: about the grey axis
-        np.cos(angle) * np.eye(3)
-        + np.sin(angle) * cross
-        + (1 - np.cos(angle)) * np.outer(axis, axis)
-    )
-    linear = (1 + brightness) * (1 + contrast) * (grey + (1 + saturation) * (np.eye(3) - grey))
-    offset = np.full((3, 1), -128.0 * contrast)  # contrast turns about mid-grey
-    return np.concatenate([linear @ turn, offset], axis=1)
+    turn = np.cos(angle) * (EYE - AXIS) + np.sin(angle) * CROSS + AXIS  # Rodrigues
+    linear = (1 + brightness) * (1 + contrast) * (GREY + (1 + saturation) * (EYE - GREY)) @ turn
+    offset = np.broadcast_to(-128.0 * contrast, (*linear.shape[:-1], 1))  # turns about mid-grey
+    return np.concatenate([linear, offset], axis=-1)
 
 
 def change_colour(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -4,16 +4,22 @@
     ROOT/Annotations/480p/SEQUENCE/00000.png    ROOT/ImageSets/480p/val.txt   a frame's paths a line
 
 The `480p` level may be missing, as in YouTube-VOS. The `ImageSets/480p` list is how DAVIS 2016 was
-published, the year folders how DAVIS 2017 is; both are read. One's own videos need no `ImageSets`.
+published, the year folders how DAVIS 2017 is; both are read. One's own videos need no `ImageSets`,
+or a plain `ImageSets/val.txt`.
 """
 
 import dataclasses
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Literal
 
 from qmra_jax.errors import InputError
 
-_FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+Masks = Literal["every", "first", "some"]
+"""Which frames must have a mask: every one, at least the first (test-dev), or at least one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +29,15 @@ class Sequence:
     Attributes:
       name: of its folder.
       frames: the images, in time order; empty where frames were not asked for.
-      annotations: the masks, in time order; the k-th belongs to the k-th frame.
+      annotations: the masks, in time order; the k-th belongs to the k-th frame, unless frames
+        without a mask were allowed.
+      annotated: the index into `frames` of each mask's frame; empty where `frames` is.
     """
 
     name: str
     frames: tuple[Path, ...]
     annotations: tuple[Path, ...]
+    annotated: tuple[int, ...] = ()
 
 
 def read_split(root: Path, year: str, split: str) -> list[str]:
@@ -36,15 +45,15 @@ def read_split(root: Path, year: str, split: str) -> list[str]:
 
     Args:
       root: of the dataset.
-      year: the folder of the list under `ImageSets`; "2016" finds the `480p` list as well.
+      year: the folder of the list under `ImageSets`; "2016" finds the `480p` list as well, ""
+        the list that lies in no such folder.
       split: such as "train" or "val".
 
     Raises:
       InputError: if there is no such root or list, or the list is empty.
     """
     root = _existing_root(root)
-    folders = [year, "480p"] if year == "2016" else [year]
-    lists = [root / "ImageSets" / folder / f"{split}.txt" for folder in folders]
+    lists = _lists(root, year, split)
     path = next((path for path in lists if path.is_file()), None)
     if path is None:
         found = ", ".join(available_splits(root)) or "no ImageSets lists at all"
@@ -57,10 +66,21 @@ def read_split(root: Path, year: str, split: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def has_split(root: Path, year: str, split: str) -> bool:
+    """Whether `read_split` would find the split's list."""
+    return any(path.is_file() for path in _lists(Path(root), year, split))
+
+
+def _lists(root: Path, year: str, split: str) -> list[Path]:
+    folders = [year, "480p"] if year == "2016" else [year]
+    return [root / "ImageSets" / folder / f"{split}.txt" for folder in folders]
+
+
 def available_splits(root: Path) -> list[str]:
-    """The lists under `ImageSets`, each as "2016/val"."""
-    lists = sorted((Path(root) / "ImageSets").glob("*/*.txt"))
-    return [f"{path.parent.name}/{path.stem}" for path in lists]
+    """The lists under `ImageSets`, each as "2016/val", or "val" where no folder is between."""
+    folder = Path(root) / "ImageSets"
+    lists = sorted([*folder.glob("*.txt"), *folder.glob("*/*.txt")])
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in lists]
 
 
 def find_sequences(
@@ -69,6 +89,7 @@ def find_sequences(
     year: str = "2016",
     split: str | None = "train",
     resolution: str = "480p",
+    masks: Masks = "every",
     need_frames: bool = True,
     names: Collection[str] | None = None,
 ) -> list[Sequence]:
@@ -79,6 +100,7 @@ def find_sequences(
       year: the folder of the split's list, see `read_split`.
       split: such as "train" or "val"; None takes every sequence there is and needs no list.
       resolution: the level between `JPEGImages` and the sequences, where there is one.
+      masks: which frames must have one; a mask without a frame is refused in any case.
       need_frames: False asks for masks alone, as scoring does, and leaves `frames` empty.
       names: these sequences of the split only, in the split's order.
 
@@ -86,16 +108,48 @@ def find_sequences(
       InputError: if the root, the split, a sequence, a frame or a mask is missing; the message says
         what was found.
     """
+    sequences, faults = survey(
+        root,
+        year=year,
+        split=split,
+        resolution=resolution,
+        masks=masks,
+        need_frames=need_frames,
+        names=names,
+    )
+    if faults:
+        more = f" (and {len(faults) - 1} more sequences with faults)" if len(faults) > 1 else ""
+        raise InputError(faults[0] + more)
+    return sequences
+
+
+def survey(
+    root: Path,
+    *,
+    year: str = "2016",
+    split: str | None = "train",
+    resolution: str = "480p",
+    masks: Masks = "every",
+    need_frames: bool = True,
+    names: Collection[str] | None = None,
+) -> tuple[list[Sequence], list[str]]:
+    """As `find_sequences`, but sequences with faults are left out and told of, one line each.
+
+    Returns:
+      The complete sequences, and a line for each of the others.
+
+    Raises:
+      InputError: if the root, the split's list, a folder of the layout or a name that was asked for
+        is missing, or there are no sequences at all.
+    """
     root = _existing_root(root)
-    masks = _level(root / "Annotations", resolution)
+    annotations = _level(root / "Annotations", resolution)
     images = _level(root / "JPEGImages", resolution) if need_frames else None
     if split is not None:
         listed, source = read_split(root, year, split), f"{year}/{split}"
     else:
-        listed = sorted(
-            {name for folder in (masks, images) if folder for name in folders_in(folder)}
-        )
-        source = str(masks)
+        listed = sequence_names(root, resolution=resolution, need_frames=need_frames)
+        source = str(annotations)
     if names is not None:
         if absent := sorted(set(names) - set(listed)):
             raise InputError(
@@ -105,9 +159,22 @@ def find_sequences(
         listed = [name for name in listed if name in set(names)]
     if not listed:
         raise InputError(
-            f"{masks} holds no sequences: expected a folder of PNG masks for each video"
+            f"{annotations} holds no sequences: expected a folder of PNG masks for each video"
         )
-    return [_sequence(name, masks, images) for name in listed]
+    sequences, faults = [], []
+    for name in listed:
+        try:
+            sequences.append(_sequence(name, annotations, images, masks))
+        except InputError as error:
+            faults.append(str(error))
+    return sequences, faults
+
+
+def sequence_names(root: Path, *, resolution: str = "480p", need_frames: bool = True) -> list[str]:
+    """The names of all sequences there are, sorted; arguments and errors as `find_sequences`."""
+    kinds = ("Annotations", "JPEGImages") if need_frames else ("Annotations",)
+    folders = [_level(_existing_root(root) / kind, resolution) for kind in kinds]
+    return sorted({name for folder in folders for name in folders_in(folder)})
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -133,32 +200,65 @@ def _level(folder: Path, resolution: str) -> Path:
     return folder / resolution if (folder / resolution).is_dir() else folder
 
 
-def _sequence(name: str, masks: Path, images: Path | None) -> Sequence:
-    annotations = _files(masks, name, {".png"}, "PNG masks")
+def _sequence(name: str, masks: Path, images: Path | None, needed: Masks) -> Sequence:
+    annotations = files_in(masks, name, {".png"}, "PNG masks")
     if images is None:
         return Sequence(name, (), annotations)
-    frames = _files(images, name, _FRAME_SUFFIXES, "JPEG or PNG frames")
-    unpaired = {p.stem for p in frames} ^ {p.stem for p in annotations}
-    if unpaired or len(frames) != len(annotations):
+    frames = files_in(images, name, FRAME_SUFFIXES, "JPEG or PNG frames")
+    index = {path.stem: k for k, path in enumerate(frames)}
+    unpaired = {path.stem for path in annotations} - index.keys()
+    if needed != "some":
+        required = frames if needed == "every" else frames[:1]
+        unpaired |= {path.stem for path in required} - {path.stem for path in annotations}
+    twice = len(index) < len(frames)
+    if unpaired or twice:
+        expected = {"every": "one mask a frame", "first": "a mask of the first frame"}
         raise InputError(
             f"sequence {name} has {len(frames)} frames in {images / name} and {len(annotations)}"
-            f" masks in {masks / name}: expected one mask a frame, of the same name; without a"
-            f" partner: {shortened(unpaired) or 'none, but a frame is there twice'}"
+            f" masks in {masks / name}: expected {expected.get(needed, 'a frame for each mask')},"
+            " of the same name; without a partner:"
+            f" {shortened(unpaired) or 'none, but a frame is there twice'}"
         )
-    return Sequence(name, frames, annotations)
+    return Sequence(name, frames, annotations, tuple(index[path.stem] for path in annotations))
 
 
-def _files(parent: Path, name: str, suffixes: set[str], kind: str) -> tuple[Path, ...]:
+def files_in(
+    parent: Path, name: str, suffixes: Collection[str], kind: str, *, any_number: bool = False
+) -> tuple[Path, ...]:
+    """The files of one sequence, in time order, hidden ones left out.
+
+    Args:
+      parent: that holds the sequence's folder.
+      name: of the sequence.
+      suffixes: of the files, in lower case.
+      kind: of the files, for messages.
+      any_number: none at all is no fault, nor is an absent folder.
+
+    Raises:
+      InputError: if there is no such folder or it holds no such files.
+    """
     folder = parent / name
     if not folder.is_dir():
+        if any_number:
+            return ()
         found = shortened(folders_in(parent)) or "no folders"
         raise InputError(f"sequence {name}: no folder {folder}; found {found}")
     # macOS leaves hidden ._00000.png files beside the real ones.
     files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
-    if not files:
+    if not files and not any_number:
         found = shortened(p.name for p in folder.iterdir()) or "an empty folder"
         raise InputError(f"sequence {name}: expected {kind} in {folder}; found {found}")
-    return tuple(sorted(files))
+    return in_time_order(files)
+
+
+def in_time_order(files: Iterable[Path]) -> tuple[Path, ...]:
+    """Files by the numbers in their names: 2.jpg before 10.jpg."""
+
+    def key(path: Path) -> tuple:
+        parts = re.split(r"(\d+)", path.name)
+        return [int(part) if part.isdecimal() else part for part in parts], path.name
+
+    return tuple(sorted(files, key=key))
 
 
 def shortened(names, most: int = 5) -> str:

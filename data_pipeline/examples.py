@@ -1,4 +1,4 @@
-"""Every example of a training run, by number: which item of which source, drawn how.
+"""Every example of a training run, by number: which item of which dataset, drawn how.
 
 Example k is made from k and the run's seed alone; `data_pipeline.stream` only runs examples side
 by side.
@@ -6,24 +6,47 @@ by side.
 
 import dataclasses
 import functools
-import os
-import re
 import zlib
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from data_pipeline.decode import check_headers
-from data_pipeline.sources import (
-    StaticImages,
-    Video,
-    Videos,
-    find_pairs,
-    find_videos,
-)
+from data_pipeline.entries import Entry, open_clips, open_pairs, parse_entries
+from data_pipeline.sources import Clips, Pairs, static_example, video_example
 from data_pipeline.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
+
+Dataset = TypeVar("Dataset", Pairs, Clips)
+Number = TypeVar("Number", int, float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture(Generic[Dataset]):
+    """Datasets, one after the other, whose items together make an epoch.
+
+    Attributes:
+      datasets: at least one.
+      places: how many of an epoch's places each has: its length times how often its items repeat.
+    """
+
+    datasets: tuple[Dataset, ...]
+    places: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return sum(self.places)
+
+    def item(self, epoch: int, place: int) -> tuple[Dataset, int]:
+        """The dataset and its item at a place of an epoch.
+
+        A dataset's places go through its items in turn, from epoch to epoch, so that all come
+        equally often, whether they repeat or there are fewer places than items.
+        """
+        for dataset, places in zip(self.datasets, self.places, strict=True):
+            if place < places:
+                return dataset, (epoch * places + place) % len(dataset)
+            place -= places
+        raise IndexError(f"place {place} beyond an epoch of {len(self)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,21 +59,23 @@ class Examples:
       static: image and mask pairs, if any.
       videos: videos, if any.
       video_share: (from step, share) pairs in ascending order: how much of the stream is videos.
+      max_gap: (from step, gap) pairs: largest distance between neighbours of a video triplet.
       augmentation: how triplets are drawn.
     """
 
     seed: int
     global_batch: int
-    static: StaticImages | None
-    videos: Videos | None
+    static: Mixture[Pairs] | None
+    videos: Mixture[Clips] | None
     video_share: tuple[tuple[int, float], ...]
+    max_gap: tuple[tuple[int, int], ...]
     augmentation: Augmentation
 
     def __call__(self, k: int) -> tuple[str, Triplet]:
         """Makes example k.
 
-        Of n items of a source, any n examples in a row that start at a multiple of n take none
-        twice; a source that stands alone is thus seen whole in each epoch.
+        Of a source with n places an epoch, any n examples in a row that start at a multiple of n
+        take no place twice; a source that stands alone is thus seen whole in each epoch.
 
         Returns:
           Where it is from, and the triplet.
@@ -59,14 +84,20 @@ class Examples:
           InputError: if a file it needs is bad; the message names the file.
         """
         rng = np.random.default_rng([self.seed, k])
-        share = share_at(self.video_share, k // self.global_batch)
-        source, salt = (
-            (self.videos, b"videos") if rng.random() < share else (self.static, b"static")
-        )
-        assert source is not None  # `open_examples` saw to it
+        step = k // self.global_batch
+        if rng.random() < value_at(self.video_share, step):
+            assert self.videos is not None  # `open_examples` saw to it
+            clips, item = self._item(self.videos, b"videos", k)
+            gap = value_at(self.max_gap, step)
+            return video_example(clips, item, rng, self.augmentation, gap)
+        assert self.static is not None
+        pairs, item = self._item(self.static, b"static", k)
+        return static_example(pairs, item, rng, self.augmentation)
+
+    def _item(self, source: Mixture[Dataset], salt: bytes, k: int) -> tuple[Dataset, int]:
         epoch, place = divmod(k, len(source))
         order = _permutation(self.seed, zlib.crc32(salt), epoch, len(source))
-        return source.triplet(int(order[place]), rng, self.augmentation)
+        return source.item(epoch, int(order[place]))
 
 
 @functools.lru_cache(maxsize=16)
@@ -74,13 +105,15 @@ def _permutation(seed: int, salt: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng([seed, salt, epoch]).permutation(length)
 
 
-def share_at(video_share: tuple[tuple[int, float], ...], step: int) -> float:
-    """The share of video examples at a step: that of the last pair which has begun."""
-    return [share for start, share in video_share if start <= step][-1]
+def value_at(schedule: tuple[tuple[int, Number], ...], step: int) -> Number:
+    """A schedule's value at a step: that of the last (from step, value) pair which has begun."""
+    return [value for start, value in schedule if start <= step][-1]
 
 
 def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
-    """Checks the `data` part of a config and lists its files.
+    """Checks the `data` part of a config and opens its datasets.
+
+    Datasets that the schedule of `video_share` never draws from are not opened.
 
     Args:
       data: the fields of `configs/common.py`, by attribute.
@@ -91,76 +124,75 @@ def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
       InputError: if a value is out of range, or a folder or file is missing.
     """
     augmentation = Augmentation.from_config(data)
-    schedule = _check_schedule(data.video_share)
+    share = _schedule("data.video_share", data.video_share, float, "(from step, share)", "0.6")
+    gap = _max_gap(data.max_gap)
+    if not all(0 <= value <= 1 for _, value in share):
+        raise InputError(f"data.video_share={data.video_share}: expected shares from 0 to 1")
     if seed < 0:
         raise InputError(f"seed={seed}: expected 0 or more")
-    if data.max_gap < 1:
-        raise InputError(f"data.max_gap={data.max_gap}: expected at least 1 frame")
-    if any(share > 0 for _, share in schedule) and not data.videos:
-        raise InputError(f"data.video_share={schedule} asks for videos, but data.videos is empty")
-    if any(share < 1 for _, share in schedule) and not data.static:
+    static = parse_entries(data.static, "data.static")
+    videos = parse_entries(data.videos, "data.videos")
+    if any(value > 0 for _, value in share) and not videos:
+        raise InputError(f"data.video_share={share} asks for videos, but data.videos is empty")
+    if any(value < 1 for _, value in share) and not static:
         raise InputError(
-            f"data.video_share={schedule} asks for still images too, but data.static is empty;"
+            f"data.video_share={share} asks for still images too, but data.static is empty;"
             " videos alone are ((0, 1.0),)"
         )
+    if static and all(value == 1 for _, value in share):
+        raise InputError(
+            f"data.static names {static[0].text!r}, but data.video_share={share} is videos alone:"
+            " lower a share, such as ((0, 0.5),), or leave data.static empty"
+        )
     return Examples(
-        seed, global_batch, _open_static(data), _open_videos(data), schedule, augmentation
+        seed,
+        global_batch,
+        _mix(static, [open_pairs(e, data.root) for e in static]) if static else None,
+        _mix(videos, [open_clips(e, data.root) for e in videos])
+        if any(value > 0 for _, value in share)
+        else None,
+        share,
+        gap,
+        augmentation,
     )
 
 
-def _check_schedule(video_share: Any) -> tuple[tuple[int, float], ...]:
-    try:
-        schedule = tuple((int(start), float(share)) for start, share in video_share)
-    except (TypeError, ValueError):
-        schedule = ()
-    starts = [start for start, _ in schedule]
-    if starts[:1] != [0] or starts != sorted(set(starts)):
-        raise InputError(
-            f"data.video_share={video_share}: expected pairs (from step, share), the first from"
-            " step 0, such as ((0, 0.2), (1000, 0.6))"
-        )
-    if not all(0 <= share <= 1 for _, share in schedule):
-        raise InputError(f"data.video_share={video_share}: expected shares from 0 to 1")
+def _mix(entries: list[Entry], datasets: Sequence[Dataset]) -> Mixture[Dataset]:
+    places = [round(e.repeat * len(d)) for e, d in zip(entries, datasets, strict=True)]
+    for entry, dataset, count in zip(entries, datasets, places, strict=True):
+        if not count:
+            raise entry.error(
+                f"of {len(dataset)} items an epoch would hold none: expected at least"
+                f" @{1 / len(dataset):.2g}"
+            )
+    return Mixture(tuple(datasets), tuple(places))
+
+
+def _max_gap(max_gap: Any) -> tuple[tuple[int, int], ...]:
+    """The schedule of gaps; one number, as configs had it before, is one from step 0."""
+    if isinstance(max_gap, tuple | list) and len(max_gap) == 1:
+        (first,) = max_gap  # the command line makes --config.data.max_gap=5 a tuple
+        max_gap = first if isinstance(first, int) else max_gap
+    if isinstance(max_gap, int):
+        max_gap = ((0, max_gap),)
+    schedule = _schedule("data.max_gap", max_gap, int, "(from step, frames)", "5")
+    if any(gap < 1 for _, gap in schedule):
+        raise InputError(f"data.max_gap={max_gap}: expected at least 1 frame")
     return schedule
 
 
-def _open_static(data: Any) -> StaticImages | None:
-    folders = {name: _resolve(data.root, name) for name in data.static}
-    pairs = [pair for name, folder in folders.items() for pair in find_pairs(folder, name)]
-    check_headers((pair.image, pair.mask) for pair in pairs)
-    return StaticImages(tuple(pairs)) if pairs else None
-
-
-def _open_videos(data: Any) -> Videos | None:
-    videos: list[Video] = []
-    for entry in data.videos:
-        name, split, year = _video_entry(entry)
-        videos += find_videos(_resolve(data.root, name), name, split, year)
-    check_headers(pair for v in videos for pair in zip(v.frames, v.annotations, strict=True))
-    return Videos(tuple(videos), data.max_gap) if videos else None
-
-
-def _video_entry(entry: str) -> tuple[str, str, str]:
-    """Folder, split and year of "davis2016:train" or "davis2017:train:2017"."""
-    match = re.fullmatch(r"(.+?):([^:]+)(?::(\w+))?", entry)
-    if not match:
+def _schedule(
+    name: str, value: Any, kind: type[Number], pairs: str, example: str
+) -> tuple[tuple[int, Number], ...]:
+    try:
+        schedule = tuple((int(start), kind(number)) for start, number in value)
+        exact = all(pair == tuple(given) for pair, given in zip(schedule, value, strict=True))
+    except (TypeError, ValueError, OverflowError):
+        schedule, exact = (), False
+    starts = [start for start, _ in schedule]
+    if not exact or starts[:1] != [0] or starts != sorted(set(starts)):
         raise InputError(
-            f"data.videos entry {entry!r}: expected FOLDER:SPLIT, such as davis2016:train, or"
-            " FOLDER:SPLIT:YEAR, such as davis2017:train:2017 (each object by itself)"
+            f"{name}={value}: expected pairs {pairs}, the first from step 0, such as"
+            f" ((0, {kind(1)}), (1000, {example}))"
         )
-    folder, split, year = match.groups()
-    return folder, split, year or "2016"
-
-
-def _resolve(root: str, name: str) -> Path:
-    """The folder of a source: as it is if absolute, else in `data.root`, else in $QMRA_DATA."""
-    base = root or os.environ.get("QMRA_DATA", "")
-    if not base and not Path(name).is_absolute():
-        raise InputError(
-            f"source {name!r} is relative, but data.root is empty and QMRA_DATA is not set: set one"
-            " of them to the folder that holds it"
-        )
-    folder = Path(base) / name
-    if not folder.is_dir():
-        raise InputError(f"source {name!r}: no folder {folder}; see data.root and QMRA_DATA")
-    return folder
+    return schedule

@@ -1,28 +1,74 @@
 """A picture of training triplets: what the network is about to be shown.
 
-    python -m data_pipeline.show --config=configs/small.py --output=triplets.png
+    python -m data_pipeline.show --config=configs/smoke.py --output=triplets.png
     python -m data_pipeline.show --config=configs/small.py --output=late.png --step=1000 --count=12
     python -m data_pipeline.show --config=configs/small.py --output=mild.png --config.data.tps=0.02
 
-Each row is a triplet: two memory frames with their boxes, then the query with its mask. Prints
-where each is from. The rows are the very examples that training sees from that step on.
+Each row is a triplet: two memory frames and the query, with masks and boxes drawn. Where it is from
+stands above it and is printed. The rows are the very examples that training sees from that step on.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.examples import open_examples
+from data_pipeline.triplets import Triplet
 from qmra_jax.errors import InputError, run_app
-from qmra_jax.visualize import triplet_sheet
+from qmra_jax.files import written_whole
+from qmra_jax.visualize import overlay, strip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The training config.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .png to write; an older one is replaced.")
 _COUNT = flags.DEFINE_integer("count", 8, "How many triplets.", lower_bound=1)
 _STEP = flags.DEFINE_integer("step", 0, "The training step to start at.", lower_bound=0)
+
+_PAPER, _INK = (255, 255, 255), (60, 60, 67)
+_TEXT = 14  # pixels
+
+
+def sheet(names: Sequence[str], triplets: Sequence[Triplet], *, cell: int = 240) -> np.ndarray:
+    """Triplets in rows, each below its name: memory, memory, query, with mask and box.
+
+    Args:
+      names: where each is from; one too long for the sheet loses its beginning.
+      triplets: at least one.
+      cell: the side of a frame on the sheet, in pixels.
+
+    Returns:
+      uint8 `[h, w, 3]`, RGB.
+    """
+    parts = []
+    for name, triplet in zip(names, triplets, strict=True):
+        row = strip([_frame(*frame, cell) for frame in zip(*triplet, strict=True)], height=cell)
+        parts += [_line(name, row.shape[1]), row]
+    return np.concatenate(parts)
+
+
+def _frame(image: np.ndarray, mask: np.ndarray, box: np.ndarray, cell: int) -> np.ndarray:
+    """A frame in the sheet's size, so that lines and borders are as thin as the sheet's pixels."""
+    scale = cell / image.shape[0]
+    image = cv2.resize(image, (cell, cell), interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(mask, (cell, cell), interpolation=cv2.INTER_NEAREST)
+    start, stop = np.round(box[:2] * scale), np.round((box[:2] + box[2:]) * scale)
+    box = np.concatenate([start, stop - start]).astype(np.int32)
+    return overlay(image, mask, box[None], alpha=0.35)
+
+
+def _line(text: str, width: int) -> np.ndarray:
+    """A line of text on paper: uint8 `[h, width, 3]`."""
+    image = Image.new("RGB", (width, 2 * _TEXT), _PAPER)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(_TEXT)
+    shown = text
+    while len(shown) > 1 and draw.textlength(shown, font) > width - 8:
+        shown = "…" + shown[2:]
+    draw.text((4, 1.2 * _TEXT), shown, _INK, font, anchor="lm")
+    return np.asarray(image)
 
 
 def main(_) -> None:
@@ -30,11 +76,13 @@ def main(_) -> None:
     config, output = _CONFIG.value, Path(_OUTPUT.value or "")
     if output.suffix.lower() != ".png" or not output.parent.is_dir():
         raise InputError(f"--output={output}: expected a .png in a folder that exists")
+    if output.is_dir():
+        raise InputError(f"--output={output} is a folder: expected the name of a .png file")
     examples = open_examples(config.data, seed=config.seed, global_batch=config.batch_size)
     first = _STEP.value * config.batch_size
     names, triplets = zip(*map(examples, range(first, first + _COUNT.value)), strict=True)
-    images, masks, boxes = (np.stack(part) for part in zip(*triplets, strict=True))
-    Image.fromarray(triplet_sheet(images, masks, boxes)).save(output)
+    with written_whole(output) as part:
+        Image.fromarray(sheet(names, triplets)).save(part, format="PNG")
     print(*names, f"wrote {output}", sep="\n")
 
 

@@ -1,213 +1,181 @@
-"""Where triplets come from: folders of image and mask pairs, and videos in the DAVIS layout.
+"""From a dataset's item to a triplet, wherever the item comes from.
 
-What is missing, and images and masks of different size, are found before any work, from names and
-file headers alone; contents are checked when a file is read, and the message then names it.
+Raw files (`folders`), what our builders wrote (`built`) and made-up videos (`synthetic`) all give
+pairs or clips; from there on there is one way.
 """
 
-import dataclasses
-from pathlib import Path
+import functools
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
-from data_pipeline import davis
-from data_pipeline.decode import MIN_TARGET, check_same_size, instance_masks, read_image
+from data_pipeline.decode import MIN_TARGET, instance_masks, label_counts
 from data_pipeline.triplets import Augmentation, Triplet, static_triplet, video_triplet
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID, foreground, read_labels
+from qmra_jax.masks import VOID
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 VIDEO_DRAWS = 20  # of three frames, before the video is searched from end to end
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """An image, its mask, and the name they go by: "static/ecssd/0012.jpg"."""
+class Pairs(Protocol):
+    """A dataset of images and their masks."""
 
-    name: str
-    image: Path
-    mask: Path
+    def __len__(self) -> int: ...
 
-
-@dataclasses.dataclass(frozen=True)
-class StaticImages:
-    """Image and mask pairs, each of which becomes a triplet."""
-
-    pairs: tuple[Pair, ...]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def triplet(
-        self, item: int, rng: np.random.Generator, augmentation: Augmentation
-    ) -> tuple[str, Triplet]:
-        """The triplet of one pair; where the mask has several instances, of one drawn at random.
+    def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
+        """A pair's name, "duts/0012.jpg", its image and its labels.
 
         Returns:
-          Its id, "static/ecssd/0012.jpg#1" (the instance after #), and the triplet.
+          The name, uint8 `[h, w, 3]` RGB, and uint8 `[h, w]` as `instance_masks` takes it.
 
         Raises:
-          InputError: if a file cannot be read, the sizes differ or the mask is empty.
+          InputError: if it cannot be read; the message names it.
         """
-        pair = self.pairs[item]
-        image, labels = read_image(pair.image), read_labels(pair.mask)
-        check_same_size(pair.mask, labels, pair.image, image)
-        instances = instance_masks(labels)
-        if not instances:
-            raise InputError(f"mask {pair.mask} is empty: expected a target, or remove the pair")
-        instance = rng.choice(sorted(instances))
-        triplet = static_triplet(image, instances[instance], rng, augmentation)
-        return f"{pair.name}#{instance}", triplet
 
 
-@dataclasses.dataclass(frozen=True)
-class Video:
-    """A video with a mask for every frame.
+class Clip(Protocol):
+    """One video: those of its frames that have a mask, by number and in time order."""
 
-    Attributes:
-      name: with its dataset's, "davis2016/bear".
-      frames: the images, in time order; at least three.
-      annotations: their masks.
-      merged: its objects count as one, as in DAVIS 2016; else each is a target by itself.
-    """
+    @property
+    def name(self) -> str:
+        """With its dataset's: "davis2016/bear"."""
 
-    name: str
-    frames: tuple[Path, ...]
-    annotations: tuple[Path, ...]
-    merged: bool
+    @property
+    def length(self) -> int:
+        """How many frames there are."""
+
+    def image(self, k: int) -> np.ndarray:
+        """Frame k: uint8 `[h, w, 3]`, RGB."""
+
+    def labels(self, k: int) -> np.ndarray:
+        """Its labels: uint8 `[h, w]`, 0 background, 1..n the objects, 255 void."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Videos:
-    """Videos, of each of which three frames become a triplet.
+class Clips(Protocol):
+    """A dataset of videos."""
 
-    Attributes:
-      videos: the videos.
-      max_gap: largest distance between neighbouring frames of a triplet, in frames.
-    """
+    def __len__(self) -> int: ...
 
-    videos: tuple[Video, ...]
-    max_gap: int
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def triplet(
-        self, item: int, rng: np.random.Generator, augmentation: Augmentation
-    ) -> tuple[str, Triplet]:
-        """Three frames of one video, in temporal order, and one object that shows in all three.
-
-        Returns:
-          Its id, "davis2016/bear/object 1/frames 3,5,9" (counted from 0), and the triplet.
+    def clip(self, item: int) -> Clip:
+        """One of them.
 
         Raises:
-          InputError: if a file cannot be read, sizes differ, or no three frames share an object.
+          InputError: if it cannot be read; the message names it.
         """
-        video = self.videos[item]
-        frames, target, masks = self._draw(video, rng)
-        images = [read_image(video.frames[k]) for k in frames]
-        for k, image, mask in zip(frames, images, masks, strict=True):
-            check_same_size(video.annotations[k], mask, video.frames[k], image)
-        triplet = video_triplet(images, masks, rng, augmentation)
-        shown = ",".join(map(str, frames))
-        return f"{video.name}/object {target}/frames {shown}", triplet
-
-    def _draw(
-        self, video: Video, rng: np.random.Generator
-    ) -> tuple[tuple[int, int, int], int, list[np.ndarray]]:
-        """Frames, object, and the object's masks uint8 `[h, w]`."""
-        for frames in self._candidates(len(video.frames), rng):
-            paths = [video.annotations[k] for k in frames]
-            labels = [read_labels(path) for path in paths]
-            for path, other in zip(paths[1:], labels[1:], strict=True):
-                check_same_size(path, other, paths[0], labels[0])
-            stack = _merged(video, np.stack(labels)) if video.merged else np.stack(labels)
-            shown = [
-                target
-                for target in np.flatnonzero(np.bincount(stack[0].ravel()))
-                if target not in (0, VOID)
-                and ((stack == target).mean(axis=(1, 2)) >= MIN_TARGET).all()
-            ]
-            if shown:
-                target = int(rng.choice(shown))
-                return frames, target, list((stack == target).astype(np.uint8))
-        raise InputError(
-            f"video {video.name}: no three frames with gaps of 1 to {self.max_gap} show"
-            f" the same object in at least {MIN_TARGET:.2%} of the picture; leave the video out"
-        )
-
-    def _candidates(self, length: int, rng: np.random.Generator):
-        """Three frames drawn at random, a few times; then every start, next to next."""
-        most = min(self.max_gap, (length - 1) // 2)
-        for _ in range(VIDEO_DRAWS):
-            gaps = rng.integers(1, most + 1, 2)
-            first = int(rng.integers(length - gaps.sum()))
-            yield first, first + int(gaps[0]), first + int(gaps.sum())
-        for first in rng.permutation(length - 2).tolist():
-            yield first, first + 1, first + 2
 
 
-def find_pairs(folder: Path, name: str) -> tuple[Pair, ...]:
-    """The pairs of FOLDER/images/STEM.jpg (or .jpeg, .png) and FOLDER/masks/STEM.png.
+def static_example(
+    pairs: Pairs, item: int, rng: np.random.Generator, augmentation: Augmentation
+) -> tuple[str, Triplet]:
+    """The triplet of one pair; where the mask has several instances, of one drawn at random.
 
-    Args:
-      folder: that holds `images` and `masks`.
-      name: of the folder, for the pairs' ids.
+    Returns:
+      Its id, "static/ecssd/0012.jpg#1" (the instance after #), and the triplet.
 
     Raises:
-      InputError: if a folder is missing or empty, or an image or a mask has no partner.
+      InputError: if a file cannot be read, the sizes differ or the mask is empty.
     """
-    images = _by_stem(folder / "images", IMAGE_SUFFIXES, "JPEG or PNG images")
-    masks = _by_stem(folder / "masks", (".png",), "PNG masks")
-    if unpaired := images.keys() ^ masks.keys():
-        files = [str((images | masks)[stem]) for stem in unpaired]
+    name, image, labels = pairs.pair(item)
+    _check_size(f"{name}: its mask", labels, "its image", image)
+    instances = instance_masks(labels)
+    if not instances:
+        raise InputError(f"{name}: its mask is empty: expected a target, or remove the pair")
+    instance = rng.choice(sorted(instances))
+    return f"{name}#{instance}", static_triplet(image, instances[instance], rng, augmentation)
+
+
+def video_example(
+    clips: Clips, item: int, rng: np.random.Generator, augmentation: Augmentation, max_gap: int
+) -> tuple[str, Triplet]:
+    """Three frames of one video, in temporal order, and one object that shows in all three.
+
+    Args:
+      clips: the dataset.
+      item: the video's number.
+      rng: where everything random comes from.
+      augmentation: what else is drawn.
+      max_gap: largest distance between neighbours, in frames that have a mask.
+
+    Returns:
+      Its id, "davis2016/bear/object 1/frames 3,5,9" (counted from 0, of those with a mask), and
+      the triplet.
+
+    Raises:
+      InputError: if a file cannot be read, sizes differ, or no three frames share an object.
+    """
+    clip = clips.clip(item)
+    frames, target, masks = _draw(clip, max_gap, rng)
+    images = [clip.image(k) for k in frames]
+    for k, image, mask in zip(frames, images, masks, strict=True):
+        _check_size(f"video {clip.name}: mask {k}", mask, f"frame {k}", image)
+    shown = ",".join(map(str, frames))
+    triplet = video_triplet(images, masks, rng, augmentation)
+    return f"{clip.name}/object {target}/frames {shown}", triplet
+
+
+def _draw(
+    clip: Clip, max_gap: int, rng: np.random.Generator
+) -> tuple[tuple[int, int, int], int, list[np.ndarray]]:
+    """Frames, object, and the object's masks uint8 `[h, w]`."""
+    if clip.length < 3:
         raise InputError(
-            f"static folder {folder} has {len(images)} images and {len(masks)} masks: expected one"
-            f" mask an image, of the same name; without a partner: {davis.shortened(files)}"
+            f"video {clip.name}: {clip.length} frames with a mask are fewer than the 3 of a"
+            " triplet; leave the video out"
         )
-    return tuple(
-        Pair(f"{name}/{image.name}", image, masks[stem]) for stem, image in sorted(images.items())
+    labels = functools.cache(clip.labels)
+    for frames in _random_frames(clip.length, max_gap, rng):
+        first, second, third = (labels(k) for k in frames)
+        _check_size(f"video {clip.name}: mask {frames[1]}", second, f"mask {frames[0]}", first)
+        _check_size(f"video {clip.name}: mask {frames[2]}", third, f"mask {frames[0]}", first)
+        areas = np.stack([_areas(first), _areas(second), _areas(third)])
+        if (targets := np.flatnonzero((areas >= MIN_TARGET).all(axis=0))).size:
+            target = int(rng.choice(targets))
+            break
+    else:
+        frames, target = _search(clip, max_gap, rng)
+    return frames, target, [(labels(k) == target).astype(np.uint8) for k in frames]
+
+
+def _random_frames(
+    length: int, max_gap: int, rng: np.random.Generator
+) -> Iterator[tuple[int, int, int]]:
+    most = min(max_gap, (length - 1) // 2)
+    for _ in range(VIDEO_DRAWS):
+        gaps = rng.integers(1, most + 1, 2)
+        first = int(rng.integers(length - gaps.sum()))
+        yield first, first + int(gaps[0]), first + int(gaps.sum())
+
+
+def _search(clip: Clip, max_gap: int, rng: np.random.Generator) -> tuple[tuple[int, int, int], int]:
+    """Three frames and an object that is too rare to be drawn by luck; or else too small.
+
+    If any three frames with such gaps show an object, so do three between which it is never seen.
+    """
+    areas = np.stack([_areas(clip.labels(k)) for k in range(clip.length)])
+    for seen in (areas >= MIN_TARGET, areas > 0):
+        found = []
+        for target in np.flatnonzero(seen.any(axis=0)).tolist():
+            shown = np.flatnonzero(seen[:, target])
+            close = np.diff(shown) <= max_gap
+            starts = np.flatnonzero(close[:-1] & close[1:])
+            found += [(tuple(shown[i : i + 3].tolist()), target) for i in starts]
+        if found:
+            return found[rng.integers(len(found))]
+    raise InputError(
+        f"video {clip.name}: no three frames with gaps of 1 to {max_gap} show the same object;"
+        " leave the video out"
     )
 
 
-def find_videos(root: Path, name: str, split: str, year: str = "2016") -> tuple[Video, ...]:
-    """The videos of a split of a dataset in the DAVIS layout.
-
-    Args:
-      root: of the dataset.
-      name: of the dataset, for the videos' names.
-      split: such as "train".
-      year: of the split's list; in "2016" all objects of a video are one.
-
-    Raises:
-      InputError: as `davis.find_sequences`, or if a video has fewer than three frames.
-    """
-    found = davis.find_sequences(root, year=year, split=split)
-    if short := [sequence.name for sequence in found if len(sequence.frames) < 3]:
-        raise InputError(
-            f"split {split} of {root}: fewer than the 3 frames of a triplet in"
-            f" {davis.shortened(short)}; leave it out of the split's list"
-        )
-    return tuple(
-        Video(f"{name}/{sequence.name}", sequence.frames, sequence.annotations, year == "2016")
-        for sequence in found
-    )
+def _areas(labels: np.ndarray) -> np.ndarray:
+    """The share of the picture that each label covers; 0 for background and void."""
+    areas = label_counts(labels) / labels.size
+    areas[[0, VOID]] = 0
+    return areas
 
 
-def _merged(video: Video, labels: np.ndarray) -> np.ndarray:
-    try:
-        return foreground(labels).astype(np.uint8)
-    except InputError as error:
-        raise InputError(f"video {video.name}: {error}") from None
-
-
-def _by_stem(folder: Path, suffixes: tuple[str, ...], kind: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"static folder {folder.parent}: expected a folder {folder}, with {kind}")
-    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
-    if not files:
-        raise InputError(f"{folder}: expected {kind}, found none")
-    by_stem = {p.stem: p for p in files}
-    if len(by_stem) < len(files):
-        twice = [str(p) for p in files if by_stem[p.stem] != p]
-        raise InputError(f"{folder}: the same name with two endings: {davis.shortened(twice)}")
-    return by_stem
+def _check_size(a_name: str, a: np.ndarray, b_name: str, b: np.ndarray) -> None:
+    if a.shape[:2] != b.shape[:2]:
+        (ah, aw), (bh, bw) = a.shape[:2], b.shape[:2]
+        raise InputError(f"{a_name} is {aw}x{ah} but {b_name} is {bw}x{bh}: expected the same size")

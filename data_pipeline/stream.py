@@ -13,9 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no banners at import
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one more banner; it computes nothing here
 import tensorflow as tf
 
 from data_pipeline.examples import open_examples
@@ -51,12 +48,20 @@ def make_stream(
         id: string `[b]`, where each is from.
 
     Raises:
-      InputError: as `open_examples`, or if the hosts cannot share the batch evenly.
+      InputError: as `open_examples`, or if a number is out of range or the hosts cannot share the
+        batch evenly; before TensorFlow starts anything.
     """
+    if host_count < 1 or not 0 <= host_index < host_count:
+        raise InputError(f"host {host_index} of {host_count}: expected hosts counted from 0")
     if global_batch < 1 or global_batch % host_count:
         raise InputError(
             f"a batch of {global_batch} on {host_count} hosts: expected a multiple of the hosts"
         )
+    if start_step < 0:
+        raise InputError(f"start step {start_step}: expected 0 or more")
+    for name in ("workers", "prefetch"):
+        if getattr(data, name) < 0:  # TensorFlow's -1, its own choice, holds batches without end
+            raise InputError(f"data.{name}={getattr(data, name)}: expected 0 or more")
     examples = open_examples(data, seed=seed, global_batch=global_batch)
     local = global_batch // host_count
     size = examples.augmentation.crop

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from data_pipeline.colour import change_colour, colour_matrix, draw_jitter
-from data_pipeline.warp import CONTROL_POINTS, Warp, affine_view, warp_image, warp_mask
+from data_pipeline.warp import CONTROL_POINTS, Warp, affine_view, covered, warp_frames, with_cover
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
 
@@ -117,7 +117,7 @@ def static_triplet(
             warps.append(Warp(view, _bend(rng, augmentation, strength)))
         return warps
 
-    return _triplet([image] * 3, [mask] * 3, draw, rng, augmentation)
+    return _triplet([with_cover(image, mask)] * 3, [mask] * 3, draw, rng, augmentation)
 
 
 def video_triplet(
@@ -143,31 +143,33 @@ def video_triplet(
         flip = augmentation.flip and rng.random() < 0.5
         return [Warp(_view(centre, side, flip, rng, augmentation, strength))] * 3
 
-    return _triplet(images, masks, draw, rng, augmentation)
+    frames = [with_cover(i, m) for i, m in zip(images, masks, strict=True)]
+    return _triplet(frames, masks, draw, rng, augmentation)
 
 
 def _triplet(
-    images: Sequence[np.ndarray],
+    frames: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
     draw: Callable[[float], list[Warp]],
     rng: np.random.Generator,
     augmentation: Augmentation,
 ) -> Triplet:
-    """Draws warps, ever milder, until the target shows in all three; then samples the images."""
+    """Draws warps, ever milder, until the target shows in all three."""
     size = augmentation.crop
     for strength in STRENGTHS:
-        warps = draw(strength)
-        seen = np.stack([warp_mask(m, w, size) for m, w in zip(masks, warps, strict=True)])
-        if (seen.mean(axis=(1, 2)) >= MIN_VISIBLE).all():
+        crops = warp_frames(frames, draw(strength), size)
+        seen = [covered(crop) for crop in crops]
+        if min(map(cv2.countNonZero, seen)) >= MIN_VISIBLE * size**2:
             break
     else:  # tiny, or moving out of every crop: a window fitted around it shows it for certain
-        warps = [Warp(_fitted_view(masks))] * 3
-        seen = np.stack([warp_mask(m, w, size, least=0) for m, w in zip(masks, warps, strict=True)])
-    frames = [warp_image(i, w, size) for i, w in zip(images, warps, strict=True)]
+        crops = warp_frames(frames, [Warp(_fitted_view(masks))] * 3, size)
+        seen = [covered(crop, least=0) for crop in crops]
+    images = [cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB) for crop in crops]
     if augmentation.colour_jitter:
-        jitter = draw_jitter(rng, augmentation.colour_jitter)
-        frames = [change_colour(f, colour_matrix(*j)) for f, j in zip(frames, jitter, strict=True)]
-    return Triplet(np.stack(frames), seen, mask_to_box(seen))
+        changes = colour_matrix(draw_jitter(rng, augmentation.colour_jitter))
+        images = [change_colour(i, c) for i, c in zip(images, changes, strict=True)]
+    shown = np.stack(seen)
+    return Triplet(np.stack(images), shown, mask_to_box(shown))
 
 
 def _place(mask: np.ndarray, side: float, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -175,10 +177,9 @@ def _place(mask: np.ndarray, side: float, rng: np.random.Generator, strength: fl
 
     The window then moves into the image as far as it fits, so that little is black.
     """
-    inside = np.flatnonzero(mask)
-    y, x = np.unravel_index(inside[rng.integers(len(inside))], mask.shape)
+    inside = cv2.findNonZero(mask)[:, 0]  # x, y
     spread = strength * MIDDLE / 2 * side
-    centre = np.array([x, y]) + 0.5 + rng.uniform(-spread, spread, 2)
+    centre = inside[rng.integers(len(inside))] + 0.5 + rng.uniform(-spread, spread, 2)
     length = np.array([mask.shape[1], mask.shape[0]])
     edges = np.sort([np.full(2, side / 2), length - side / 2], axis=0)
     return np.clip(centre, *edges)

@@ -13,13 +13,15 @@ then one small matrix product, exact at every pixel.
 """
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 CONTROL_POINTS = 4  # a side: the grid is 4x4, from edge to edge of the crop
-OUTSIDE = (0, 0, 0)  # beyond the image: black, as the padding at inference; never target
+OUTSIDE = (0, 0, 0, 0)  # beyond the image: black, as the padding at inference; never target
 
 
 class Warp(NamedTuple):
@@ -69,23 +71,29 @@ def control_points(points: int = CONTROL_POINTS) -> np.ndarray:
     return np.stack([u.ravel(), v.ravel()], axis=1)
 
 
-def positions(warp: Warp, size: int) -> np.ndarray:
-    """Where in the source each pixel of the crop looks.
+def positions(warps: Sequence[Warp], size: int) -> np.ndarray:
+    """Where in the source each pixel of the crops looks.
 
     Args:
-      warp: view and spline.
-      size: of the crop, in pixels.
+      warps: n of them; all bend by a spline, or none does.
+      size: of the crops, in pixels.
 
     Returns:
-      float32 `[2, size, size]`: x and y of the source.
+      float32 `[n, 2, size, size]`: x and y of the source.
     """
-    coefficients, points = warp.view[:, [2, 0, 1]], 0
-    if warp.displacement is not None:
-        points = int(np.sqrt(len(warp.displacement)))
-        bend = warp.view[:, :2] @ warp.displacement.T
-        coefficients = np.concatenate([coefficients, bend], axis=1)
-    rows = coefficients.astype(np.float32) @ _basis(size, points)  # [size, 2, size]
-    return rows.transpose(1, 0, 2)
+    coefficients = np.concatenate([_coefficients(warp) for warp in warps])
+    points = math.isqrt(coefficients.shape[1] - 3)
+    # All in one product: to read the basis from memory takes longer than to multiply by it.
+    rows = coefficients.astype(np.float32) @ _basis(size, points)
+    return rows.reshape(size, len(warps), 2, size).transpose(1, 2, 0, 3)
+
+
+def _coefficients(warp: Warp) -> np.ndarray:
+    """Of the `_basis`, for x and y of the source: float64 `[2, 3 or 3 + points * points]`."""
+    affine = warp.view[:, [2, 0, 1]]
+    if warp.displacement is None:
+        return affine
+    return np.hstack([affine, warp.view[:, :2] @ warp.displacement.T])
 
 
 @functools.lru_cache(maxsize=8)
@@ -124,38 +132,62 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return squared * np.log(np.where(squared > 0, squared, 1.0))
 
 
-def warp_image(image: np.ndarray, warp: Warp, size: int) -> np.ndarray:
-    """The crop of an image, bilinear, black beyond its border.
+def with_cover(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image and its mask as one array, so that one resampling moves both.
 
     Args:
       image: uint8 `[h, w, 3]`.
-      warp: where the crop looks.
-      size: of the crop, in pixels.
+      mask: uint8 `[h, w]` in {0, 1}.
 
     Returns:
-      uint8 `[size, size, 3]`.
+      uint8 `[h, w, 4]`: the image, and how much of each pixel is target, 255 for all of it.
     """
-    image, warp = _shrink(image, warp, size)
-    x, y = positions(warp, size)
-    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderValue=OUTSIDE)
+    frame = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    frame[..., 3] = mask * np.uint8(255)
+    return frame
 
 
-def warp_mask(mask: np.ndarray, warp: Warp, size: int, *, least: float = 0.5) -> np.ndarray:
-    """The crop of a mask: what the target covers enough of, 0 beyond the border.
+def covered(frame: np.ndarray, least: float = 0.5) -> np.ndarray:
+    """The mask of a frame that has been resampled: what the target covers enough of.
 
     Args:
-      mask: uint8 `[h, w]` in {0, 1}.
-      warp: where the crop looks.
-      size: of the crop, in pixels.
+      frame: uint8 `[h, w, 4]`, or its cover `[h, w]` alone.
       least: share of a pixel that must be target; 0 keeps whatever is touched.
 
     Returns:
-      uint8 `[size, size]` in {0, 1}.
+      uint8 `[h, w]` in {0, 1}.
     """
-    cover, warp = _shrink(mask * np.uint8(255), warp, size)
-    x, y = positions(warp, size)
-    cover = cv2.remap(cover, x, y, cv2.INTER_LINEAR, borderValue=0)
-    return (cover > 255 * least).astype(np.uint8)
+    cover = cv2.extractChannel(frame, 3) if frame.ndim == 3 else frame
+    return cv2.threshold(cover, int(255 * least), 1, cv2.THRESH_BINARY)[1]
+
+
+def warp_frames(frames: Sequence[np.ndarray], warps: Sequence[Warp], size: int) -> list[np.ndarray]:
+    """The crops of frames, bilinear, black and without target beyond their borders.
+
+    Args:
+      frames: uint8 `[h, w]`, `[h, w, 3]` or, from `with_cover`, `[h, w, 4]`.
+      warps: where each crop looks; all bend by a spline, or none does.
+      size: of the crops, in pixels.
+
+    Returns:
+      As many, uint8 `[size, size]`, `[size, size, 3]` or `[size, size, 4]`.
+    """
+    sources = [_shrink(frame, warp, size) for frame, warp in zip(frames, warps, strict=True)]
+    looks = positions([warp for _, warp in sources], size)
+    return [
+        cv2.remap(source, x, y, cv2.INTER_LINEAR, borderValue=OUTSIDE)
+        for (source, _), (x, y) in zip(sources, looks, strict=True)
+    ]
+
+
+def warp_image(image: np.ndarray, warp: Warp, size: int) -> np.ndarray:
+    """The crop of one image, uint8 `[h, w, 3]` to `[size, size, 3]`; see `warp_frames`."""
+    return warp_frames([image], [warp], size)[0]
+
+
+def warp_mask(mask: np.ndarray, warp: Warp, size: int, *, least: float = 0.5) -> np.ndarray:
+    """The crop of one mask, uint8 `[h, w]` to `[size, size]`, in {0, 1}; see `covered`."""
+    return covered(warp_frames([mask * np.uint8(255)], [warp], size)[0], least)
 
 
 def _shrink(array: np.ndarray, warp: Warp, size: int) -> tuple[np.ndarray, Warp]:
@@ -165,7 +197,8 @@ def _shrink(array: np.ndarray, warp: Warp, size: int) -> tuple[np.ndarray, Warp]
       The array, smaller by the whole factor that is skipped (as it was, below 2), and the warp
       into it.
     """
-    step = int(2 * np.sqrt(abs(np.linalg.det(warp.view[:, :2]))) / size + 1e-6)
+    (a, b), (c, d) = warp.view[:, :2]
+    step = int(2 * np.sqrt(abs(a * d - b * c)) / size + 1e-6)
     if step < 2:
         return array, warp
     height, width = array.shape[:2]

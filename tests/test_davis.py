@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline.davis import available_splits, find_sequences, read_split
+from data_pipeline.davis import (
+    available_splits,
+    find_sequences,
+    has_split,
+    read_split,
+    survey,
+)
 from qmra_jax.errors import InputError
 from qmra_jax.masks import write_labels
 
@@ -148,6 +154,49 @@ def test_a_frame_stored_twice_is_refused(root):
     Image.open(frame).save(frame.with_suffix(".png"))
     with pytest.raises(InputError, match=r"4 frames .* and 3 masks.*twice"):
         find_sequences(root, split=None)
+
+
+def test_frames_without_a_mask_are_taken_where_that_is_allowed(root):
+    masks = root / "Annotations/480p/bear"
+    (masks / "00001.png").unlink()
+    for allowed in ("some", "first"):
+        (bear,) = find_sequences(root, split=None, names=["bear"], masks=allowed)
+        assert (len(bear.frames), bear.annotated) == (FRAMES, (0, 2))
+    (masks / "00000.png").unlink()
+    (bear,) = find_sequences(root, split=None, names=["bear"], masks="some")
+    assert bear.annotated == (2,)
+    with pytest.raises(InputError, match=r"expected a mask of the first frame.*partner: 00000"):
+        find_sequences(root, split=None, masks="first")
+    (root / "JPEGImages/480p/bear/00002.jpg").unlink()
+    with pytest.raises(InputError, match=r"expected a frame for each mask.*partner: 00002"):
+        find_sequences(root, split=None, masks="some")
+
+
+def test_a_survey_tells_of_every_sequence_at_fault_and_gives_the_others(root):
+    for name in ("bear", "swan"):
+        (root / f"Annotations/480p/{name}/00001.png").unlink()
+    sequences, faults = survey(root, split=None)
+    assert names(sequences) == ["camel"]
+    assert [fault.split()[1] for fault in faults] == ["bear", "swan"]
+    with pytest.raises(InputError, match=r"sequence bear .*\(and 1 more"):
+        find_sequences(root, split=None)
+
+
+def test_frames_come_by_number_even_where_it_is_not_padded(tmp_path):
+    add_sequence(tmp_path, "zebra", frames=11)
+    for path in [*tmp_path.rglob("*.jpg"), *tmp_path.rglob("*.png")]:
+        path.rename(path.with_stem(f"shot{int(path.stem)}"))
+    (zebra,) = find_sequences(tmp_path, split=None)
+    assert [path.stem for path in zebra.frames] == [f"shot{k}" for k in range(11)]
+    assert [path.stem for path in zebra.annotations] == [path.stem for path in zebra.frames]
+
+
+def test_a_list_may_lie_in_no_years_folder(root):
+    add_list(root, "mine.txt", "camel\n")
+    assert available_splits(root) == ["2017/val", "mine"]
+    assert read_split(root, "", "mine") == ["camel"]
+    assert has_split(root, "", "mine")
+    assert not has_split(root, "2017", "mine")
 
 
 def test_messages_are_one_line(root):

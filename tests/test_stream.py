@@ -1,6 +1,7 @@
 """The stream is a function of (seed, step): no state, the same for any number of hosts."""
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,22 +12,20 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs.small import get_config
-from data_pipeline.examples import open_examples, share_at
+from data_pipeline.examples import open_examples
+from data_pipeline.records import Records
 from data_pipeline.stream import batches, make_stream
 from qmra_jax.errors import InputError
+from tests import datasets
+from tests.datasets import pair_record, save, video_record, write_records
 
 HERE = Path(__file__).parents[1]
 STILLS, BATCH = 10, 4
 
 
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Ten image and mask pairs in two folders, and two videos of six frames."""
+    """Ten image and mask pairs in two folders, and two videos of six frames; and built in tfds/."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     mask = np.zeros((40, 50), np.uint8)
     mask[10:30, 15:35] = 255
@@ -40,6 +39,12 @@ def root(tmp_path_factory):
         save(root / f"davis/Annotations/480p/{name}/{k:05d}.png", mask)
     (root / "davis/ImageSets/2016").mkdir(parents=True)
     (root / "davis/ImageSets/2016/train.txt").write_text("bear\nswan\n")
+    for folder in ("one", "two"):
+        images, masks = (sorted((root / folder / kind).iterdir()) for kind in ("images", "masks"))
+        pairs = [pair_record(*files) for files in zip(images, masks, strict=True)]
+        write_records(root / "tfds" / folder / "1.0.0", datasets.PAIR, pairs, shards=2)
+    videos = [video_record(root / "davis", name) for name in ("bear", "swan")]
+    write_records(root / "tfds/davis/1.0.0", datasets.VIDEO, videos, shards=2, offsets=True)
     return root
 
 
@@ -51,7 +56,7 @@ def data(root) -> ConfigDict:
             "static": ("one", "two"),
             "videos": ("davis:train",),
             "video_share": ((0, 0.5),),
-            "max_gap": 2,
+            "max_gap": ((0, 1), (5, 2)),
             "crop": 32,
             "rotation": 20.0,
             "scale": (0.9, 1.5),
@@ -64,6 +69,22 @@ def data(root) -> ConfigDict:
             "prefetch": 2,
         }
     )
+
+
+@pytest.fixture
+def built(data) -> ConfigDict:
+    """The same datasets as TFRecords."""
+    other = data.copy_and_resolve_references()
+    other.update(static=("tfds/one", "tfds/two"), videos=("tfds/davis",))
+    return other
+
+
+@pytest.fixture(params=["raw", "built", "synthetic"])
+def any_data(request, data, built) -> ConfigDict:
+    """Settings of each kind of dataset in turn."""
+    if request.param == "synthetic":
+        data.update(static=(), videos=("synthetic@0.01",), video_share=((0, 1.0),), prefetch=1)
+    return built if request.param == "built" else data
 
 
 def take(data, steps, **kwargs):
@@ -103,14 +124,30 @@ def test_batches_hold_the_numbered_examples_in_order(data):
                 np.testing.assert_array_equal(batch[field][i], value)
 
 
-def test_a_stream_that_starts_at_step_7_goes_on_as_one_that_ran_there(data):
-    for ran, resumed in zip(take(data, 9)[7:], take(data, 2, start_step=7), strict=True):
+def test_a_stream_that_starts_at_step_4_goes_on_as_one_that_ran_there(any_data):
+    for ran, resumed in zip(take(any_data, 6)[4:], take(any_data, 2, start_step=4), strict=True):
         assert_same(ran, resumed)
 
 
-def test_starting_late_costs_nothing(data):
-    (batch,) = take(data, 1, start_step=10**9)
+@pytest.mark.parametrize("step", [0, 100_000, 10**9])
+def test_starting_late_reads_no_more_than_starting_at_once(step, built, monkeypatch):
+    read = []
+
+    def counted(records, i, original=Records.__getitem__):
+        read.append(i)
+        return original(records, i)
+
+    monkeypatch.setattr(Records, "__getitem__", counted)
+    (batch,) = take(built, 1, start_step=step)
     assert batch["boxes"][..., 2:].min() > 0
+    ahead = built.prefetch + 1  # batches, and what the workers hold
+    assert BATCH <= len(read) <= (1 + ahead) * BATCH + built.workers
+
+
+def test_records_give_the_very_triplets_of_the_raw_files(data, built):
+    for raw, recorded in zip(take(data, 8), take(built, 8), strict=True):
+        recorded["id"] = np.array([name.removeprefix(b"tfds/") for name in recorded["id"]], object)
+        assert_same(raw, recorded)
 
 
 def test_another_seed_is_another_stream(data):
@@ -119,43 +156,21 @@ def test_another_seed_is_another_stream(data):
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_the_batch_of_one_host(data, hosts):
-    whole = take(data, 3, start_step=5)
-    parts = [take(data, 3, start_step=5, host_index=h, host_count=hosts) for h in range(hosts)]
+def test_hosts_share_the_batch_of_one_host(any_data, hosts):
+    whole = take(any_data, 2, start_step=4)
+    parts = [take(any_data, 2, start_step=4, host_index=h, host_count=hosts) for h in range(hosts)]
     for batch, *split in zip(whole, *parts, strict=True):
         joined = {name: np.concatenate([part[name] for part in split]) for name in batch}
         assert_same(batch, joined)
 
 
-def test_an_epoch_shows_every_item_once_in_another_order_than_the_next(data):
-    data.video_share = ((0, 0.0),)
-    examples = open_examples(data, seed=0, global_batch=BATCH)
-    first, second = ([examples(k)[0] for k in range(e * STILLS, (e + 1) * STILLS)] for e in (0, 1))
-    assert len(set(first)) == len(set(second)) == STILLS
-    assert set(first) == set(second)
-    assert first != second
-
-
-def test_the_video_share_follows_its_schedule(data):
-    schedule = ((0, 0.0), (10, 1.0), (20, 0.5))
-    assert [share_at(schedule, step) for step in (0, 9, 10, 19, 20, 10**6)] == [
-        0,
-        0,
-        1,
-        1,
-        0.5,
-        0.5,
-    ]
-    data.video_share = schedule
-    examples = open_examples(data, seed=0, global_batch=BATCH)
-
-    def share(steps):
-        names = [examples(step * BATCH + i)[0] for step in steps for i in range(BATCH)]
-        return np.mean([name.startswith("davis/") for name in names])
-
-    assert share(range(10)) == 0
-    assert share(range(10, 20)) == 1
-    assert 0.35 < share(range(20, 60)) < 0.65
+def test_the_id_names_dataset_video_object_and_frames(data):
+    names = [name.decode() for batch in take(data, 5) for name in batch["id"]]
+    videos = {n for n in names if re.fullmatch(r"davis/(bear|swan)/object 1/frames \d,\d,\d", n)}
+    stills = {n for n in names if re.fullmatch(r"(one|two)/\d\.png#1", n)}
+    assert videos
+    assert stills
+    assert videos | stills == set(names)
 
 
 def test_a_relative_source_is_found_below_qmra_data(data, root, monkeypatch):
@@ -200,37 +215,35 @@ def test_a_bad_file_is_named_when_its_turn_comes(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "options", "message"),
     [
-        ({"crop": 100}, r"data\.crop=100: expected a positive multiple of 16"),
-        ({"max_gap": 0}, r"data\.max_gap=0"),
-        ({"video_share": ((5, 0.1),)}, r"data\.video_share=.*from step 0"),
-        ({"video_share": ((0, 0.1), (0, 0.2))}, r"data\.video_share=.*from step 0"),
-        ({"video_share": (0, 0.1)}, r"data\.video_share=.*expected pairs"),
-        ({"video_share": ((0, 1.5),)}, r"data\.video_share=.*from 0 to 1"),
-        ({"videos": ()}, r"asks for videos, but data\.videos is empty"),
-        ({"static": ()}, r"asks for still images too, but data\.static is empty"),
-        ({"static": ("nowhere",)}, r"source 'nowhere': no folder .*nowhere"),
-        ({"videos": ("davis",)}, r"'davis': expected FOLDER:SPLIT"),
-        ({"videos": ("davis:val",)}, r"split 2016/val of .*davis: expected .*val\.txt"),
+        ({"crop": 100}, {}, r"data\.crop=100: expected a positive multiple of 16"),
+        ({"static": ("nowhere",)}, {}, r"source 'nowhere': no folder .*nowhere"),
+        ({"workers": -1}, {}, r"data\.workers=-1: expected 0 or more"),
+        ({"prefetch": -1}, {}, r"data\.prefetch=-1: expected 0 or more"),
+        ({}, {"host_count": 3}, "a batch of 4 on 3 hosts"),
+        ({}, {"host_index": 2, "host_count": 2}, "host 2 of 2: expected hosts counted from 0"),
+        ({}, {"host_count": 0}, "host 0 of 0"),
+        ({}, {"start_step": -1}, "start step -1: expected 0 or more"),
+        ({}, {"seed": -1}, "seed=-1: expected 0 or more"),
     ],
-)  # fmt: skip
-def test_bad_settings_are_refused_before_any_work(data, change, message):
-    with data.ignore_type():
-        for name, value in change.items():
-            data[name] = value
+)
+def test_bad_settings_are_refused_before_tensorflow_starts(
+    data, change, options, message, monkeypatch
+):
+    monkeypatch.setattr("data_pipeline.stream.tf", None)
+    data.update(change)
     with pytest.raises(InputError, match=message):
+        make_stream(data, **{"seed": 0, "global_batch": BATCH} | options)
+
+
+def test_a_shard_cut_short_is_refused_before_tensorflow_starts(data, tmp_path, monkeypatch):
+    (shard,) = write_records(tmp_path, datasets.PAIR, [{"name": "a", "image": b"", "mask": b""}])
+    shard.write_bytes(shard.read_bytes()[:-1])
+    data.update(static=(str(tmp_path),))
+    monkeypatch.setattr("data_pipeline.stream.tf", None)
+    with pytest.raises(InputError, match=f"shard {shard}: expected 1 records, found 0"):
         make_stream(data, seed=0, global_batch=BATCH)
-
-
-def test_hosts_that_cannot_share_the_batch_are_refused(data):
-    with pytest.raises(InputError, match="a batch of 4 on 3 hosts"):
-        make_stream(data, seed=0, global_batch=BATCH, host_count=3)
-
-
-def test_a_negative_seed_is_refused(data):
-    with pytest.raises(InputError, match="seed=-1"):
-        make_stream(data, seed=-1, global_batch=BATCH)
 
 
 def test_show_pictures_the_very_examples_of_a_step(root, tmp_path):

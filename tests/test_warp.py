@@ -9,9 +9,12 @@ from data_pipeline.warp import (
     Warp,
     affine_view,
     control_points,
+    covered,
     positions,
+    warp_frames,
     warp_image,
     warp_mask,
+    with_cover,
 )
 
 S = 32
@@ -41,14 +44,14 @@ def test_view_of_the_whole_image_is_the_image():
 
 def test_control_points_that_stay_change_nothing():
     still = Warp(whole(rotation=13), np.zeros((CONTROL_POINTS**2, 2)))
-    np.testing.assert_allclose(positions(still, S), positions(Warp(still.view), S), atol=1e-4)
+    np.testing.assert_allclose(positions([still], S), positions([Warp(still.view)], S), atol=1e-4)
 
 
 def test_each_control_point_lands_where_it_is_sent():
     size = 201  # the pixel nearest to a control point is half a pixel from it at most
     rng = np.random.default_rng(1)
     delta = rng.normal(scale=0.1, size=(CONTROL_POINTS**2, 2))
-    found = positions(Warp(whole(size), delta), size)
+    (found,) = positions([Warp(whole(size), delta)], size)
     aimed = control_points() + delta
     for (u, v), point in zip(control_points(), aimed, strict=True):
         column, row = (int(np.clip((c + 1) / 2 * size, 0, size - 1)) for c in (u, v))
@@ -64,16 +67,18 @@ def test_spline_reproduces_affine_displacements_exactly():
     planar = np.concatenate([view[:, :2] @ (np.eye(2) + linear), view[:, 2:]], axis=1)
     planar[:, 2] += view[:, :2] @ offset
     np.testing.assert_allclose(
-        positions(Warp(view, delta), S), positions(Warp(planar), S), atol=1e-3
+        positions([Warp(view, delta)], S), positions([Warp(planar)], S), atol=1e-3
     )
 
 
 def test_spline_bends_before_the_view():
     delta = np.random.default_rng(2).normal(scale=0.1, size=(CONTROL_POINTS**2, 2))
     view = affine_view((10, 20), 30, rotation=40, shear=10, flip=True)
-    bent = positions(Warp(np.eye(2, 3), delta), S).reshape(2, -1)  # u, v
+    bent = positions([Warp(np.eye(2, 3), delta)], S).reshape(2, -1)  # u, v
     expected = view @ np.concatenate([bent, np.ones((1, S * S))])
-    np.testing.assert_allclose(positions(Warp(view, delta), S).reshape(2, -1), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        positions([Warp(view, delta)], S).reshape(2, -1), expected, atol=1e-4
+    )
 
 
 def test_rotation_turns_the_content_clockwise():
@@ -108,6 +113,17 @@ def test_image_and_mask_move_together(side):
     painted = np.repeat(blob()[..., None] * np.uint8(255), 3, axis=-1)
     seen = warp_image(painted, warp, S)[..., 0] > 127
     np.testing.assert_array_equal(seen, warp_mask(blob(), warp, S))
+
+
+@pytest.mark.parametrize("side", [20, 32, 100])
+def test_frames_moved_together_are_as_image_and_mask_moved_apart(side):
+    rng = np.random.default_rng(4)
+    views = [affine_view((15, 14), side, rotation=r, flip=True) for r in (17, -40)]
+    warps = [Warp(view, rng.normal(scale=0.08, size=(CONTROL_POINTS**2, 2))) for view in views]
+    frames = warp_frames([with_cover(picture(), blob())] * 2, warps, S)
+    for frame, warp in zip(frames, warps, strict=True):
+        np.testing.assert_array_equal(frame[..., :3], warp_image(picture(), warp, S))
+        np.testing.assert_array_equal(covered(frame), warp_mask(blob(), warp, S))
 
 
 def test_shrinking_far_averages_instead_of_skipping():

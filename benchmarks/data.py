@@ -1,0 +1,233 @@
+"""How fast triplets come, what each stage of one costs, and what the stream needs of memory.
+
+    python -m benchmarks.data                                    # about three minutes
+    python -m benchmarks.data --batches=5000 --json=data.json    # and does memory grow?
+    python -m benchmarks.data --batches=5000 --seconds=0         # does it?
+
+It measures files that it makes (`made_files`), raw and built as TFRecords, made-up videos, and the
+real sets below $QMRA_DATA, if there are any. Frames are augmented as in `configs/common.py`, with
+colour jitter as well. Everything goes through `data_pipeline.stream`, as in training.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+from ml_collections import ConfigDict
+
+from benchmarks import made_files
+from benchmarks.stages import STAGES, cost
+from benchmarks.tables import Table, check_output, load, machine, report
+from configs import common
+from data_pipeline.build import build
+from data_pipeline.examples import open_examples
+from data_pipeline.stream import batches, make_stream
+from qmra_jax.errors import InputError, exit_on_input_error
+
+REAL_STATIC, REAL_VIDEOS = "static/ecssd", "davis2016"  # below $QMRA_DATA, if they are there
+WINDOWS = 5  # of each source, in turn, so that all see the same load
+MEMORY_BATCH, MEMORY_CROP = 4, 64  # small, so that thousands of batches take minutes
+LATE = 100_000  # the step of a late restart
+
+
+def make_sources(folder: Path, real: Path | None, *, stills: int, videos: int, frames: int) -> dict:
+    """What to measure: name to the `root`, `static`, `videos` and `video_share` of a config."""
+    made_files.make_stills(folder / "stills", stills)
+    made_files.make_videos(folder / "videos", videos, frames)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        build("image_masks", folder / "stills", data_dir=folder)
+        build("davis2016", folder / "videos", data_dir=folder)
+    made = f"made, {made_files.kilobytes(folder / 'stills'):.0f} kB a still 400x300"
+    made_video = f"made, {made_files.kilobytes(folder / 'videos'):.0f} kB a frame 854x480"
+    sources = {
+        f"static: files ({made})": _source(folder, ["stills"]),
+        "static: TFRecords of them": _source(folder, ["image_masks"]),
+        f"video: files ({made_video})": _source(folder, [], ["videos:train"]),
+        "video: TFRecords of them": _source(folder, [], ["davis2016:train"]),
+        "half static, half video: files": _source(folder, ["stills"], ["videos:train"]),
+        "video: synthetic": _source(folder, [], ["synthetic"]),
+    }
+    if real and (real / REAL_STATIC).is_dir():
+        sources[f"static: {REAL_STATIC} (long side 320)"] = _source(real, [REAL_STATIC])
+    if real and (real / REAL_VIDEOS).is_dir():
+        sources[f"video: {REAL_VIDEOS} (576x324)"] = _source(real, [], [f"{REAL_VIDEOS}:train"])
+    return sources
+
+
+def _source(root: Path, static: Sequence[str], videos: Sequence[str] = ()) -> dict:
+    share = (0.5 if static else 1.0) if videos else 0.0
+    return {
+        "root": str(root),
+        "static": tuple(static),
+        "videos": tuple(videos),
+        "video_share": ((0, share),),
+    }
+
+
+def settings(source: Mapping, *, crop: int, workers: int) -> ConfigDict:
+    """The `data` part of a config for one of the sources."""
+    data = common.get_config().data
+    data.update(source)
+    data.update(crop=crop, workers=workers, colour_jitter=0.2)
+    return data
+
+
+def speed(
+    sources: Mapping[str, ConfigDict], batch: int, seconds: float
+) -> tuple[Table, dict[str, float]]:
+    """Triplets a second of each source, and processor milliseconds a triplet by name."""
+    streams = {n: make_stream(d, seed=0, global_batch=batch) for n, d in sources.items()}
+    rates: dict[str, list[float]] = {name: [] for name in sources}
+    costs: dict[str, list[float]] = {name: [] for name in sources}
+    for _ in range(WINDOWS):
+        for name, stream in streams.items():
+            running = batches(stream)
+            for _ in range(sources[name].prefetch + 2):  # until it runs steadily
+                next(running)
+            start, busy, done = time.perf_counter(), time.process_time(), 0
+            while time.perf_counter() - start < seconds / WINDOWS:
+                next(running)
+                done += batch
+            rates[name].append(done / (time.perf_counter() - start))
+            costs[name].append(1000 * (time.process_time() - busy) / done)
+            del running  # which ends it: it would work on, while the next is measured
+    middle = {name: statistics.median(values) for name, values in costs.items()}
+    rows = [
+        (name, *(f(rates[name]) for f in (statistics.median, min, max)), middle[name])
+        for name in sources
+    ]
+    columns = ("source", "triplets/s", "slowest window", "fastest window", "CPU ms/triplet")
+    note = f"Batches of {batch}; median of {WINDOWS} windows of {seconds / WINDOWS:g} s, in turn."
+    return Table("Triplets a second, through the whole stream", columns, rows, note), middle
+
+
+def stages(sources: Mapping[str, ConfigDict], in_stream: Mapping[str, float], count: int) -> Table:
+    """Processor milliseconds of each stage of a triplet."""
+    rows = []
+    for name, data in sources.items():
+        found = cost(open_examples(data, seed=0, global_batch=1), 0, count)
+        rows.append((name, *found.stages.values(), found.whole, in_stream[name] - found.whole))
+    columns = ("source", *STAGES, "other", "triplet", "tf.data and batching")
+    note = (
+        f"CPU ms, mean of {count} triplets on one thread. 'positions': where each pixel of the crop"
+        " looks; 'warp': images and masks sampled there, together; 'other': for synthetic videos,"
+        " drawing the frames; 'tf.data and batching': what the stream adds to a triplet."
+    )
+    return Table("What a triplet costs, by stage", columns, rows, note)
+
+
+def memory(data: ConfigDict, count: int) -> Table:
+    """Resident memory along `count` batches, and how it grows over the second half."""
+    stream = batches(make_stream(data, seed=0, global_batch=MEMORY_BATCH))
+    process = psutil.Process()
+    every = max(1, count // 100)
+    steps, sizes = [], []
+    for step, _ in enumerate(itertools.islice(stream, count + 1)):
+        if step % every == 0:
+            steps.append(step)
+            sizes.append(process.memory_info().rss / 1e6)
+    late = len(steps) // 2
+    slope = 1000 * float(np.polyfit(steps[late:], sizes[late:], 1)[0])
+    columns = (
+        "batches",
+        "at first, MB",
+        "half-way, MB",
+        "at the end, MB",
+        "growth, MB/1000 batches",
+    )
+    note = (
+        f"Half static, half video, batches of {MEMORY_BATCH} at {MEMORY_CROP}x{MEMORY_CROP}; growth"
+        " is the slope of a line through the second half. TensorFlow and the earlier measurements"
+        " are part of what is there at first."
+    )
+    row = (steps[-1], sizes[0], sizes[late], sizes[-1], slope)
+    return Table("Resident memory", columns, [row], note)
+
+
+def restart(sources: Mapping[str, ConfigDict], batch: int) -> Table:
+    """Seconds from a config to the first batch, from step 0 and from a late one."""
+    rows = []
+    for name, data in sources.items():
+        taken: dict[int, list[float]] = {0: [], LATE: []}
+        for _, step in itertools.product(range(3), taken):
+            start = time.perf_counter()
+            next(batches(make_stream(data, seed=0, global_batch=batch, start_step=step)))
+            taken[step].append(time.perf_counter() - start)
+        rows.append((name, *(statistics.median(taken[step]) for step in taken)))
+    columns = ("source", "from step 0, s", f"from step {LATE:,}, s")
+    return Table("To the first batch", columns, rows, "Files are listed and checked in that time.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--json", default="", metavar="FILE", help="also write the tables there")
+    add("--seconds", type=float, default=10.0, help="a source (default: 10); 0: memory only")
+    add("--crop", type=int, default=384, help="side of the frames (default: %(default)s)")
+    add("--batch", type=int, default=16, help="triplets a batch (default: %(default)s)")
+    add("--workers", type=int, default=0, help="as data.workers; 0: one a core (default)")
+    add("--data", default=os.environ.get("QMRA_DATA", ""), help="real sets (default: $QMRA_DATA)")
+    add("--batches", type=int, default=0, help="of the memory's test; 0: none (default)")
+    add("--stills", type=int, default=60, help="images to make (default: %(default)s)")
+    add("--videos", type=int, default=4, help="videos to make (default: %(default)s)")
+    add("--frames", type=int, default=made_files.FRAMES, help="a video (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        _run(args, sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _run(args: argparse.Namespace, arguments: list[str]) -> None:
+    check_output(args.json)
+    for name, least in (("seconds", 0), ("stills", 1), ("videos", 1), ("frames", 3)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name}={getattr(args, name)}: expected at least {least}")
+    if args.data and not Path(args.data).is_dir():
+        raise InputError(f"--data={args.data}: no such folder")
+    about = {
+        "command": shlex.join(["python", "-m", "benchmarks.data", *arguments]),
+        "machine": machine(),
+        "crop": f"{args.crop}x{args.crop}",
+        "load before": load(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        made = make_sources(
+            Path(folder),
+            Path(args.data) if args.data else None,
+            stills=args.stills,
+            videos=args.videos,
+            frames=args.frames,
+        )
+        sources = {n: settings(s, crop=args.crop, workers=args.workers) for n, s in made.items()}
+        tables = []
+        if args.seconds:
+            speeds, in_stream = speed(sources, args.batch, args.seconds)
+            tables += [speeds, stages(sources, in_stream, max(4, int(20 * args.seconds)))]
+            tables += [restart(sources, args.batch)]
+        if args.batches:
+            mixed = next(
+                source for source in made.values() if source["static"] and source["videos"]
+            )
+            small = settings(mixed, crop=MEMORY_CROP, workers=args.workers)
+            tables.append(memory(small, args.batches))
+    report({**about, "load after": load()}, tables, args.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The whole of training in a minute, on any machine: a tiny network on synthetic videos.
+
+python train.py --config=configs/smoke.py --workdir=runs/smoke
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+    """ResNet-18 with narrow heads, from random weights; it needs no download at all."""
+    config = common.get_config()
+    config.model.backbone = "resnet18"
+    config.model.key_dim = 32
+    config.model.value_dim = 64
+    config.model.decoder_dim = 32
+
+    config.data.videos = ("synthetic:tiny",)
+    config.data.video_share = ((0, 1.0),)
+    config.data.max_gap = ((0, 5),)
+    config.data.crop = 64
+    config.data.rotation = 0.0
+    config.data.scale = (1.8, 2.5)
+
+    config.batch_size = 4
+    config.cpu_devices = 2
+    config.steps = 200
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 10
+    config.optimizer.clip_norm = 1.0
+
+    config.log_every = 10
+    config.picture_every = 100
+    config.checkpoint_every = 200
+    return config

@@ -1,0 +1,1 @@
+"""TFDS builder; see coco_masks_dataset_builder.py."""

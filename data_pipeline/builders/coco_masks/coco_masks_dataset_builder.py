@@ -1,0 +1,183 @@
+"""COCO 2017: instance segmentations of 118,287 + 5,000 images as masks of ids."""
+
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from pycocotools import mask as coco_mask
+
+from data_pipeline.builders.base import (
+    ByDesign,
+    Item,
+    Listing,
+    PairBuilder,
+    Record,
+    index_png,
+)
+from data_pipeline.builders.pairs import MAX_ID, find_root, read_encoded
+from qmra_jax.errors import InputError
+from qmra_jax.masks import VOID
+
+_FOLDERS = {"train": "train2017", "val": "val2017"}
+
+
+class Builder(PairBuilder):
+    """COCO instances as masks, splits `train` and `val`.
+
+    Larger instances are painted first, so that small ones stay on top; crowds are void, below all.
+    Images without instances are left out.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    DESCRIPTION = "COCO 2017's instance segmentations as masks of ids 1..n; crowds are 255, void."
+    HOMEPAGE = "https://cocodataset.org/#download"
+    LICENSE = "Annotations: CC BY 4.0. Images: of Flickr, each under its own terms."
+    CITATION = """@inproceedings{lin2014microsoft,
+  title     = {Microsoft {COCO}: Common Objects in Context},
+  author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and
+               Perona, Pietro and Ramanan, Deva and Doll{\\'a}r, Piotr and Zitnick, C. Lawrence},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2014}
+}"""
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack train2017.zip, val2017.zip and
+annotations_trainval2017.zip into manual_dir: train2017/*.jpg, val2017/*.jpg and
+annotations/instances_{train,val}2017.json. Where only one of the image folders is there, its split
+alone is built."""
+
+    def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
+        root = find_root(manual_dir, ["coco", "COCO"], list(_FOLDERS.values()))
+        return {
+            split: _listing(root / name, root / "annotations" / f"instances_{name}.json")
+            for split, name in _FOLDERS.items()
+            if (root / name).is_dir()
+        }
+
+
+def _listing(folder: Path, path: Path) -> Listing:
+    images, by_image = _read_annotations(path)
+    on_disk = {p.name for p in folder.iterdir() if p.suffix == ".jpg" and p.name[0] != "."}
+    listed = {image["file_name"] for image in images}
+    faults = [
+        f"image {folder / name} is in {path.name}, but not there" for name in listed - on_disk
+    ]
+    faults += [f"image {folder / name} is not in {path.name}" for name in on_disk - listed]
+    wanted = [image for image in images if image["file_name"] in on_disk]
+    items = []
+    for image in sorted(wanted, key=lambda image: image["file_name"]):
+        if instances := by_image.get(image["id"]):
+            file = folder / image["file_name"]
+            size = (image["height"], image["width"])
+            make = functools.partial(make_record, file, size, tuple(instances))
+            items.append(Item(file.name, make, (file, path)))
+    skipped = {"images without instances": len(wanted) - len(items)}
+    return Listing(tuple(items), tuple(sorted(faults)), {k: n for k, n in skipped.items() if n})
+
+
+def _read_annotations(path: Path) -> tuple[list[dict], Mapping[int, list[dict]]]:
+    """The images that a file of instances names, and the instances of each by its id."""
+    try:
+        content = json.loads(path.read_bytes())
+        keys = ("id", "file_name", "height", "width")
+        images = [{key: image[key] for key in keys} for image in content["images"]]
+        by_image = defaultdict(list)
+        for instance in content["annotations"]:
+            by_image[instance["image_id"]].append(
+                {key: instance[key] for key in ("segmentation", "iscrowd")}
+            )
+    except OSError as error:
+        raise InputError(f"annotations {path} cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"annotations {path} are no COCO instances: {error!r}") from None
+    return images, by_image
+
+
+def make_record(
+    path: Path, expected: tuple[int, int], instances: Sequence[Mapping[str, Any]]
+) -> Record:
+    """Reads and checks an image, and paints its instances.
+
+    Args:
+      path: of the image.
+      expected: its (height, width), which polygons refer to.
+      instances: COCO's annotations: `segmentation` (polygons, or RLE as counts or compressed) and
+        `iscrowd`.
+
+    Raises:
+      InputError: if the image is no whole one or not of this size, or a segmentation is bad.
+      ByDesign: if there are no instances but crowds.
+    """
+    data, size = read_encoded(path)
+    if size != expected:
+        raise InputError(
+            f"image {path} is {size[1]}x{size[0]}, but annotated as {expected[1]}x{expected[0]}"
+        )
+    labels, hidden = paint(instances, size, str(path))
+    objects = np.unique(labels[(labels > 0) & (labels < VOID)]).size
+    if not objects:
+        raise ByDesign("images with nothing but crowds")
+    features = {"name": path.name, "image": data, "mask": index_png(labels)}
+    crowds = sum(bool(instance["iscrowd"]) for instance in instances)
+    return Record(
+        features, {"objects": objects, "crowds, void": crowds, "instances hidden by others": hidden}
+    )
+
+
+def paint(
+    instances: Sequence[Mapping[str, Any]], size: tuple[int, int], name: str
+) -> tuple[np.ndarray, int]:
+    """Instances as one mask of ids 1..n, in the order of the annotations.
+
+    Args:
+      instances: as `make_record` takes them.
+      size: (height, width) of the image.
+      name: of the image, for messages.
+
+    Returns:
+      uint8 `[h, w]`, and how many instances show no pixel.
+
+    Raises:
+      InputError: if a segmentation is not of this size, or there are more than 127 instances.
+    """
+    crowds: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    for instance in instances:
+        mask = _decoded(instance["segmentation"], size, name)
+        (crowds if instance["iscrowd"] else masks).append(mask)
+    if len(masks) > MAX_ID:
+        raise InputError(f"image {name} has {len(masks)} instances: a mask holds {MAX_ID} at most")
+    labels = np.zeros(size, np.uint8)
+    for crowd in crowds:
+        labels[crowd] = VOID
+    areas = [int(mask.sum()) for mask in masks]
+    for index in sorted(range(len(masks)), key=lambda index: -areas[index]):
+        labels[masks[index]] = index + 1
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:VOID]) + 1
+    # Without gaps, so that ids count the objects.
+    table = np.zeros(256, np.uint8)
+    table[present], table[VOID] = np.arange(1, len(present) + 1), VOID
+    return table[labels], len(masks) - len(present)
+
+
+def _decoded(segmentation: Any, size: tuple[int, int], name: str) -> np.ndarray:
+    """Bool [h, w] of polygons, of RLE as counts, or of compressed RLE."""
+    try:
+        if isinstance(segmentation, list):
+            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+        elif isinstance(segmentation["counts"], list):
+            rle = coco_mask.frPyObjects(segmentation, *size)
+        else:
+            rle = segmentation
+        mask = coco_mask.decode(rle).astype(bool)
+    except Exception as error:  # pycocotools raises nothing more special
+        raise InputError(f"image {name}: a segmentation cannot be decoded ({error!r})") from None
+    if mask.shape != size:
+        raise InputError(
+            f"image {name} is {size[1]}x{size[0]}, but a segmentation is of"
+            f" {mask.shape[1]}x{mask.shape[0]}"
+        )
+    return mask

@@ -1,0 +1,1 @@
+"""TFDS builder; see davis2016_dataset_builder.py."""

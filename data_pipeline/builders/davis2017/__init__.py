@@ -1,0 +1,1 @@
+"""TFDS builder; see davis2017_dataset_builder.py."""

@@ -1,0 +1,1 @@
+"""TFDS builder; see duts_dataset_builder.py."""

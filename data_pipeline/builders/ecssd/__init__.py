@@ -1,0 +1,1 @@
+"""TFDS builder; see ecssd_dataset_builder.py."""

@@ -1,0 +1,1 @@
+"""TFDS builder; see hku_is_dataset_builder.py."""

@@ -1,0 +1,1 @@
+"""TFDS builder; see image_masks_dataset_builder.py."""

@@ -1,0 +1,1 @@
+"""TFDS builder; see msra10k_dataset_builder.py."""

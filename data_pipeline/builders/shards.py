@@ -1,0 +1,174 @@
+"""Records written in shards that outlive an interrupted build.
+
+A finished shard waits in a folder beside the dataset's, under a name that is a digest of what it is
+made of: the items' keys, and their files' names, sizes and times. A later build takes what still
+fits and makes the rest. Beside a shard `X` lie `X.offsets.npy`, int64 `[records, 2]` (where each
+record's bytes start in the file, and how many there are), so that it can be read at random, and
+`X.json`, which is written last and says that the shard is whole.
+"""
+
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from etils import epath
+
+from data_pipeline.builders.items import Item
+from data_pipeline.records import FOOTER, HEADER, OFFSETS_SUFFIX
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """An item once made: a serialized record, or why there is none.
+
+    Attributes:
+      record: a serialized tf.train.Example, or None.
+      counts: of the record, for the summary.
+      skipped: why the dataset's design has no record here, or "".
+      fault: what is wrong, in one line, or "".
+    """
+
+    record: bytes | None
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    skipped: str = ""
+    fault: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What a finished shard holds.
+
+    Attributes:
+      records: their number.
+      size: of the file, in bytes.
+      counts: of all records together.
+      skipped: items left out by design: reason to how many.
+      faults: of the items left out because they are bad, a line each.
+    """
+
+    records: int
+    size: int
+    counts: Mapping[str, int]
+    skipped: Mapping[str, int]
+    faults: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A run of a split's items, and where they are written before the dataset is complete.
+
+    Attributes:
+      split: its name.
+      items: in order.
+      path: of the TFRecord file in the staging folder.
+    """
+
+    split: str
+    items: tuple[Item, ...]
+    path: epath.Path
+
+    def finished(self) -> bool:
+        """Whether it has been written, by this build or an earlier one, to its end."""
+        try:
+            return self.path.stat().length == self.holds().size
+        except (OSError, ValueError):
+            return False
+
+    def holds(self) -> Written:
+        """What was written; see `finished`."""
+        written = json.loads(_beside(self.path, ".json").read_text())
+        return Written(**written | {"faults": tuple(written["faults"])})
+
+    def write(self, made: Iterable[Made]) -> Written:
+        """Writes the items' records, in their order, and what became of those without one."""
+        offsets, faults, end = [], [], 0
+        counts, skipped = Counter[str](), Counter[str]()
+        with tf.io.TFRecordWriter(str(self.path)) as writer:
+            for one in made:
+                counts.update(one.counts)
+                if one.skipped:
+                    skipped[one.skipped] += 1
+                if one.fault:
+                    faults.append(one.fault)
+                if one.record is None:
+                    continue
+                writer.write(one.record)
+                offsets.append((end + HEADER, len(one.record)))
+                end += HEADER + len(one.record) + FOOTER
+        array = io.BytesIO()
+        np.save(array, np.array(offsets, np.int64).reshape(-1, 2))
+        _beside(self.path, OFFSETS_SUFFIX).write_bytes(array.getvalue())
+        written = Written(len(offsets), end, dict(counts), dict(skipped), tuple(faults))
+        _beside(self.path, ".json").write_text(json.dumps(dataclasses.asdict(written)))
+        return written
+
+    def move(self, path: epath.Path) -> None:
+        """Moves the finished shard and its offsets to their final names."""
+        self.path.rename(path)
+        _beside(self.path, OFFSETS_SUFFIX).rename(_beside(path, OFFSETS_SUFFIX))
+
+
+def plan(
+    split: str,
+    items: Sequence[Item],
+    *,
+    folder: epath.Path,
+    maker: str,
+    target: int,
+    count: int = 0,
+) -> list[Shard]:
+    """Cuts a split's items into shards; the same files give the same shards on every machine.
+
+    Args:
+      split: its name.
+      items: in order.
+      folder: where finished shards wait.
+      maker: the builder's name and version: another one's shards are not this one's.
+      target: bytes of source files that a shard aims at, not counting files that items share.
+        Small splits still get a few shards, for those who build or read them in parallel.
+      count: how many shards at most; 0 lets `target` say.
+    """
+    stats = {path: _stat(path) for item in items for path in item.sources}
+    users = Counter(path for item in items for path in set(item.sources))
+    sizes = [sum(stats[path][0] for path in item.sources if users[path] == 1) for item in items]
+    count = count or max(1, -(-sum(sizes) // target), min(8, len(items) // 32))
+    ends = list(itertools.accumulate(size + 1 for size in sizes))
+    numbered = [
+        ((end - 1) * count // ends[-1], item) for end, item in zip(ends, items, strict=True)
+    ]
+    shards = []
+    for _, group in itertools.groupby(numbered, key=lambda pair: pair[0]):
+        members = tuple(item for _, item in group)
+        files = [[i.key, *((path.name, *stats[path]) for path in i.sources)] for i in members]
+        digest = hashlib.sha256(json.dumps([maker, split, files]).encode()).hexdigest()[:32]
+        shards.append(Shard(split, members, folder / f"{digest}.tfrecord"))
+    return shards
+
+
+def drop_stale(folder: epath.Path, planned: Iterable[Shard]) -> None:
+    """Removes from the staging folder what none of the planned shards can use."""
+    names = {shard.path.name for shard in planned}
+    kept = names | {name + ending for name in names for ending in (OFFSETS_SUFFIX, ".json")}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
+
+
+def _beside(path: epath.Path, ending: str) -> epath.Path:
+    return path.with_name(path.name + ending)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds; of an absent file, which is a fault, 0."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,1 @@
+"""TFDS builder; see soc_dataset_builder.py."""

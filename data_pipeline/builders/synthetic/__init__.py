@@ -1,0 +1,1 @@
+"""TFDS builder; see synthetic_dataset_builder.py."""

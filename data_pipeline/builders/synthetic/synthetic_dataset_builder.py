@@ -1,0 +1,91 @@
+"""Procedural videos with exact masks, drawn by `data_pipeline.synthetic`; no download."""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_pipeline import synthetic
+from data_pipeline.builders.base import Item, Listing, Record, VideoBuilder, index_png
+
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
+_CODE = tuple(sorted(Path(synthetic.__file__).parent.glob("synthetic*.py")))
+
+
+@dataclasses.dataclass(eq=False)
+class Config(tfds.core.BuilderConfig):
+    """How many videos of each split there are, from its first on, and how high their frames."""
+
+    train: int = 50
+    val: int = 10
+    height: int = synthetic.USUAL_HEIGHT
+
+
+class Builder(VideoBuilder):
+    """Splits `train` and `val`: the first videos of the splits of `SyntheticVideos`."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = (
+        Config(name="small", description="50 and 10 videos.", train=50, val=10),
+        Config(name="medium", description="1000 and 20 videos.", train=1000, val=20),
+        Config(name="large", description="10000 and 20 videos.", train=10_000, val=20),
+    )
+    DESCRIPTION = (
+        "Textured, deforming shapes that move, hide one another and resemble one another over a"
+        " moving background: 24 frames a video, every one with an exact mask."
+    )
+    HOMEPAGE = ""
+    LICENSE = "Apache-2.0, as the code that draws them."
+    CITATION = ""
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Nothing is downloaded, and manual_dir is not looked at."
+    SHARD_BYTES: ClassVar[int] = 8 << 20  # of code, which stands for the files: some 200 videos
+
+    def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
+        """Both splits, whatever the folder; see `VideoBuilder.listings`."""
+        config = self.builder_config
+        return {
+            split: Listing(tuple(_item(split, config.height, k) for k in range(count)))
+            for split, count in (("train", config.train), ("val", config.val))
+        }
+
+    def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+        del dl_manager  # it would refuse to go on without a manual_dir with something in it
+        super()._download_and_prepare(
+            types.SimpleNamespace(manual_dir=_CODE[0].parent), download_config
+        )
+
+
+def _item(split: str, height: int, item: int) -> Item:
+    return Item(f"{item:05d}", functools.partial(make_record, split, height, item), _CODE)
+
+
+def make_record(split: str, height: int, item: int) -> Record:
+    """Draws and encodes a video; arguments as `data_pipeline.synthetic.SyntheticVideos` has them.
+
+    Raises:
+      InputError: if there is no such split, or the height is too small.
+    """
+    clip = synthetic.SyntheticVideos(split, height).clip(item)
+    labels = [clip.labels(k) for k in range(clip.length)]
+    images = [clip.image(k) for k in range(clip.length)]
+    objects = [int(label) for label in np.unique(labels) if label]
+    features = {
+        "name": f"{item:05d}",
+        "frames": [_jpeg(image) for image in images],
+        "frame_names": [f"{k:05d}" for k in range(clip.length)],
+        "masks": [index_png(mask) for mask in labels],
+        "annotated": list(range(clip.length)),
+        "objects": [{"id": label, "category": "", "first_frame": 0} for label in objects],
+    }
+    counts = {"objects": len(objects), "frames": clip.length, "masks": clip.length}
+    return Record(features, counts)
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()

@@ -1,0 +1,1 @@
+"""TFDS builder; see vos_folder_dataset_builder.py."""

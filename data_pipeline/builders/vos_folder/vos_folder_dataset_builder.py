@@ -1,0 +1,57 @@
+"""One's own videos, in the DAVIS layout."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from data_pipeline import davis
+from data_pipeline.builders.base import Listing, VideoBuilder
+from data_pipeline.builders.davis_layout import listing, listings
+from qmra_jax.errors import InputError
+
+
+class Builder(VideoBuilder):
+    """A split for each list in ImageSets; without any, the one split `train` of all videos."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    DESCRIPTION = "Videos from a folder in the DAVIS layout, with masks of some or all frames."
+    HOMEPAGE = ""
+    LICENSE = "The files' own."
+    CITATION = ""
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "manual_dir holds JPEGImages/VIDEO/00000.jpg and Annotations/VIDEO/00000.png, with or"
+        " without a level 480p above VIDEO; frames may lack masks. A mask holds ids 1..127 (255 is"
+        " void), or 0 and 255 throughout the video. Splits are lists of names in"
+        " ImageSets/SPLIT.txt or ImageSets/YEAR/SPLIT.txt; without them all is train."
+    )
+
+    def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
+        """The splits that are listed; see `VideoBuilder.listings`."""
+        root = Path(manual_dir)
+        years = _lists(root)
+        if not years:
+            return {"train": listing(root, "", None, "some", "ids or binary")}
+        return listings(root, years, dict.fromkeys(years, "some"), "ids or binary")
+
+
+def _lists(root: Path) -> dict[str, str]:
+    """Each split's folder under ImageSets."""
+    years: dict[str, str] = {}
+    for found in davis.available_splits(root):
+        year, _, split = found.rpartition("/")
+        if not re.fullmatch(r"\w[\w-]*", split) or split == "all":
+            raise InputError(
+                f"list {found} in {root / 'ImageSets'}: a split's name is made of letters, digits,"
+                " _ and -, and is not 'all': rename the file"
+            )
+        names = davis.read_split(root, year, split)
+        if split in years and davis.read_split(root, years[split], split) != names:
+            raise InputError(
+                f"{root / 'ImageSets'} holds two different lists {split}, in"
+                f" {years[split] or 'itself'} and {year}: remove one (for DAVIS itself there are"
+                " the builders davis2016 and davis2017)"
+            )
+        years.setdefault(split, year)
+    return years

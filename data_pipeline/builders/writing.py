@@ -1,0 +1,141 @@
+"""Makes records in parallel and writes their shards: by threads here, or by Apache Beam."""
+
+import concurrent.futures
+import itertools
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TextIO
+
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+from tqdm import tqdm
+
+from data_pipeline.builders.items import ByDesign, Item
+from data_pipeline.builders.shards import Made, Shard
+from qmra_jax.errors import InputError
+
+_LINE_EVERY = 30.0  # seconds between progress lines, where there is no terminal to redraw one
+
+
+def make_one(features: Any, item: Item) -> Made:
+    """Makes an item and serializes its record; `InputError` and `ByDesign` are told in its place.
+
+    Args:
+      features: the builder's.
+      item: to be made.
+    """
+    try:
+        record = item.make()
+    except InputError as error:
+        return Made(None, fault=str(error))
+    except ByDesign as reason:
+        return Made(None, skipped=str(reason))
+    serializer = ExampleSerializer(features.get_serialized_info())
+    example = serializer.get_tf_example(features.encode_example(record.features))
+    # The same files give the same bytes: a map's fields have no order of their own.
+    return Made(example.SerializeToString(deterministic=True), record.counts)
+
+
+def write_with_threads(
+    shards: Sequence[Shard], make: Callable[[Item], Made], *, done: int, unit: str
+) -> None:
+    """Writes the shards one after the other, their items made side by side and kept in order.
+
+    Decoding and encoding leave Python's lock, so threads are enough. Few items are held at a time.
+
+    Args:
+      shards: to be written.
+      make: makes an item.
+      done: items that need no making any more, for the progress bar.
+      unit: what an item is, in the plural.
+
+    Raises:
+      InputError: if QMRA_BUILD_WORKERS is not a number above 0.
+    """
+    workers = _workers()
+    items = [item for shard in shards for item in shard.items]
+    on_terminal = sys.stderr.isatty()
+    progress = tqdm(
+        total=done + len(items),
+        initial=done,
+        unit=f" {unit}",
+        file=sys.stderr if on_terminal else _Lines(sys.stderr),
+        mininterval=0.2 if on_terminal else _LINE_EVERY,
+    )
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    try:
+        with progress:
+            made = _in_order(pool, make, items, ahead=2 * workers)
+            told = _told(made, progress)
+            for shard in shards:
+                shard.write(itertools.islice(told, len(shard.items)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write_with_beam(
+    shards: Sequence[Shard], make: Callable[[Item], Made], *, runner: Any, options: Any
+) -> None:
+    """Writes the shards side by side on Beam's workers, which must see sources and staging folder.
+
+    Args:
+      shards: to be written.
+      make: makes an item.
+      runner: a `beam.runners.PipelineRunner`, or None for the one that `options` name.
+      options: `PipelineOptions`, or None.
+    """
+    import apache_beam as beam
+
+    def write(shard: Shard) -> None:
+        shard.write(map(make, shard.items))
+
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        created = pipeline | beam.Create(shards) | beam.Reshuffle()
+        _ = created | "Write" >> beam.Map(write)
+
+
+def _workers() -> int:
+    given = os.environ.get("QMRA_BUILD_WORKERS") or str(os.cpu_count() or 1)
+    if not given.isdecimal() or int(given) < 1:
+        raise InputError(f"workers {given!r}: expected a number of threads, 1 or more")
+    return int(given)
+
+
+def _in_order(
+    pool: concurrent.futures.Executor,
+    make: Callable[[Item], Made],
+    items: Iterable[Item],
+    ahead: int,
+) -> Iterator[Made]:
+    waiting: deque[concurrent.futures.Future[Made]] = deque()
+    for item in items:
+        waiting.append(pool.submit(make, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _told(made: Iterable[Made], progress: tqdm) -> Iterator[Made]:
+    faults = 0
+    for one in made:
+        if one.fault:
+            faults += 1
+            progress.set_postfix(faults=faults, refresh=False)
+        progress.update()
+        yield one
+
+
+class _Lines:
+    """A log file's view of a progress bar: a line each time, nothing redrawn."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self._stream.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -1,0 +1,1 @@
+"""TFDS builder; see youtube_vos_dataset_builder.py."""

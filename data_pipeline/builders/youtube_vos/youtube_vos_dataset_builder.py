@@ -1,0 +1,77 @@
+"""YouTube-VOS 2018 and 2019, from the official archives."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from data_pipeline import youtube_vos
+from data_pipeline.builders.base import Listing, VideoBuilder
+from data_pipeline.builders.videos import VideoFiles
+from qmra_jax.errors import InputError
+
+
+class Builder(VideoBuilder):
+    """Splits `train`, `valid` and `valid_all_frames`: those whose folders are there."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = (
+        tfds.core.BuilderConfig(name="2018", description="3471 videos in train, 474 in valid."),
+        tfds.core.BuilderConfig(name="2019", description="3471 videos in train, 507 in valid."),
+    )
+    DESCRIPTION = (
+        "Videos of 3 to 6 seconds with masks of every fifth frame and categories of the objects,"
+        " which may appear mid-video; in valid, masks only where an object first appears."
+    )
+    HOMEPAGE = "https://youtube-vos.org/"
+    LICENSE = "Annotations: CC BY 4.0; videos: their owners', for research."
+    CITATION = """@article{xu2018youtube,
+  title={{YouTube-VOS}: A Large-Scale Video Object Segmentation Benchmark},
+  author={Xu, Ning and Yang, Linjie and Fan, Yuchen and Yue, Dingcheng and Liang, Yuchen and
+    Yang, Jianchao and Huang, Thomas},
+  journal={arXiv preprint arXiv:1809.03327},
+  year={2018}
+}"""
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Unpack train.zip, valid.zip and valid_all_frames.zip (or some of them; the last needs"
+        " valid.zip too) of one edition, 2018 or 2019, into one folder, which is the manual_dir; or"
+        " into its sub-folder of that name, where manual_dir holds both editions."
+    )
+
+    def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
+        """The splits that are there; see `VideoBuilder.listings`."""
+        root = self._edition(Path(manual_dir))
+        splits = youtube_vos.splits_in(root)
+        if not splits:
+            raise InputError(
+                f"{root}: expected YouTube-VOS's folders train, valid, valid_all_frames, or some of"
+                " them, each with JPEGImages; found none"
+            )
+        return {split: _listing(youtube_vos.find_split(root, split)) for split in splits}
+
+    def _edition(self, manual_dir: Path) -> Path:
+        """The folder of this edition: nothing in the files themselves tells which one they are."""
+        edition = self.builder_config.name
+        names = [config.name for config in self.BUILDER_CONFIGS]
+        there = [name for name in names if (manual_dir / name).is_dir()]
+        if there and edition not in there:
+            raise InputError(
+                f"{manual_dir} holds {', '.join(there)} and not {edition}: build"
+                f" youtube_vos/{there[0]}, or unpack {edition} there too"
+            )
+        return manual_dir / edition if there else manual_dir
+
+
+def _listing(found: youtube_vos.Found) -> Listing:
+    videos = [
+        VideoFiles(
+            video.name,
+            video.frames,
+            video.masks,
+            video.annotated,
+            categories={o.id: o.category for o in video.objects},
+            told_by=found.meta,
+        )
+        for video in found.videos
+    ]
+    return Listing(tuple(video.item() for video in videos), found.faults)

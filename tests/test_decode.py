@@ -1,0 +1,127 @@
+"""What files and records hold is decoded as it was stored, or refused by name."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipeline.decode import (
+    check_headers,
+    decode_image,
+    instance_masks,
+    label_counts,
+    read_image,
+)
+from qmra_jax.errors import InputError
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+
+
+def encoded(pixels, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def square(value):
+    mask = np.zeros((32, 40), np.uint8)
+    mask[8:20, 10:22] = value
+    return mask
+
+
+def test_a_file_is_what_its_bytes_are(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(NOISE, "png"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), NOISE)
+    np.testing.assert_array_equal(decode_image(encoded(NOISE, "png"), "a"), NOISE)
+
+
+def test_grey_images_become_rgb():
+    np.testing.assert_array_equal(
+        decode_image(encoded(NOISE[..., 0], "png"), "a"), np.repeat(NOISE[..., :1], 3, axis=-1)
+    )
+
+
+def test_images_are_not_turned_by_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me by 90 degrees"
+    assert decode_image(encoded(NOISE, "jpeg", exif=exif), "a").shape == NOISE.shape
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_cut_short_images_are_refused_by_name(kind):
+    data = encoded(NOISE, kind)
+    assert decode_image(data, "whole").shape == NOISE.shape
+    for part in (data[: len(data) // 2], b"", b"no image"):
+        with pytest.raises(InputError, match=r"^image in/shard-3#7 cannot be read"):
+            decode_image(part, "in/shard-3#7")
+
+
+def test_a_cut_jpeg_with_a_thumbnail_is_refused_too():
+    data = encoded(NOISE, "jpeg", comment=b"a thumbnail ends like this: \xff\xd9")
+    with pytest.raises(InputError, match="image a cannot be read"):
+        decode_image(data[:-500], "a")
+
+
+def test_bytes_after_a_jpeg_do_no_harm():
+    data = encoded(np.full((16, 16, 3), 77, np.uint8), "jpeg")
+    assert (decode_image(data + bytes(1000), "a") == 77).all()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"image .*gone\.jpg cannot be read \(No such file"):
+        read_image(tmp_path / "gone.jpg")
+
+
+def test_labels_are_counted():
+    labels = np.random.default_rng(1).integers(0, 256, (50, 60), dtype=np.uint8)
+    for part in (labels, labels[::2, 1:]):
+        expected = np.bincount(part.ravel(), minlength=256)
+        np.testing.assert_array_equal(label_counts(part), expected)
+
+
+@pytest.mark.parametrize("value", [1, 200, 255], ids=["0/1", "grey", "0/255"])
+def test_binary_masks_of_every_kind_are_one_target(value):
+    (target,) = instance_masks(square(value)).values()
+    np.testing.assert_array_equal(target, square(1))
+
+
+def test_blended_edges_are_cut_in_the_middle():
+    mask = square(255)
+    mask[7, 10:22], mask[20, 10:22] = 60, 190
+    (target,) = instance_masks(mask).values()
+    assert target[7].sum() == 0
+    assert target[20].sum() == 12
+
+
+def test_instances_are_told_apart_and_void_and_specks_left_out():
+    labels = np.zeros((100, 100), np.uint8)
+    labels[10:40, 10:40], labels[50:90, 50:90], labels[0, 0] = 1, 2, 3
+    labels[40:42, 10:40] = 255
+    masks = instance_masks(labels)
+    assert sorted(masks) == [1, 2]
+    np.testing.assert_array_equal(masks[2], labels == 2)
+
+
+def test_a_lone_speck_is_still_a_target_and_an_empty_mask_has_none():
+    labels = np.zeros((100, 100), np.uint8)
+    assert instance_masks(labels) == {}
+    labels[5, 5] = 4
+    assert list(instance_masks(labels)) == [4]
+
+
+def test_headers_that_disagree_are_listed_first_few_and_count(tmp_path):
+    pairs = []
+    for k in range(8):
+        pair = (tmp_path / f"{k}.jpg", tmp_path / f"{k}.png")
+        pair[0].write_bytes(encoded(NOISE, "jpeg"))
+        pair[1].write_bytes(encoded(NOISE[: 64 if k < 2 else 32, :, 0], "png"))
+        pairs.append(pair)
+    check_headers(pairs[:2])
+    pairs[2][1].write_bytes(b"no image")
+    with pytest.raises(
+        InputError,
+        match=r"^6 of 8 .*2\.png cannot be read as an image; .*3\.jpg is 48x64 but .*3\.png is"
+        r" 48x32; .*6\.png is 48x32 and 1 more: mend",
+    ):
+        check_headers(pairs)
