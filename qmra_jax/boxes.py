@@ -94,3 +94,24 @@ def check_box(box, height: int, width: int) -> np.ndarray:
 
 def _text(values) -> str:
     return ",".join(f"{v:g}" for v in values)
+
+
+def scale_boxes(boxes: np.ndarray, size: tuple[int, ...], new_size: tuple[int, ...]) -> np.ndarray:
+    """Boxes of a frame in the same frame at another size, to the nearest pixel, none lost.
+
+    Args:
+      boxes: int `[n, 4]`: x, y, width, height.
+      size: (height, width) of the frame that they belong to.
+      new_size: (height, width) wanted.
+
+    Returns:
+      int32 `[n, 4]`.
+    """
+    y, x = (new / old for new, old in zip(new_size, size, strict=True))
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    corners = np.round(corners * [x, y, x, y]).astype(np.int32)
+    start, extent = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    seen = (boxes[:, 2:] > 0).all(axis=1, keepdims=True)
+    extent = np.where(seen, np.maximum(extent, 1), 0)  # a thin box stays a pixel wide,
+    start = np.minimum(start, np.asarray(new_size[1::-1]) - extent)  # and within the frame
+    return np.concatenate([start, extent], axis=1).astype(np.int32)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from qmra_jax.cli_score import score
 from qmra_jax.cli_weights import app as weights_app
 from qmra_jax.errors import InputError, exit_on_input_error
 
@@ -29,17 +30,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(score)
 app.add_typer(weights_app, name="weights")
 
 # In a checkout of the project; an installed package has none and asks for --weights.
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "qmra-small.safetensors"
 
 
-class Protocol(StrEnum):
-    """How DAVIS scores."""
+class Cutout(StrEnum):
+    """Of transparent pictures."""
 
-    davis2017 = "davis2017"
-    davis2016 = "davis2016"
+    png = "png"
+    webm = "webm"
+
+
+class Dtype(StrEnum):
+    """Of the network's computation."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
@@ -54,13 +63,39 @@ def main(arguments: list[str] | None = None) -> None:
 @app.command()
 def segment(
     video: Annotated[
-        Path, typer.Argument(metavar="VIDEO_OR_FOLDER", help="A video, or a folder of jpg or png.")
-    ],
-    box: Annotated[
-        list[str],
-        typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="In pixels; once for each object."),
+        Path,
+        typer.Argument(
+            metavar="VIDEO", help="A video, a folder of jpg or png, or a glob in quotes."
+        ),
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to.")],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,WIDTH,HEIGHT[@K]",
+            help="In pixels; once for each object. @K: it enters in frame K, counted from 0.",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A label map, whose labels stay the objects' ids; the network takes their tight"
+            " boxes.",
+        ),
+    ] = None,
+    frame: Annotated[
+        int, typer.Option(metavar="K", help="The frame of the mask and of boxes without @K.")
+    ] = 0,
+    masks: Annotated[bool, typer.Option(help="DIR/masks/00000.png and on.")] = True,
+    overlay: Annotated[bool, typer.Option(help="DIR/overlay.mp4.")] = True,
+    boxes: Annotated[bool, typer.Option(help="DIR/boxes.csv.")] = True,
+    mot: Annotated[bool, typer.Option("--mot", help="DIR/mot.txt, MOTChallenge's text.")] = False,
+    coco: Annotated[bool, typer.Option("--coco", help="DIR/coco.json, with RLE masks.")] = False,
+    cutout: Annotated[
+        list[Cutout] | None,
+        typer.Option(help="DIR/cutout/00000.png and on, or DIR/cutout.webm: transparent."),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -69,9 +104,6 @@ def segment(
             " project's own is the default.",
         ),
     ] = None,
-    frame: Annotated[
-        int, typer.Option(metavar="K", help="The frame in which the boxes were drawn.")
-    ] = 0,
     short_side: Annotated[
         int | None,
         typer.Option(
@@ -85,41 +117,84 @@ def segment(
     interval: Annotated[
         int, typer.Option(metavar="N", min=1, help="Every N-th frame stays in the memory.")
     ] = 10,
+    max_memory: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Frames that the memory may hold, for long videos; by default as many as come.",
+        ),
+    ] = None,
+    merge: Annotated[
+        str, typer.Option(metavar="NAME", help="Of objects: softmax or soft_aggregation.")
+    ] = "softmax",
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Of the computation; by default the weights file's.")
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Frames that cannot be decoded carry the last mask, and are named."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Follow objects through a video, each from one box.
 
-    Writes DIR/masks/00000.png and on (palette PNGs: 0 background, 1..n the boxes in their order),
-    DIR/overlay.mp4 and DIR/boxes.csv (frame,object,x,y,width,height; empty where not seen). Boxes
-    are the network's own, stage 1's B_q, and need not be the masks' tight ones. A folder of images
-    plays at 24 frames a second.
+    Writes DIR/masks (palette PNGs: 0 background, else the object's id; boxes get 1, 2, ... in
+    their order), DIR/overlay.mp4 and DIR/boxes.csv (frame,object,x,y,width,height; empty where not
+    seen). These are the network's own boxes, stage 1's B_q, and need not be the masks' tight ones,
+    which --mot and --coco give. The objects of the earliest frame are followed both ways, later
+    ones from their frame on. The overlay has the video's own times; images play at 24 a second.
 
     \b
     Examples:
       qmra segment cat.mp4 --box 120,80,64,48 --output cat
-      qmra segment frames/ --box 10,20,64,48 --box 200,20,50,90 --output two
-      qmra segment cat.mp4 --frame 30 --box 120,80,64,48 --short-side 240 --output cat
+      qmra segment 'frames/*.jpg' --box 10,20,64,48 --box 200,20,50,90@30 --output two
+      qmra segment cat.mp4 --frame 30 --mask cat.png --mot --coco --cutout webm --output cat
     """
-    from qmra_jax.segment import Output, check_request, parse_box, segment_video
+    from qmra_jax.objects import read_objects
+    from qmra_jax.outputs import Output
+    from qmra_jax.segment import check_request, segment_video
     from qmra_jax.video import VideoReader
 
+    chosen = {
+        "masks": masks,
+        "overlay": overlay,
+        "boxes": boxes,
+        "mot": mot,
+        "coco": coco,
+        "cutout-png": Cutout.png in (cutout or ()),
+        "cutout-webm": Cutout.webm in (cutout or ()),
+    }
+    kinds = [kind for kind, wanted in chosen.items() if wanted]
     reader = VideoReader(video)
     target = Output(output)
-    boxes = check_request(reader, [parse_box(b) for b in box], frame, target, overwrite=overwrite)
+    objects = read_objects(reader.size, box or (), mask, frame=frame)
+    check_request(reader, objects, target, kinds, overwrite=overwrite, skip_bad=skip_bad)
     weights = find_weights(weights)
 
     import qmra_jax
 
     module, variables, _ = qmra_jax.load(weights)
+    if dtype is not None:
+        module = module.clone(dtype=dtype.value)
     if short_side is None:
         short_side = qmra_jax.weights.suited_short_side(weights) or 480
     propagator = qmra_jax.Propagator(
-        module, variables, interval=interval, short_side=short_side or None
+        module,
+        variables,
+        interval=interval,
+        short_side=short_side or None,
+        merge=merge,
+        max_memory=max_memory,
     )
-    done = segment_video(reader, boxes, propagator, target, frame=frame)
+    done = segment_video(reader, objects, propagator, target, kinds, skip_bad=skip_bad)
     typer.echo(done.speed())
-    for path in (target.masks, target.boxes, target.overlay):
+    for path in done.paths:
         typer.echo(str(path))
+    if done.damage():
+        typer.echo(done.damage(), err=True)
 
 
 def find_weights(path: Path | None) -> Path:
@@ -136,44 +211,3 @@ def find_weights(path: Path | None) -> Path:
     if path is not None and not path.is_file():
         raise InputError(f"weights {path} not found: expected a .safetensors file")
     return path or DEFAULT_WEIGHTS
-
-
-@app.command()
-def score(
-    truth: Annotated[Path, typer.Option(metavar="DAVIS_ROOT", help="Dataset in the DAVIS layout.")],
-    predictions: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", help="Holds SEQUENCE/00000.png or Annotations/SEQUENCE/00000.png."
-        ),
-    ],
-    protocol: Annotated[
-        Protocol, typer.Option(help="Per object (2017), or all merged into one (2016).")
-    ] = Protocol.davis2017,
-    split: Annotated[
-        str, typer.Option(help="A list under ImageSets; `all` takes every sequence.")
-    ] = "val",
-    output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write DIR/scores.json.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Score a folder of masks: J, F and their mean, as the official DAVIS toolkit does.
-
-    \b
-    Examples:
-      qmra score --truth DAVIS --predictions runs/val
-      qmra score --truth DAVIS --predictions runs/val --protocol davis2016 --output runs/val
-    """
-    from qmra_jax.scoring import format_table, score_folder, write_scores
-
-    if output is not None and (output / "scores.json").exists() and not overwrite:
-        raise InputError(
-            f"{output / 'scores.json'} exists: give another --output, or --overwrite to replace it"
-        )
-    scores = score_folder(
-        truth, predictions, protocol=protocol.value, split=None if split == "all" else split
-    )
-    typer.echo(format_table(scores))
-    if output is not None:
-        typer.echo(str(write_scores(scores, output)))

@@ -18,8 +18,12 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
+PLAIN_BYTES = 128 * 2**20  # of similarities: beyond this they are made a part at a time
 
-def dot(query_key, memory_key, memory_value, valid=None, *, scale: bool = True):
+
+def dot(
+    query_key, memory_key, memory_value, valid=None, *, scale: bool = True, rows: int | None = None
+):
     """Eq. 6: softmax over all memory places of `K_q K_m^T / sqrt(c_k)`, times `V_m`.
 
     Args:
@@ -28,23 +32,95 @@ def dot(query_key, memory_key, memory_value, valid=None, *, scale: bool = True):
       memory_value: see the module.
       valid: see the module.
       scale: divide by sqrt(c_k). The paper's equation shows no scale; STM, its source, has it.
+      rows: rows of memory places (W each) that are compared at a time, a divisor of t H; 0 for all
+        at once; None for as many as keep the similarities below `PLAIN_BYTES`. The result is the
+        same to rounding.
 
     Returns:
       `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
     """
     height, width, c_k = query_key.shape[1:]
+    b, t, memory_height, memory_width = memory_key.shape[:4]
     queries = rearrange(query_key, "b h w c -> b (h w) c")
     if scale:
         queries = queries / c_k**0.5  # the smaller side, and in bfloat16 an exact power of two
-    keys = rearrange(memory_key, "b t h w c -> b (t h w) c")
-    values = rearrange(memory_value, "b t h w c -> b (t h w) c")
+    keys = rearrange(memory_key, "b t h w c -> b (t h) w c")
+    values = rearrange(memory_value, "b t h w c -> b (t h) w c")
+    if valid is not None:
+        valid = repeat(valid, "b t -> b (t h)", h=memory_height)
+    if rows is None:
+        row_bytes = 4 * b * height * width * memory_width
+        rows = _largest_divisor(t * memory_height, max(PLAIN_BYTES // row_bytes, 1))
+    if rows in (0, t * memory_height):
+        read_out = _read(queries, keys, values, valid)
+    else:
+        read_out = _read_in_parts(queries, keys, values, valid, rows)
+    return rearrange(read_out, "b (h w) c -> b h w c", h=height, w=width)
+
+
+def _similarity(queries, keys, valid):
+    """float32 `[b, q, m]`, minus infinity at places that do not count."""
+    keys = rearrange(keys, "b r w c -> b (r w) c")
     similarity = jnp.einsum("bqc,bmc->bqm", queries, keys, preferred_element_type=jnp.float32)
     if valid is not None:
-        places = repeat(valid, "b t -> b 1 (t p)", p=memory_key.shape[2] * memory_key.shape[3])
+        places = repeat(valid, "b r -> b 1 (r w)", w=keys.shape[1] // valid.shape[1])
         similarity = jnp.where(places, similarity, -jnp.inf)
-    weights = jax.nn.softmax(similarity, axis=-1).astype(values.dtype)
-    read_out = jnp.einsum("bqm,bmc->bqc", weights, values)
-    return rearrange(read_out, "b (h w) c -> b h w c", h=height, w=width)
+    return similarity
+
+
+def _read(queries, keys, values, valid):
+    """All memory places at once: `[b, q, c_v]`."""
+    weights = jax.nn.softmax(_similarity(queries, keys, valid), axis=-1)
+    values = rearrange(values, "b r w c -> b (r w) c")
+    return jnp.einsum("bqm,bmc->bqc", weights.astype(values.dtype), values)
+
+
+def _read_in_parts(queries, keys, values, valid, rows: int):
+    """`rows` rows of memory places at a time, by an online softmax (Milakov & Gimelshein 2018).
+
+    Carried from part to part, in float32: the largest similarity so far, the sum of exponentials
+    relative to it, and their weighted sum of values. Parts where nothing counts are passed over.
+    """
+
+    def parts(x):
+        return rearrange(x, "b (n r) ... -> n b r ...", r=rows)
+
+    def add(carry, part):
+        largest, total, read_out = carry
+        keys, values, valid = part
+        similarity = _similarity(queries, keys, valid)
+        new = jnp.maximum(largest, similarity.max(axis=-1))
+        finite = jnp.where(jnp.isfinite(new), new, 0.0)  # nothing has counted yet for this object
+        weights = jnp.exp(similarity - finite[..., None])
+        shrink = jnp.exp(largest - finite)
+        values = rearrange(values, "b r w c -> b (r w) c")
+        more = jnp.einsum(
+            "bqm,bmc->bqc",
+            weights.astype(values.dtype),
+            values,
+            preferred_element_type=jnp.float32,
+        )
+        total = shrink * total + weights.sum(axis=-1)
+        return new, total, shrink[..., None] * read_out + more
+
+    def step(carry, part):
+        if part[2] is None:
+            return add(carry, part), None
+        return jax.lax.cond(part[2].any(), add, lambda carry, part: carry, carry, part), None
+
+    shape = (keys.shape[0], queries.shape[1])
+    start = (
+        jnp.full(shape, -jnp.inf),
+        jnp.zeros(shape),
+        jnp.zeros((*shape, values.shape[-1])),
+    )
+    stacked = (parts(keys), parts(values), None if valid is None else parts(valid))
+    (_, total, read_out), _ = jax.lax.scan(step, start, stacked)
+    return (read_out / total[..., None]).astype(values.dtype)
+
+
+def _largest_divisor(n: int, most: int) -> int:
+    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
 
 
 READERS = {"dot": dot}

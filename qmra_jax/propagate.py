@@ -1,65 +1,51 @@
 """From a box in one frame to a mask in every frame ("Implementation Details", inference).
 
     propagator = Propagator(module, variables)
-    result = propagator.start(frame, boxes)   # the frame the boxes are drawn in
-    result = propagator.step(next_frame)      # result.labels, result.boxes
+    result = propagator.start(frame, boxes)        # the frame the boxes are drawn in
+    result = propagator.step(next_frame)           # result.labels, result.boxes
+    result = propagator.add([[8, 9, 30, 20]])      # one more object, drawn in that last frame
+    propagator.remove(1)
 
-The memory of frame k is frame 0's, every `interval`-th frame's between, and frame k-1's. It lies in
-a bank of fixed capacity that doubles when it is full, so that a video of any length compiles a
-handful of programs.
+Each object is predicted by itself from its own memory (`qmra_jax.bank`); then they are merged
+(`qmra_jax.merges`).
 """
 
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax import boxes as box_ops
+from qmra_jax import bank, frame_step
+from qmra_jax.boxes import scale_boxes
 from qmra_jax.errors import InputError
-from qmra_jax.model import QMRA, Memory, foreground
+from qmra_jax.merges import MERGES
+from qmra_jax.model import QMRA
+from qmra_jax.prompts import read_prompts
 from qmra_jax.variants import lookup
-
-FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots of the bank: frame 0, frame k-1, and from 2 on the extras
-INITIAL_CAPACITY = 4
 
 
 class FrameResult(NamedTuple):
     """What is known of a frame.
 
     Attributes:
-      labels: uint8 `[h, w]`: 0 background, 1 to n the objects.
+      labels: uint8 `[h, w]`: 0 background, else the object's id.
       boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros where it is not seen.
       seconds: of the jitted step until its result was on the host; None where it compiled first.
       probabilities: float32 `[n + 1, h, w]`, background first; on the device until looked at.
+      ids: of the n objects, in ascending order, as `boxes` and `probabilities` have them.
     """
 
     labels: np.ndarray
     boxes: np.ndarray
     seconds: float | None
     probabilities: jax.Array | None = None
-
-
-def softmax_merge(logits):
-    """Softmax over [0, l_1, ..., l_n]: `[n, h, w]` -> `[n + 1, h, w]`, background first."""
-    return jax.nn.softmax(jnp.pad(logits, ((1, 0), (0, 0), (0, 0))), axis=0)
-
-
-def soft_aggregation(logits):
-    """STM's merge: p_0 = prod(1 - p_n), then the softmax of all log-odds; shapes as above."""
-    p = jax.nn.sigmoid(logits)
-    p = jnp.concatenate([jnp.prod(1 - p, axis=0, keepdims=True), p])
-    p = jnp.clip(p, 1e-7, 1 - 1e-7)
-    return jax.nn.softmax(jnp.log(p / (1 - p)), axis=0)
-
-
-# Each: foreground minus background logits [n, h, w] -> probabilities [n + 1, h, w].
-MERGES: dict[str, Callable] = {"softmax": softmax_merge, "soft_aggregation": soft_aggregation}
+    ids: tuple[int, ...] = ()
 
 
 class Propagator:
@@ -73,6 +59,7 @@ class Propagator:
         interval: int = 10,
         short_side: int | None = None,
         merge: str = "softmax",
+        max_memory: int | None = None,
     ):
         """Prepares; compiles nothing yet.
 
@@ -84,92 +71,229 @@ class Propagator:
           short_side: larger frames are shrunk to this many pixels on their shorter side for the
             network; None: never. Labels and boxes are always of the frame's own size.
           merge: a name of `MERGES`.
+          max_memory: frames that the memory may hold, which bounds its size for a video of any
+            length; past it the extra frames are thinned evenly. None: no bound.
 
         Raises:
           InputError: if an option is not one.
         """
-        if interval < 1:
-            raise InputError(f"interval {interval}: expected at least 1")
         if short_side is not None and short_side < 16:
             raise InputError(f"short side {short_side}: expected at least 16 pixels")
-        lookup("merge", MERGES, merge)
+        self._new_slots = functools.partial(bank.Slots, interval, max_memory)
+        self._slots = self._new_slots()
         self._variables = jax.device_put(variables)
-        self._interval = interval
         self._short_side = short_side
-        self._start = functools.partial(_start, module, merge=merge)
-        self._step = functools.partial(_step, module, merge=merge)
+        self._track_in = functools.partial(frame_step.track, module)
+        self._enter_in = functools.partial(frame_step.enter, module)
+        self._merge = functools.partial(
+            frame_step.merge_objects, merge=lookup("merge", MERGES, merge)
+        )
         self._compiled: set[tuple] = set()
-        self._frame_size: tuple[int, int] | None = None
+        self._frame_size = (0, 0)  # before start
 
-    def start(self, frame: np.ndarray, boxes: np.ndarray) -> FrameResult:
+    def start(
+        self,
+        frame: np.ndarray,
+        boxes=None,
+        *,
+        masks: np.ndarray | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> FrameResult:
         """Begins with the frame that the boxes are drawn in.
 
         Args:
           frame: uint8 `[h, w, 3]` RGB.
-          boxes: `[n, 4]`: x, y, width, height in pixels of the frame, one an object.
+          boxes: int `[n, 4]`: x, y, width, height in pixels of the frame, one an object; or else
+          masks: uint8 `[h, w]`, a label map whose labels are the objects' ids (255 is void), or
+            bool `[n, h, w]`. The network takes a mask's tight box and no more of it: that is what
+            "weakly supervised" means.
+          ids: of the objects, each 1 to 254; None: 1 to n, or a label map's own.
 
         Returns:
           the result of this frame, whose masks are found within the given boxes.
 
         Raises:
-          InputError: if there is no box, or one is empty or leaves the frame.
+          InputError: if there is no object, one is empty or leaves the frame, or an id comes twice.
         """
         _check_frame(frame)
-        height, width = frame.shape[:2]
-        if len(boxes) == 0:
-            raise InputError("no box: expected at least one object")
-        checked = np.stack([box_ops.check_box(box, height, width) for box in boxes])
-        self._frame_size = (height, width)
-        image = self._to_network(frame)
-        small = scale_boxes(checked, self._frame_size, image.shape[:2])
-        key = ("start", image.shape, self._frame_size, len(boxes))
-        (labels, _), probabilities, entry, seconds = self._timed(
-            key, self._start, self._variables, image, small, self._frame_size
-        )
-        self._memory = _grow(entry, INITIAL_CAPACITY)
-        self._extras: list[int] = []  # frame numbers in the slots from EXTRA on
-        self._next = 1  # number of the frame to come, counted from this one
-        return FrameResult(labels, checked, seconds, probabilities)
+        self._frame_size = (0, 0)  # until all is known to be good
+        self._rows: dict[int, int] = {}  # id -> row of the bank
+        entering = read_prompts(frame.shape[:2], boxes, masks, ids, ())
+        self._frame_size = (frame.shape[0], frame.shape[1])
+        self._slots = self._new_slots()
+        self._number = 0  # of the last frame, counted from this one
+        self._image = self._to_network(frame)
+        self._memory: Any = None  # the bank: Memory
+        self._margins: Any = None  # float32 [n, h, w], of the last frame
+        self._boxes: dict[int, Any] = {}  # id -> int32 [4], of the last frame
+        self._first = np.zeros(0, np.int32)  # frame in which each row's object entered
+        return self._timed(lambda: self._enter(*entering))
 
-    def step(self, frame: np.ndarray) -> FrameResult:
+    def step(
+        self,
+        frame: np.ndarray,
+        boxes=None,
+        *,
+        masks: np.ndarray | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> FrameResult:
         """Goes on to the next frame.
 
         Args:
           frame: uint8 `[h, w, 3]` RGB, of the first frame's size.
+          boxes: of objects that enter in this frame, if any, as in `start`;
+          masks: or their masks; and
+          ids: their ids; None: the lowest that are free.
 
         Raises:
-          InputError: if nothing was started, or the frame's size is another.
+          InputError: if nothing was started, the frame's size is another, or as `start`.
         """
-        if self._frame_size is None:
-            raise InputError("step before start: give the first frame and its boxes to start()")
+        self._check_started("step")
         _check_frame(frame)
         if frame.shape[:2] != self._frame_size:
             raise InputError(
-                f"frame {self._next} is {frame.shape[1]} wide and {frame.shape[0]} high, the first"
-                f" one {self._frame_size[1]} and {self._frame_size[0]}: all must be of one size"
+                f"frame {self._number + 1} is {frame.shape[1]} wide and {frame.shape[0]} high, the"
+                f" first one {self._frame_size[1]} and {self._frame_size[0]}: all must be of one"
+                " size"
             )
-        image = self._to_network(frame)
-        number, self._next = self._next, self._next + 1
-        capacity = self._memory.key1.shape[1]
-        valid = np.zeros((1, capacity), bool)
-        valid[0, FIRST] = True
-        valid[0, PREVIOUS] = number > 1
-        for slot, extra in enumerate(self._extras, EXTRA):
-            valid[0, slot] = extra < number - 1  # frame k-1 is there already, as the previous one
+        given = boxes is not None or masks is not None
+        entering = read_prompts(frame.shape[:2], boxes, masks, ids, self._rows) if given else None
 
-        slots = np.asarray([PREVIOUS, PREVIOUS], np.int32)
-        if number % self._interval == 0:
-            slots[1] = EXTRA + len(self._extras)
-            self._extras.append(number)
-            if slots[1] == capacity:
-                self._memory = _grow(self._memory, 2 * capacity)
-                valid = np.pad(valid, ((0, 0), (0, capacity)))
-        key = ("step", image.shape, self._frame_size, self._memory.key1.shape)
-        (labels, small), probabilities, self._memory, seconds = self._timed(
-            key, self._step, self._variables, self._memory, valid, slots, image, self._frame_size
+        def work():
+            self._number += 1
+            self._image = self._to_network(frame)
+            self._track()
+            if entering is not None:
+                self._enter(*entering)
+
+        return self._timed(work)
+
+    def add(
+        self, boxes=None, *, masks: np.ndarray | None = None, ids: Sequence[int] | None = None
+    ) -> FrameResult:
+        """More objects, drawn in the frame that was given last.
+
+        Args:
+          boxes: as in `start`; or
+          masks: as in `start`.
+          ids: of the objects; None: the lowest that are free, or a label map's own.
+
+        Returns:
+          the result of that frame anew, with them.
+
+        Raises:
+          InputError: as `start`.
+        """
+        self._check_started("add")
+        entering = read_prompts(self._frame_size, boxes, masks, ids, self._rows)
+        return self._timed(lambda: self._enter(*entering))
+
+    def remove(self, id: int) -> None:
+        """Forgets an object; its id may come again.
+
+        Raises:
+          InputError: if there is no such object.
+        """
+        self._check_started("remove")
+        if id not in self._rows:
+            known = ", ".join(map(str, sorted(self._rows))) or "none"
+            raise InputError(f"object {id}: there is none of this id; there are {known}")
+        del self._rows[id], self._boxes[id]
+        rows = bank.bucket(len(self._rows))
+        if self._rows and rows < len(self._first):
+            # The bank shrinks to the next smaller bucket; row 0 fills it up.
+            kept = np.zeros(rows, np.int32)
+            kept[: len(self._rows)] = list(self._rows.values())
+            self._memory, self._margins = bank.keep((self._memory, self._margins), kept)
+            self._first = self._first[kept]
+            self._rows = {i: row for row, i in enumerate(self._rows)}
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The objects' ids, in ascending order."""
+        return tuple(sorted(self._rows))
+
+    def _track(self) -> None:
+        """Finds the objects there are in the last frame, and remembers it."""
+        valid = self._slots.valid(self._number, self._first)
+        slots = np.asarray([bank.PREVIOUS, self._slots.place(self._number)], np.int32)
+        if not self._rows:
+            return
+        rows, capacity = self._first.size, self._slots.capacity
+        if capacity > valid.shape[1]:
+            self._memory = bank.grow(self._memory, rows, capacity)
+            valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
+        self._fresh("track", rows, capacity)
+        self._margins, boxes, self._memory = self._track_in(
+            self._variables, self._memory, valid, slots, self._image, self._frame_size
         )
-        boxes = scale_boxes(small, image.shape[:2], self._frame_size)
-        return FrameResult(labels, boxes, seconds, probabilities)
+        self._boxes = {i: (boxes, row) for i, row in self._rows.items()}
+
+    def _enter(self, ids: tuple[int, ...], boxes: np.ndarray) -> None:
+        """Finds new objects in the last frame, from their boxes `[n, 4]`, and remembers them."""
+        small = scale_boxes(boxes, self._frame_size, self._image.shape[:2])
+        count = bank.bucket(len(ids))
+        small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
+        self._fresh("enter", count)
+        margins, entry = self._enter_in(self._variables, self._image, small, self._frame_size)
+
+        taken = set(self._rows.values())
+        rows = bank.bucket(len(taken) + len(ids))
+        before = self._first.size
+        rows = max(rows, before)
+        free = [row for row in range(rows) if row not in taken][: len(ids)]
+        if self._memory is None:
+            self._memory = bank.empty(entry, rows, self._slots.capacity)
+            self._margins = jnp.zeros((rows, *self._frame_size))
+        elif rows > before:
+            self._memory = bank.grow(self._memory, rows, self._slots.capacity)
+            self._margins = jnp.pad(self._margins, ((0, rows - before), (0, 0), (0, 0)))
+        place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # the rest is left out
+        self._fresh("place", count, rows, self._slots.capacity)
+        self._memory = bank.enter(self._memory, entry, place)
+        self._margins = self._margins.at[place].set(margins, mode="drop")
+        self._first = np.pad(self._first, (0, rows - before))
+        self._first[free] = self._number
+        for i, row, box in zip(ids, free, boxes, strict=True):
+            self._rows[i], self._boxes[i] = row, box
+
+    def _timed(self, work) -> FrameResult:
+        """Does the work and brings the last frame's result to the host."""
+        self._compiles = False
+        began = time.perf_counter()
+        work()
+        if not self._rows:
+            labels = np.zeros(self._frame_size, np.uint8)
+            return FrameResult(labels, np.zeros((0, 4), np.int32), time.perf_counter() - began)
+        rows, n = self._first.size, len(self._rows)
+        self._fresh("merge", rows)
+        order = np.zeros(rows, np.int32)
+        order[:n] = [self._rows[i] for i in self.ids]
+        table = np.zeros(rows + 1, np.uint8)
+        table[1 : n + 1] = self.ids
+        labels, probabilities = self._merge(self._margins, order, np.arange(rows) < n, table)
+        labels, found = jax.device_get((labels, self._boxes))
+        seconds = None if self._compiles else time.perf_counter() - began
+        boxes = np.stack([self._on_frame(found[i]) for i in self.ids])
+        self._boxes = dict(zip(self.ids, boxes, strict=True))
+        return FrameResult(labels, boxes, seconds, probabilities[: n + 1], self.ids)
+
+    def _on_frame(self, box) -> np.ndarray:
+        """A box in the frame's pixels: as given, or a row of the boxes in the network's pixels."""
+        if isinstance(box, tuple):
+            boxes, row = box
+            box = scale_boxes(boxes[[row]], self._image.shape[:2], self._frame_size)[0]
+        return box
+
+    def _fresh(self, *key) -> None:
+        """Notes whether a program of this name and these sizes runs for the first time."""
+        key = (*key, self._image.shape, self._frame_size)
+        self._compiles |= key not in self._compiled
+        self._compiled.add(key)
+
+    def _check_started(self, what: str) -> None:
+        if self._frame_size == (0, 0):
+            raise InputError(f"{what} before start: give the first frame and its boxes to start()")
 
     def _to_network(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
@@ -179,16 +303,6 @@ class Propagator:
         size = (round(width * factor), round(height * factor))
         return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
-    def _timed(self, key: tuple, function: Callable, *args):
-        """The function's result on the host, the rest on the device, and the seconds it took."""
-        began = time.perf_counter()
-        result, probabilities, memory = function(*args)
-        result = jax.device_get(result)
-        seconds = time.perf_counter() - began
-        fresh = key not in self._compiled
-        self._compiled.add(key)
-        return result, probabilities, memory, None if fresh else seconds
-
 
 def propagate_video(
     propagator: Propagator, frames: Iterable[np.ndarray], boxes: np.ndarray, *, start: int = 0
@@ -197,7 +311,8 @@ def propagate_video(
 
     Args:
       propagator: with the network.
-      frames: uint8 `[h, w, 3]` RGB, in order. Those before `start` are held in memory.
+      frames: uint8 `[h, w, 3]` RGB, in order. Those before `start` are held in memory, unless
+        `frames` has a method `backwards(start)` that gives frames start - 1 to 0 once more.
       boxes: `[n, 4]`: x, y, width, height in frame `start`.
       start: the frame with the boxes, from 0.
 
@@ -207,39 +322,22 @@ def propagate_video(
     Raises:
       InputError: if the video has no such frame, or as `Propagator.start` and `step`.
     """
-    frames = iter(frames)
-    earlier = list(itertools.islice(frames, start + 1))
-    if len(earlier) <= start:
+    again = getattr(frames, "backwards", None)
+    later = iter(frames)
+    earlier = []
+    for frame in itertools.islice(later, start):
+        earlier.append(None if again else frame)
+    first = next(later, None)
+    if first is None:
         raise InputError(f"frame {start}: the video has {len(earlier)} frames, numbered from 0")
-    first = earlier.pop()
     yield start, propagator.start(first, boxes)
-    for number, frame in enumerate(frames, start + 1):
+    for number, frame in enumerate(later, start + 1):
         yield number, propagator.step(frame)
-    if earlier:
+    if start:
         propagator.start(first, boxes)
-    for number in reversed(range(start)):
-        yield number, propagator.step(earlier[number])
-
-
-def scale_boxes(boxes: np.ndarray, size: tuple[int, ...], new_size: tuple[int, ...]) -> np.ndarray:
-    """Boxes of a frame in the same frame at another size, to the nearest pixel, none lost.
-
-    Args:
-      boxes: int `[n, 4]`: x, y, width, height.
-      size: (height, width) of the frame that they belong to.
-      new_size: (height, width) wanted.
-
-    Returns:
-      int32 `[n, 4]`.
-    """
-    y, x = (new / old for new, old in zip(new_size, size, strict=True))
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    corners = np.round(corners * [x, y, x, y]).astype(np.int32)
-    start, extent = corners[:, :2], corners[:, 2:] - corners[:, :2]
-    seen = (boxes[:, 2:] > 0).all(axis=1, keepdims=True)
-    extent = np.where(seen, np.maximum(extent, 1), 0)  # a thin box stays a pixel wide,
-    start = np.minimum(start, np.asarray(new_size[1::-1]) - extent)  # and within the frame
-    return np.concatenate([start, extent], axis=1).astype(np.int32)
+        back = again(start) if again else reversed(earlier)
+        for number, frame in zip(reversed(range(start)), back, strict=True):
+            yield number, propagator.step(frame)
 
 
 def _check_frame(frame: np.ndarray) -> None:
@@ -247,76 +345,3 @@ def _check_frame(frame: np.ndarray) -> None:
         raise InputError(
             f"frame of {frame.dtype} {list(frame.shape)}: expected uint8 [h, w, 3], RGB in 0..255"
         )
-
-
-@functools.partial(jax.jit, static_argnames=("module", "merge", "frame_size"))
-def _start(module, variables, image, boxes, frame_size, *, merge):
-    """The first frame: its given boxes stand for B_q, and it is its own memory.
-
-    f_m is asked twice for the same features, of which the compiler makes one.
-    """
-    maps = box_ops.box_to_map(boxes, *image.shape[:2])[..., None]
-    (query, maps), crop = _pad(image, maps)
-    memory = module.apply(variables, query, maps, method="memorize")
-    located = module.apply(variables, query, memory, method="locate")
-    segmented = module.apply(variables, query, maps, memory, located.feature, method="segment")
-    probabilities = _probabilities(segmented.refined, crop, frame_size, merge)
-    return (_labels(probabilities), boxes), probabilities, segmented.memory
-
-
-@functools.partial(
-    jax.jit, static_argnames=("module", "merge", "frame_size"), donate_argnames=("memory",)
-)
-def _step(module, variables, memory, valid, slots, image, frame_size, *, merge):
-    """A frame: located, segmented, and written into the memory's `slots`."""
-    (query,), crop = _pad(image)
-    located = module.apply(variables, query, memory, valid, method="locate")
-    box = foreground(located.box)
-    segmented = module.apply(
-        variables, query, box, memory, located.feature, valid, method="segment"
-    )
-    probabilities = _probabilities(segmented.refined, crop, frame_size, merge)
-    boxes = box_ops.map_to_box(box[:, crop[0], crop[1], 0])
-
-    def write(bank, entry):
-        for slot in (slots[0], slots[1]):
-            bank = jax.lax.dynamic_update_slice_in_dim(bank, entry, slot, axis=1)
-        return bank
-
-    memory = jax.tree.map(write, memory, segmented.memory)
-    return (_labels(probabilities), boxes), probabilities, memory
-
-
-def _grow(memory: Memory, capacity: int) -> Memory:
-    """The bank with room for `capacity` frames."""
-    more = capacity - memory.key1.shape[1]
-    return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, more), *[(0, 0)] * 3)), memory)
-
-
-def _pad(image, *maps):
-    """Symmetric zeros to multiples of 16, the smaller half top and left.
-
-    Returns the image as a query `[1, h, w, 3]` in [0, 1] and the maps, and the slices to crop by.
-    """
-    image = image[None].astype(jnp.float32) / 255
-    pads, crop = [(0, 0)], []
-    for size in image.shape[1:3]:
-        before = -size % 16 // 2
-        pads.append((before, -size % 16 - before))
-        crop.append(slice(before, before + size))
-    pads.append((0, 0))
-    return [jnp.pad(x, pads) for x in (image, *maps)], crop
-
-
-def _labels(probabilities):
-    """The likeliest object: `[n + 1, h, w]` -> uint8 `[h, w]`."""
-    return jnp.argmax(probabilities, axis=0).astype(jnp.uint8)
-
-
-def _probabilities(logits, crop, frame_size, merge):
-    """Objects merged, at the frame's size: logits `[n, h', w', 2]` -> `[n + 1, h, w]`."""
-    margin = logits[..., 1] - logits[..., 0]
-    margin = margin[:, crop[0], crop[1]]
-    if margin.shape[1:] != frame_size:
-        margin = jax.image.resize(margin, (margin.shape[0], *frame_size), "linear")
-    return MERGES[merge](margin)

@@ -1,212 +1,253 @@
-"""From a video and boxes to files: the masks, an overlay video, and a table of boxes.
+"""From a video and boxes to files: masks, an overlay, tables, cut-outs (`qmra_jax.outputs`).
 
-DIR/masks/00000.png ...   palette PNGs, one a frame: 0 background, 1..n the boxes in their order
-DIR/overlay.mp4           the video with the masks over it
-DIR/boxes.csv             frame,object,x,y,width,height; the last four empty where not seen
+The objects of the earliest frame are followed both ways, those that enter later from their frame
+on. First come the frames before that earliest one, backwards, and their masks are kept on disk;
+then one pass over the video in order feeds every writer.
 """
 
-import csv
-import dataclasses
+import contextlib
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from qmra_jax.boxes import check_box
+from qmra_jax import outputs
 from qmra_jax.errors import InputError
-from qmra_jax.files import make_folder, written_whole
+from qmra_jax.files import make_folder
 from qmra_jax.masks import read_labels, write_labels
-from qmra_jax.video import VideoReader, write_video
-from qmra_jax.visualize import overlay
+from qmra_jax.objects import Objects
+from qmra_jax.outputs import Output, Segmented
+from qmra_jax.overlap import WriteBehind, read_ahead
+from qmra_jax.video import Frame, VideoReader
+from qmra_jax.writer import Found, Writer
 
-
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """Where the files of one segmented video lie."""
-
-    folder: Path
-
-    @property
-    def masks(self) -> Path:
-        """The folder of label maps."""
-        return self.folder / "masks"
-
-    @property
-    def overlay(self) -> Path:
-        """The video with the masks over it."""
-        return self.folder / "overlay.mp4"
-
-    @property
-    def boxes(self) -> Path:
-        """The table of boxes."""
-        return self.folder / "boxes.csv"
-
-    def mask(self, index: int) -> Path:
-        """The label map of frame `index`."""
-        return self.masks / f"{index:05d}.png"
-
-
-@dataclasses.dataclass(frozen=True)
-class Segmented:
-    """What came of it.
-
-    Attributes:
-      output: where the files lie.
-      frames: how many frames were segmented.
-      boxes: frame -> int32 `[n, 4]`, x, y, width, height of each object, zeros where not seen.
-      wall_seconds: from the first frame's decoding to the last mask's writing, compiling included.
-      network_fps: frames a second of the network's own time, over the frames that compiled nothing
-        (`FrameResult.seconds`); None where each did.
-    """
-
-    output: Output
-    frames: int
-    boxes: Mapping[int, np.ndarray]
-    wall_seconds: float
-    network_fps: float | None
-
-    def speed(self) -> str:
-        """A line about frames and seconds, and what they count."""
-        line = f"{self.frames} frames in {self.wall_seconds:.0f} s, compiling and disk included"
-        if self.network_fps is not None:
-            line += f"; the network alone {self.network_fps:.2f} frames/s"
-        return line
-
-
-def parse_box(text: str) -> tuple[int, int, int, int]:
-    """The four whole numbers of "x,y,width,height".
-
-    Raises:
-      InputError: if it is anything else.
-    """
-    try:
-        x, y, width, height = (int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"box {text!r}: expected four whole numbers of pixels x,y,width,height, such as"
-            " 120,80,64,48"
-        ) from None
-    return x, y, width, height
+_WAITING = 4  # frames that may wait to be written
 
 
 def check_request(
     video: VideoReader,
-    boxes: list[tuple[int, int, int, int]],
-    frame: int,
+    objects: Mapping[int, Objects],
     output: Output,
+    kinds: Sequence[str] = outputs.DEFAULT,
     *,
     overwrite: bool,
-) -> np.ndarray:
-    """The boxes as an array, once it is known that they can be propagated and the result be kept.
+    skip_bad: bool = False,
+) -> None:
+    """Finds out whether the objects can be followed and the result be kept; writes nothing yet.
 
     Args:
       video: to be segmented.
-      boxes: x, y, width, height in pixels of `video`, at least one.
-      frame: the number of the frame in which they were drawn.
-      output: where the result is to go; nothing is written yet.
+      objects: frame -> what was drawn in it (`qmra_jax.objects`).
+      output: where the result is to go.
+      kinds: of files to write, of `outputs.WRITERS`.
       overwrite: whether an earlier result there may be replaced.
-
-    Returns:
-      int32 `[n, 4]`.
+      skip_bad: whether frames may be absent at the end.
 
     Raises:
-      InputError: if a box does not lie in the frame, there is no such frame, the output folder
-        holds anything while `overwrite` is not set, or what is read would be replaced.
+      InputError: if there is no such frame, or it cannot be decoded, the output folder holds
+        anything while `overwrite` is not set, what is read would be replaced, or the video was cut
+        off and `skip_bad` is not set.
     """
-    if not boxes:
-        raise InputError("no box: give at least one, x,y,width,height")
-    checked = np.stack([check_box(box, *video.size) for box in boxes])
-    video.frame(frame)
     folder = output.folder
+    outputs.make_writers(kinds, folder, video)
+    for number in sorted(objects, reverse=True):
+        video.frame(number)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file: expected a folder, or a new name")
-    source = video.path.resolve()
-    if source in (output.masks.resolve(), output.overlay.resolve()):
-        raise InputError(
-            f"{video.path} would be replaced by its own result in {folder}: give another output"
-        )
+    results = [output.path(kind).resolve() for kind in outputs.WRITERS]
+    for source in {path.resolve() for path in (video.path, *video.sources)}:
+        if source in results or source.parent in results:
+            raise InputError(
+                f"{video.path} would be replaced by its own result in {folder}: give another output"
+            )
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(
             f"output {folder} is not empty: give another folder, or --overwrite to replace an"
             " earlier result there"
         )
-    return checked
+    if video.missing and not skip_bad:
+        raise InputError(
+            f"video {video.path} was cut off: {video.missing} of the frames that its index lists"
+            " lie beyond its end; get it again, or take what is there (--skip-bad)"
+        )
 
 
 def segment_video(
     video: VideoReader,
-    boxes: np.ndarray,
+    objects: Mapping[int, Objects],
     propagator,
     output: Output,
+    kinds: Sequence[str] = outputs.DEFAULT,
     *,
-    frame: int = 0,
+    skip_bad: bool = False,
     progress: bool = True,
 ) -> Segmented:
-    """Propagates the boxes of one frame through the video, both ways, and writes the files.
+    """Follows the objects through the video and writes the files.
 
-    An earlier result in the same folder is removed first (its masks, overlay and table alone).
+    An earlier result in the same folder is removed first (what `outputs` names, nothing else).
+    Reading and writing go on beside the network, and memory does not grow with the video's length
+    but by a box for each frame.
 
     Args:
       video: to be segmented.
-      boxes: int32 `[n, 4]` of `check_request`.
+      objects: as `check_request` takes them.
       propagator: a `qmra_jax.Propagator`.
       output: where to write.
-      frame: the number of the frame in which the boxes were drawn.
-      progress: shows bars on standard error.
+      kinds: of files, of `outputs.WRITERS`.
+      skip_bad: a frame that cannot be decoded carries the last mask, and the network never sees it.
+      progress: shows a bar on standard error.
+
+    Raises:
+      InputError: if a frame cannot be decoded, naming it, unless `skip_bad` is set. What was found
+        before it is kept.
     """
-    from qmra_jax.propagate import propagate_video  # JAX, which the rest of this file does without
-
-    make_folder(output.masks)
-    _remove_result(output)
-    found: dict[int, np.ndarray] = {}
-    seconds: list[float] = []
     began = time.perf_counter()
-    results = propagate_video(propagator, video, boxes, start=frame)
-    with tqdm(total=video.count, desc="segment", unit="frame", disable=not progress) as bar:
-        for index, result in results:
-            write_labels(output.mask(index), result.labels)
-            found[index] = np.asarray(result.boxes)
-            if result.seconds is not None:
-                seconds.append(result.seconds)
-            bar.update()
-    wall_seconds = time.perf_counter() - began
-    _write_boxes(output.boxes, found)
-    shown = tqdm(
-        _overlaid(video, output, found),
-        total=len(found),
-        desc="overlay",
-        unit="frame",
-        disable=not progress,
+    for kind in outputs.WRITERS:
+        with contextlib.suppress(InputError):  # one that cannot be written here left nothing here
+            outputs.make_writers([kind], output.folder, video)[0].remove()
+    writers = outputs.make_writers(kinds, output.folder, video)
+    make_folder(output.folder)
+    bar = tqdm(total=video.count, desc="segment", unit="frame", disable=not progress)
+    seconds: list[float] = []
+    problem: InputError | None = None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(bar)
+        spool = output.masks
+        if "masks" not in kinds:
+            spool = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=output.folder)))
+        for writer in writers:
+            stack.enter_context(writer)
+        results = _Results(video, writers, spool)
+        frames = stack.enter_context(
+            contextlib.closing(_follow(video, objects, propagator, skip_bad))
+        )
+        with WriteBehind(_WAITING) as behind:
+            try:
+                for frame, result, early in frames:
+                    if result is not None and result.seconds is not None:
+                        seconds.append(result.seconds)
+                    behind(results.keep if early else results.write, frame, result)
+                    bar.update(early or frame.number >= min(objects))
+            except InputError as error:
+                problem = error  # so that what waits is still written
+        if problem:
+            raise InputError(f"{problem}; what was found until then is in {output.folder}")
+    return Segmented(
+        output,
+        tuple(writer.path for writer in writers),
+        len(results.boxes),
+        results.boxes,
+        time.perf_counter() - began,
+        len(seconds) / sum(seconds) if seconds else None,
+        tuple(results.skipped),
+        video.missing,
     )
-    write_video(output.overlay, shown, video.fps)
-    network_fps = len(seconds) / sum(seconds) if seconds else None
-    return Segmented(output, len(found), found, wall_seconds, network_fps)
 
 
-def _remove_result(output: Output) -> None:
-    """So that the masks of a longer video do not outlive it."""
-    for path in output.masks.glob("*.png"):
-        if path.stem.isdecimal():
-            path.unlink()
-    output.overlay.unlink(missing_ok=True)
-    output.boxes.unlink(missing_ok=True)
+def _follow(
+    video: VideoReader, objects: Mapping[int, Objects], propagator, skip_bad: bool
+) -> Generator[tuple[Frame, Any, bool]]:
+    """(frame, its result, whether it comes before its turn).
+
+    The frames before the first with objects come twice: backwards with their results, then in
+    their turn without. A frame that cannot be decoded has no result.
+
+    Raises:
+      InputError: at such a frame, unless `skip_bad` is set.
+    """
+    start = min(objects)
+    if start:
+        propagator.start(video.frame(start), objects[start].boxes, ids=objects[start].ids)
+        with _ahead(video.frames_backwards(start)) as frames:
+            for frame in frames:
+                if frame.problem and not skip_bad:
+                    raise InputError(frame.problem)
+                yield frame, None if frame.problem else propagator.step(frame.image), True
+    with _ahead(video.frames()) as frames:
+        for frame in frames:
+            enter = objects.get(frame.number)
+            if frame.problem and (enter or not skip_bad):
+                raise InputError(frame.problem)
+            if frame.number < start or frame.problem:
+                yield frame, None, False
+            elif enter is None:
+                yield frame, propagator.step(frame.image), False
+            else:
+                take = propagator.start if frame.number == start else propagator.step
+                yield frame, take(frame.image, enter.boxes, ids=enter.ids), False
 
 
-def _overlaid(
-    video: VideoReader, output: Output, boxes: Mapping[int, np.ndarray]
-) -> Iterator[np.ndarray]:
-    # Read again from the disk: with a box in the middle, masks come out of order.
-    for index, image in enumerate(video):
-        yield overlay(image, read_labels(output.mask(index)), boxes[index])
+@contextlib.contextmanager
+def _ahead(frames: Iterator[Frame]) -> Generator[Iterator[Frame]]:
+    """The frames, read ahead; the thread ends with the block."""
+    reading = read_ahead(frames)
+    try:
+        yield reading
+    finally:
+        reading.close()  # type: ignore[attr-defined]
 
 
-def _write_boxes(path: Path, boxes: Mapping[int, np.ndarray]) -> None:
-    with written_whole(path) as part, part.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["frame", "object", "x", "y", "width", "height"])
-        for index in sorted(boxes):
-            for label, box in enumerate(boxes[index].tolist(), start=1):
-                seen = box[2] > 0 and box[3] > 0
-                table.writerow([index, label, *(box if seen else [""] * 4)])
+class _Results:
+    """What was found, handed to the writers in order; lives in the writing thread."""
+
+    def __init__(self, video: VideoReader, writers: Sequence[Writer], spool: Path):
+        self._writers, self._spool = writers, spool
+        self._scored = any(writer.scored for writer in writers)
+        self._last = Found(np.zeros(video.size, np.uint8), np.zeros((0, 4), np.int32))
+        self._image = np.zeros((*video.size, 3), np.uint8)  # the last one
+        self._early: dict[int, Found] = {}  # without labels, which lie in the spool
+        self.boxes: dict[int, np.ndarray] = {}
+        self.skipped: list[int] = []
+
+    def keep(self, frame: Frame, result) -> None:
+        """A frame before the first one with objects: it is written later, in its turn."""
+        found = self._found(result)
+        write_labels(self._path(frame), found.labels)
+        self._early[frame.number] = found._replace(labels=np.zeros((0, 0), np.uint8))
+
+    def write(self, frame: Frame, result) -> None:
+        """The next frame; no result for one that was kept, or that cannot be decoded."""
+        early = self._early.pop(frame.number, None)
+        if early is None:
+            found = self._found(result)
+        else:
+            found = early._replace(labels=read_labels(self._path(frame)))
+        if frame.image is None:
+            self.skipped.append(frame.number)
+        else:
+            self._image = frame.image
+        self.boxes[frame.number] = found.boxes
+        for writer in self._writers:
+            writer.write(frame._replace(image=self._image), found)
+
+    def _path(self, frame: Frame) -> Path:
+        return self._spool / f"{frame.number:05d}.png"
+
+    def _found(self, result) -> Found:
+        if result is not None:
+            scores = score(result) if self._scored else ()
+            self._last = Found(result.labels, np.asarray(result.boxes), result.ids, scores)
+        return self._last
+
+
+def score(result) -> tuple[float, ...]:
+    """How sure the network is of each object: its mean probability over its mask, in [0, 1].
+
+    Args:
+      result: a `FrameResult`.
+
+    Returns:
+      one for each of its ids; 0 where the object is not seen.
+    """
+    if not result.ids:
+        return ()
+    probabilities = np.asarray(result.probabilities)
+    scores = []
+    for row, id in enumerate(result.ids, start=1):
+        seen = probabilities[row][result.labels == id]
+        scores.append(float(seen.mean()) if seen.size else 0.0)
+    return tuple(scores)

@@ -30,14 +30,16 @@ def overlay(
     labels: np.ndarray,
     boxes: np.ndarray | None = None,
     *,
+    ids: Sequence[int] | None = None,
     alpha: float = 0.5,
 ) -> np.ndarray:
     """The frame with every object tinted and outlined in its colour, and its box drawn.
 
     Args:
       frame: uint8 `[h, w, 3]`; it is not changed.
-      labels: uint8 `[h, w]`, 0 background, 1..n objects.
-      boxes: int `[n, 4]`, x, y, width, height of objects 1..n; a box of no width is not drawn.
+      labels: uint8 `[h, w]`, 0 background, else an object's id.
+      boxes: int `[n, 4]`, x, y, width, height of the objects; a box of no width is not drawn.
+      ids: of the n objects; None: 1 to n.
       alpha: how much of the tint covers the object, 0 to 1.
 
     Returns:
@@ -51,14 +53,21 @@ def overlay(
             f"frame is {frame.shape[1]}x{frame.shape[0]}, labels {labels.shape[1]}x"
             f"{labels.shape[0]} (width x height): expected one size"
         )
-    objects = (np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:]) + 1).tolist()
-    painted = frame.copy()
+    image = frame.copy()
+    x, y, width, height = cv2.boundingRect(labels)  # all else stays as it is
+    inside = slice(y, y + height), slice(x, x + width)
+    labels = np.ascontiguousarray(labels[inside])
+    counts = np.bincount(labels.ravel(), minlength=256)
+    objects = (np.flatnonzero(counts[1:]) + 1).tolist()
+    painted = np.ascontiguousarray(image[inside])
     for label in objects:
         painted[labels == label] = object_colour(label)
-    image = cv2.addWeighted(painted, alpha, frame, 1 - alpha, 0)  # where not painted: the frame
+    if objects:
+        image[inside] = cv2.addWeighted(painted, alpha, image[inside], 1 - alpha, 0)
     for label in objects:
-        _outline(image, labels == label, object_colour(label))
-    for label, box in enumerate(() if boxes is None else boxes, start=1):
+        _outline(image, labels == label, object_colour(label), at=(x, y))
+    boxes = np.zeros((0, 4), np.int32) if boxes is None else boxes
+    for label, box in zip(ids or range(1, len(boxes) + 1), boxes, strict=True):
         _draw_box(image, box, object_colour(label))
     return image
 
@@ -160,13 +169,18 @@ def _line_width(image: np.ndarray) -> int:
     return max(1, round(min(image.shape[:2]) / 260))
 
 
-def _outline(image: np.ndarray, mask: np.ndarray, colour: np.ndarray, thickness: int = 0) -> None:
-    """Draws the mask's border into the image, paler than the colour of its tint."""
+def _outline(
+    image: np.ndarray,
+    mask: np.ndarray,
+    colour: np.ndarray,
+    thickness: int = 0,
+    at: tuple[int, int] = (0, 0),
+) -> None:
+    """Draws the border of a mask that lies at (x, y), paler than the colour of its tint."""
     pale = colour + (255 - colour.astype(np.float32)) * 0.35
     found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(
-        image, found[0], -1, pale.tolist(), thickness or _line_width(image), cv2.LINE_AA
-    )
+    width = thickness or _line_width(image)
+    cv2.drawContours(image, found[0], -1, pale.tolist(), width, cv2.LINE_AA, offset=at)
 
 
 def _draw_box(image: np.ndarray, box: np.ndarray, colour: np.ndarray) -> None:

@@ -15,7 +15,9 @@ import qmra_jax
 from qmra_jax.cli import DEFAULT_WEIGHTS
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import read_labels
-from qmra_jax.segment import Output, Segmented, check_request, segment_video
+from qmra_jax.objects import read_objects
+from qmra_jax.outputs import Output, Segmented
+from qmra_jax.segment import check_request, segment_video
 from qmra_jax.video import VideoReader
 from qmra_jax.visualize import overlay, strip
 
@@ -30,7 +32,8 @@ def main() -> None:
     """Segments the video, then puts a few of its frames side by side."""
     video = VideoReader(find_video())
     output = Output(OUTPUT)
-    boxes = check_request(video, [BOX], FRAME, output, overwrite=True)
+    objects = read_objects(video.size, [",".join(map(str, BOX))], frame=FRAME)
+    check_request(video, objects, output, overwrite=True)
     if not DEFAULT_WEIGHTS.is_file():
         raise InputError(
             f"{DEFAULT_WEIGHTS} not found: the demo needs the weights that come with the project;"
@@ -43,9 +46,9 @@ def main() -> None:
         f"Segmenting {video.count} frames of {width}x{height} from the box"
         f" {','.join(map(str, BOX))} in frame {FRAME}; about a minute on two cores."
     )
-    done = segment_video(video, boxes, propagator, output, frame=FRAME)
+    done = segment_video(video, objects, propagator, output)
     picture = OUTPUT / "strip.png"
-    Image.fromarray(film(video, boxes, done)).save(picture)
+    Image.fromarray(film(video, objects[FRAME].boxes, done)).save(picture)
     print(done.speed())
     print(output.overlay.resolve())
     print(picture.resolve())

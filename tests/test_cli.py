@@ -1,6 +1,7 @@
 """The command line: files as promised; bad input is one line, exit status 2, and harmless."""
 
 import csv
+import functools
 import json
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from qmra_jax.boxes import mask_to_box
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.propagate import FrameResult
 from qmra_jax.state_files import read_metadata
-from qmra_jax.video import VideoReader, write_video
+from qmra_jax.video import VideoReader
+from qmra_jax.video_writer import write_video
 from tests.tiny import TINY
 
 
@@ -43,24 +45,35 @@ def tiny_config():
 class Bright:
     """Stands for the network: the object is what is bright; a dark frame has none."""
 
-    def __init__(self, module, variables, *, interval=10, short_side=None):
-        self.settings = {"interval": interval, "short_side": short_side}
+    def __init__(self, module, variables, **settings):
+        self.settings = {"dtype": module.dtype, **settings}
+        self.entered = []  # (ids, boxes) as they came
 
-    def start(self, frame, boxes):
-        self.count = len(boxes)
-        return self.step(frame)._replace(seconds=None)  # it compiled
+    def start(self, frame, boxes, *, ids):
+        self.ids: tuple[int, ...] = ()
+        return self.step(frame, boxes, ids=ids)._replace(seconds=None)  # it compiled
 
-    def step(self, frame):
+    def step(self, frame, boxes=None, *, ids=()):
+        if boxes is not None:
+            self.entered.append((ids, boxes.tolist()))
+        self.ids = tuple(sorted((*self.ids, *ids)))
         mask = frame.min(axis=-1) > 128
-        boxes = np.zeros((self.count, 4), np.int32)
-        boxes[0] = mask_to_box(mask)
-        return FrameResult(mask.astype(np.uint8), boxes, 0.25)
+        found = np.zeros((len(self.ids), 4), np.int32)
+        found[0] = mask_to_box(mask)
+        probabilities = np.full((len(self.ids) + 1, *mask.shape), 0.75, np.float32)
+        return FrameResult(
+            mask * np.uint8(self.ids[0]), found, 0.25, probabilities=probabilities, ids=self.ids
+        )
+
+
+_load = functools.cache(qmra_jax.weights.load)
 
 
 @pytest.fixture
 def bright(monkeypatch):
-    """Replaces the network."""
+    """Replaces the network; weights files are read once each."""
     made = []
+    monkeypatch.setattr("qmra_jax.weights.load", _load)
 
     def make(*arguments, **settings):
         made.append(Bright(*arguments, **settings))
@@ -136,7 +149,13 @@ def test_segment_writes_masks_boxes_and_an_overlay(tmp_path, clip, weights, brig
     output = tmp_path / "out"
     command = ["segment", clip, "--box", "0,16,16,16", "--box", "40,0,8,8", "--weights", weights]
     assert run(*command, "--output", output, "--interval", 5, "--short-side", 32) == 0
-    assert bright[0].settings == {"interval": 5, "short_side": 32}
+    assert bright[0].settings == {
+        "dtype": "float32",
+        "interval": 5,
+        "short_side": 32,
+        "merge": "softmax",
+        "max_memory": None,
+    }
 
     masks = sorted((output / "masks").iterdir())
     assert [path.name for path in masks] == [f"0000{t}.png" for t in range(6)]
@@ -194,6 +213,80 @@ def test_segment_runs_the_network_itself(tmp_path, weights):
     assert VideoReader(output / "overlay.mp4").count == 4
 
 
+def test_every_kind_of_output_is_chosen_by_its_option(tmp_path, clip, weights, bright, capsys):
+    command = ["segment", clip, "--box", "0,16,16,16", "--weights", weights, "--output"]
+    more = ["--mot", "--coco", "--cutout", "png", "--cutout", "webm"]
+    names = ["boxes.csv", "coco.json", "cutout", "cutout.webm", "masks", "mot.txt", "overlay.mp4"]
+    assert run(*command, tmp_path / "all", *more) == 0
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == names
+    said = capsys.readouterr().out
+    assert all(str(tmp_path / "all" / name) in said for name in names)
+    fewer = ["--no-masks", "--no-overlay", "--no-boxes", "--mot"]
+    assert run(*command, tmp_path / "all", *fewer, "--overwrite") == 0
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["mot.txt"]  # nothing stale
+
+
+def test_the_networks_options_reach_it(tmp_path, clip, weights, bright):
+    command = ["segment", clip, "--box", "0,16,16,16", "--weights", weights]
+    options = ["--max-memory", 7, "--merge", "soft_aggregation", "--dtype", "bfloat16"]
+    assert run(*command, "--output", tmp_path / "out", *options) == 0
+    settings = bright[0].settings
+    assert (settings["max_memory"], settings["merge"]) == (7, "soft_aggregation")
+    assert settings["dtype"] == "bfloat16"
+
+
+def test_a_mask_starts_its_objects_by_its_labels_and_boxes_take_free_ids(
+    tmp_path, clip, weights, bright
+):
+    labels = np.zeros((48, 64), np.uint8)
+    labels[16:32, 8:24], labels[2:6, 40:50], labels[40:, :] = 2, 5, 255
+    write_labels(tmp_path / "start.png", labels)
+    command = ["segment", clip, "--mask", tmp_path / "start.png", "--frame", 1]
+    command += ["--box", "1,2,3,4", "--box", "5,6,7,8@3", "--weights", weights]
+    assert run(*command, "--output", tmp_path / "out") == 0
+    first = ((2, 5, 1), [[8, 16, 16, 16], [40, 2, 10, 4], [1, 2, 3, 4]])
+    later = ((3,), [[5, 6, 7, 8]])
+    assert bright[0].entered == [first, first, later]  # backwards, then forwards
+    rows = list(csv.reader((tmp_path / "out" / "boxes.csv").open()))[1:]
+    ids = [[row[1] for row in rows if row[0] == str(t)] for t in range(6)]
+    assert ids == [["1", "2", "5"]] * 3 + [["1", "2", "3", "5"]] * 3
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path, clip, weights, bright, capsys):
+    write_labels(tmp_path / "start.png", np.ones((48, 60), np.uint8))
+    command = ["segment", clip, "--mask", tmp_path / "start.png", "--output", tmp_path / "out"]
+    line = refused(capsys, *command, "--weights", weights)
+    assert "60x48" in line
+    assert "64x48" in line
+
+
+def test_a_damaged_frame_ends_the_run_and_keeps_what_was_found(tmp_path, weights, bright, capsys):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t, frame in enumerate(moving_square()):
+        Image.fromarray(frame).save(folder / f"{t}.png")
+    (folder / "3.png").write_bytes(b"torn")
+    output = tmp_path / "out"
+    command = ["segment", folder, "--box", "0,16,16,16", "--weights", weights, "--output", output]
+    assert run(*command) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: frame 3, image ")
+    assert "--skip-bad" in line
+    assert str(output) in line
+    assert [path.name for path in sorted((output / "masks").iterdir())] == [
+        f"0000{t}.png" for t in range(3)
+    ]
+    assert VideoReader(output / "overlay.mp4").count == 3
+    assert list(csv.reader((output / "boxes.csv").open()))[-1][0] == "2"
+
+    assert run(*command, "--overwrite", "--skip-bad") == 0
+    assert "1 frames could not be decoded and carry the last mask: 3" in capsys.readouterr().err
+    masks = [read_labels(output / "masks" / f"0000{t}.png") for t in range(6)]
+    assert np.array_equal(masks[3], masks[2])
+    assert not np.array_equal(masks[4], masks[3])
+    assert VideoReader(output / "overlay.mp4").count == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -205,6 +298,14 @@ def test_segment_runs_the_network_itself(tmp_path, weights):
         (["--box", "0,0,5,5", "--box", "0,44,5,5"], ["0,44,5,5", "outside"]),
         (["--box", "0,0,5,5", "--frame", "6"], ["frame 6", "6 frames", "0 to 5"]),
         (["--box", "0,0,5,5", "--frame", "-1"], ["frame -1", "0 to 5"]),
+        (["--box", "0,0,5,5", "--box", "0,0,5,5@6"], ["frame 6", "6 frames", "0 to 5"]),
+        (["--box", "0,0,5,5@"], ["0,0,5,5@", "@30"]),
+        ([], ["no object", "--box", "--mask"]),
+        (["--mask", "absent.png"], ["absent.png", "no such file"]),
+        (
+            ["--box", "0,0,5,5", "--no-masks", "--no-overlay", "--no-boxes"],
+            ["no output", "masks", "cutout-webm"],
+        ),
     ],
 )
 def test_bad_boxes_and_frames_are_refused(

@@ -1,5 +1,8 @@
+import jax
 import numpy as np
+import pytest
 
+from qmra_jax import memory_read
 from qmra_jax.memory_read import dot
 
 RNG = np.random.default_rng(0)
@@ -42,5 +45,41 @@ def test_one_query_reads_the_memories_of_several_objects():
     np.testing.assert_allclose(one, each, atol=1e-6)
 
 
-def test_large_keys_do_not_overflow():
-    assert np.isfinite(dot(QUERY * 1e4, KEY * 1e4, VALUE)).all()
+@pytest.mark.parametrize("rows", [1, 3, 5])
+@pytest.mark.parametrize("scale", [True, False])
+def test_reading_in_parts_gives_the_same(rows, scale):
+    valid = np.array([[False, False, True, True, False], [True] * 5])
+    for mask in (None, valid):
+        whole = dot(QUERY, KEY, VALUE, mask, scale=scale, rows=0)
+        found = dot(QUERY, KEY, VALUE, mask, scale=scale, rows=rows)
+        np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+def test_reading_in_parts_has_the_same_gradients():
+    valid = np.array([[True, False, True, True, False], [True] * 5])
+
+    def loss(arrays, rows):
+        return (dot(*arrays, valid, rows=rows) ** 2).sum()
+
+    arrays = (QUERY, KEY, VALUE)
+    for a, b in zip(jax.grad(loss)(arrays, 0), jax.grad(loss)(arrays, 3), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_large_memory_is_read_in_parts_unasked(monkeypatch):
+    def largest(limit):
+        monkeypatch.setattr(memory_read, "PLAIN_BYTES", limit)
+        jaxpr = jax.make_jaxpr(lambda *arrays: dot(*arrays))(QUERY, KEY, VALUE)
+        return max(v.aval.size for e in jaxpr.eqns for v in e.outvars), "scan" in str(jaxpr)
+
+    plain, scanned = largest(2**20)
+    assert plain == 2 * 12 * 60
+    assert not scanned
+    parts, scanned = largest(4 * 2 * 12 * 4)  # one row of four places
+    assert parts < plain
+    assert scanned
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_large_keys_do_not_overflow(rows):
+    assert np.isfinite(dot(QUERY * 1e4, KEY * 1e4, VALUE, rows=rows)).all()

@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qmra_jax.boxes import scale_boxes
 from qmra_jax.errors import InputError
+from qmra_jax.merges import MERGES
 from qmra_jax.model import foreground
-from qmra_jax.propagate import MERGES, Propagator, propagate_video, scale_boxes
+from qmra_jax.propagate import Propagator, propagate_video
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 27, 44  # padded to 32 x 48: 2 rows above, 3 below; 2 columns on each side
@@ -144,7 +146,7 @@ def test_probabilities_are_there_to_be_looked_at(results):
 def test_softmax_merges_over_a_background_of_zero():
     logits = RNG.standard_normal((2, 3, 4)).astype(np.float32)
     e = np.exp(np.concatenate([np.zeros((1, 3, 4)), logits]))
-    np.testing.assert_allclose(MERGES["softmax"](logits), e / e.sum(0), rtol=1e-5)
+    np.testing.assert_allclose(MERGES["softmax"](logits, np.ones(2, bool)), e / e.sum(0), rtol=1e-5)
 
 
 def test_soft_aggregation_merges_as_stm():
@@ -152,7 +154,7 @@ def test_soft_aggregation_merges_as_stm():
     p = 1 / (1 + np.exp(-logits))
     p = np.clip(np.concatenate([np.prod(1 - p, axis=0)[None], p]), 1e-7, 1 - 1e-7)
     odds = p / (1 - p)
-    merged = MERGES["soft_aggregation"](logits)
+    merged = MERGES["soft_aggregation"](logits, np.ones(2, bool))
     np.testing.assert_allclose(merged, odds / odds.sum(0), rtol=1e-4)
 
 

@@ -11,6 +11,7 @@ import pytest
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.metrics import boundary_f, jaccard
+from qmra_jax.score_tables import format_comparison
 from qmra_jax.scoring import format_table, score_folder, write_scores
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
@@ -162,6 +163,51 @@ def test_some_sequences_or_all_of_a_dataset_without_lists_can_be_scored(official
     assert tiny["sequences"] == {"tiny": official["sequences"]["tiny"]}
 
 
+def test_a_subset_of_a_split_says_so_and_the_whole_does_not(official):
+    assert "subset" not in official
+    for split in ("val", None):
+        tiny = score_folder(
+            FIXTURES / "gt", FIXTURES / "pred", split=split, sequences=["tiny"], progress=False
+        )
+        assert tiny["subset"] == {"scored": 1, "of": 5}
+    assert format_table(tiny).endswith("a subset: 1 of the 5 sequences of all")
+
+
+def test_frames_hold_what_the_means_are_over(official):
+    scores = score_folder(FIXTURES / "gt", FIXTURES / "pred", frames=True, progress=False)
+    for name, frames in scores.pop("frames").items():
+        assert frames["names"] == [f"{k:05d}" for k in range(1, len(frames["names"]) + 1)]
+        for label, own in frames["objects"].items():
+            of = official["sequences"][name]["objects"][label]
+            for measure in "JF":
+                assert np.mean(own[measure]) == pytest.approx(of[measure]["mean"], abs=1e-12)
+    assert scores == official
+
+
+def test_a_list_beside_the_years_is_found(dataset):
+    truth, predictions = dataset
+    shutil.rmtree(truth / "ImageSets")
+    (truth / "ImageSets").mkdir()
+    (truth / "ImageSets" / "held.txt").write_text("tiny\n")
+    scores = score_folder(truth, predictions, split="held", progress=False)
+    assert (list(scores["sequences"]), scores["split"]) == (["tiny"], "held")
+
+
+def test_several_methods_stand_side_by_side_with_the_best_of_each_column_marked(official):
+    worse = {**official, "J&F": 0.1, "J": {**official["J"], "decay": -0.5}}
+    lines = format_comparison({"a": official, "b": worse}).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    heads, a, b = cells[0], cells[2], cells[3]
+    assert (a[1], b[1]) == (f"{official['J&F']:.3f}*", "0.100")
+    decay = heads.index("J decay")
+    assert (a[decay], b[decay]) == (f"{official['J']['decay']:.3f}", "-0.500*")  # less is better
+    recall = heads.index("J recall")
+    assert a[recall] == b[recall] == f"{official['J']['recall']:.3f}*"  # equals are both best
+    rows = {row[0]: row[1:] for row in cells[5:]}
+    assert rows["J&F of sequence"] == ["a", "b"]
+    assert list(rows)[2:] == list(official["sequences"])
+
+
 def test_the_protocols_own_list_is_taken_where_there_are_several(dataset):
     truth, predictions = dataset
     (truth / "ImageSets/480p").mkdir()
@@ -199,7 +245,11 @@ def test_scores_are_written_whole_with_every_digit_and_what_was_added(official, 
     path = write_scores({**official, "fps": 12.345678901234567}, tmp_path / "new")
     assert path == tmp_path / "new" / "scores.json"
     assert json.loads(path.read_text()) == {**official, "fps": 12.345678901234567}
-    assert [p.name for p in path.parent.iterdir()] == ["scores.json"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "global_results-val.csv",
+        "per-sequence_results-val.csv",
+        "scores.json",
+    ]
     with pytest.raises(TypeError):
         write_scores({"J": object()}, path.parent)
     assert json.loads(path.read_text())["fps"] == 12.345678901234567

@@ -1,0 +1,184 @@
+"""How long `qmra score` takes beside the official DAVIS toolkit's way, PNGs read and all.
+
+    python -m benchmarks.scoring                            # about three minutes
+    python -m benchmarks.scoring --rounds=9 --json=scoring.json
+
+Both score the same made-up palette PNGs of 480x854 pixels, in turn, from the files to the scores.
+The toolkit is `davis_twin`, which does what it does with the same libraries; before anything is
+timed, its scores are compared with ours.
+"""
+
+import argparse
+import itertools
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from benchmarks import davis_twin
+from benchmarks.tables import Table, check_output, load, machine, report
+from qmra_jax.errors import exit_on_input_error
+from qmra_jax.masks import write_labels
+from qmra_jax.scoring import score_folder
+
+SIZE = (480, 854)
+OBJECTS = (1, 3, 5)
+_TOLERANCE = 1e-9
+
+
+class Spent(NamedTuple):
+    """Seconds of one run: on the clock, and of all cores, which other load changes less."""
+
+    wall: float
+    cpu: float
+
+
+def make_masks(root: Path, *, sequences: int, frames: int, objects: int) -> list[str]:
+    """Blobs with wavy outlines that move, overlap and change, and predictions that are a bit off.
+
+    Args:
+      root: gets `truth`, in the DAVIS layout, and `predictions`.
+      sequences: how many.
+      frames: of each.
+      objects: of each frame.
+
+    Returns:
+      The names of the sequences.
+    """
+    rng = np.random.default_rng(objects)
+    names = [f"made-{number}" for number in range(sequences)]
+    for name, t in itertools.product(names, range(frames)):
+        true, predicted = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+        for label in range(1, objects + 1):
+            centre = np.array([60 + 640 * label / (objects + 1) + 2 * t, 120 + 45 * label])
+            cv2.fillPoly(true, [_blob(centre, 75, t / 5)], label)
+            off = centre + rng.normal(0, 3, 2)
+            cv2.fillPoly(predicted, [_blob(off, 75 + rng.normal(0, 2), t / 5 + 0.1)], label)
+        write_labels(root / "truth" / "Annotations" / "480p" / name / f"{t:05d}.png", true)
+        write_labels(root / "predictions" / name / f"{t:05d}.png", predicted)
+    return names
+
+
+def _blob(centre: np.ndarray, radius: float, phase: float) -> np.ndarray:
+    turn = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    waves = 0.2 * np.sin(3 * turn + phase) + 0.1 * np.sin(7 * turn - 2 * phase)
+    radii = radius * (1 + waves + 0.05 * np.sin(23 * turn + phase))
+    points = np.stack([1.2 * radii * np.cos(turn), radii * np.sin(turn)], axis=-1)
+    return (centre + points).round().astype(np.int32)
+
+
+def compare(root: Path, names: list[str], rounds: int) -> dict[str, list[Spent]]:
+    """What each way took in each round, the ways in turn.
+
+    Raises:
+      AssertionError: if the scores differ by more than 1e-9.
+    """
+    truth, predictions = root / "truth", root / "predictions"
+
+    def ours(workers: int | None) -> dict:
+        return score_folder(truth, predictions, split=None, progress=False, workers=workers)
+
+    ways: dict[str, Callable[[], dict]] = {
+        "toolkit's way": lambda: davis_twin.evaluate(
+            truth / "Annotations" / "480p", predictions, names
+        ),
+        "qmra": lambda: ours(None),
+        "qmra, one worker": lambda: ours(1),
+    }
+    # This also leaves every file in the system's cache.
+    if (off := difference(ours(None), ways["toolkit's way"]())) > _TOLERANCE:
+        raise AssertionError(f"the scores differ by {off}: a time for other numbers means nothing")
+    spent: dict[str, list[Spent]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            spent[way].append(Spent(time.perf_counter() - wall, time.process_time() - cpu))
+    return spent
+
+
+def difference(ours: dict, toolkit: dict[str, dict[str, list[float]]]) -> float:
+    """The largest difference between any two numbers of the same object (KeyError: another one)."""
+    own = {
+        f"{name}_{label}": scores
+        for name, sequence in ours["sequences"].items()
+        for label, scores in sequence["objects"].items()
+    }
+    return max(
+        abs(a - b)
+        for name, scores in toolkit.items()
+        for measure in "JF"
+        for a, b in zip(own[name][measure].values(), scores[measure], strict=True)
+    )
+
+
+def table(measured: dict[int, dict[str, list[Spent]]], frames: int) -> Table:
+    """Medians, and the ratio of each round's neighbours.
+
+    Args:
+      measured: what `compare` gave, by the number of objects.
+      frames: how many were scored in each run.
+    """
+    rows = []
+    for objects, spent in measured.items():
+        base = spent["toolkit's way"]
+        for way, own in spent.items():
+            ratios = [a.wall / b.wall for a, b in zip(base, own, strict=True)]
+            of_cpu = [a.cpu / b.cpu for a, b in zip(base, own, strict=True)]
+            middle = statistics.median(run.wall for run in own)
+            rows.append(
+                [
+                    objects,
+                    way,
+                    1000 * middle / frames,
+                    statistics.median(ratios),
+                    f"{min(ratios):.1f} to {max(ratios):.1f}",
+                    statistics.median(of_cpu),
+                ]
+            )
+    return Table(
+        "Scoring masks of 480x854, from PNG files to J and F",
+        ["objects", "way", "ms a frame", "times as fast", "single rounds", "as little CPU time"],
+        rows,
+        f"{frames} frames a run; medians of {len(base)} rounds, the ways in turn.",
+    )
+
+
+def main() -> None:
+    """Measures, prints and, if asked, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--sequences", type=int, default=2, help="sequences in a run (default: 2)")
+    add("--frames", type=int, default=30, help="frames of a sequence (default: 30)")
+    add("--rounds", type=int, default=5, help="runs of each way (default: 5)")
+    add("--json", default="", metavar="FILE", help="also write the results here")
+    args = parser.parse_args()
+    with exit_on_input_error():
+        check_output(args.json)
+        before, measured = load(), {}
+        for objects in OBJECTS:
+            with tempfile.TemporaryDirectory() as folder:
+                names = make_masks(
+                    Path(folder), sequences=args.sequences, frames=args.frames, objects=objects
+                )
+                measured[objects] = compare(Path(folder), names, args.rounds)
+        about = {
+            "command": shlex.join(["python", "-m", "benchmarks.scoring", *sys.argv[1:]]),
+            "machine": machine(),
+            "load before": before,
+            "load after": load(),
+        }
+        report(about, [table(measured, args.sequences * (args.frames - 2))], args.json)
+
+
+if __name__ == "__main__":
+    main()

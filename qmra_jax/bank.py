@@ -1,0 +1,140 @@
+"""The memory bank: which frames are kept, in which slots, and the arrays that hold them.
+
+The memory of frame k is an object's first frame, every `interval`-th frame since, and frame k-1.
+The bank's arrays are `[objects, capacity, H, W, c]`; a frame's slot says nothing of its age. Both
+axes have few sizes, so that a video of any length with any number of objects compiles a handful of
+programs: the capacity doubles when it is full, the objects are padded to a bucket.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qmra_jax.errors import InputError
+from qmra_jax.model import Memory
+
+FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, and on: the extras
+INITIAL_CAPACITY = 4
+
+
+class Slots:
+    """Where memory frames lie: bookkeeping on the host, frame numbers alone.
+
+    With `max_memory` the extra frames are thinned evenly once there is no room: the interval
+    doubles, and the extras that are no multiples of it make room. Slots are reused in place.
+
+    Attributes:
+      interval: every so many frames one stays.
+      capacity: slots the bank must have.
+      extras: frame number -> slot.
+    """
+
+    def __init__(self, interval: int, max_memory: int | None = None):
+        """Starts empty.
+
+        Args:
+          interval: at first.
+          max_memory: frames that may be kept in all, the first and the previous one among them.
+
+        Raises:
+          InputError: if either is too small.
+        """
+        if interval < 1:
+            raise InputError(f"interval {interval}: expected at least 1")
+        if max_memory is not None and max_memory < EXTRA:
+            raise InputError(
+                f"max_memory {max_memory}: expected at least {EXTRA}, the first frame and the"
+                " previous one"
+            )
+        self._max = max_memory
+        self.interval = interval
+        self.capacity = min(INITIAL_CAPACITY, max_memory or INITIAL_CAPACITY)
+        self.extras: dict[int, int] = {}
+
+    def place(self, number: int) -> int:
+        """The slot for frame `number` once it is past: an extra's, or `PREVIOUS` alone.
+
+        The capacity may grow by this.
+        """
+        while self._max is not None and len(self.extras) >= self._max - EXTRA:
+            if number % self.interval or self._max == EXTRA:
+                return PREVIOUS
+            self.interval *= 2
+            self.extras = {n: s for n, s in self.extras.items() if n % self.interval == 0}
+        if number % self.interval:
+            return PREVIOUS
+        taken = set(self.extras.values())
+        slot = next(s for s in range(EXTRA, EXTRA + len(taken) + 1) if s not in taken)
+        self.extras[number] = slot
+        if slot >= self.capacity:
+            self.capacity = min(2 * self.capacity, self._max or 2 * self.capacity)
+        return slot
+
+    def valid(self, number: int, first: np.ndarray) -> np.ndarray:
+        """Which slots count for frame `number`.
+
+        Args:
+          number: of the frame that will read the memory.
+          first: int `[n]`: the frame in which each object entered.
+
+        Returns:
+          bool `[n, capacity]`.
+        """
+        valid = np.zeros((len(first), self.capacity), bool)
+        valid[:, FIRST] = True
+        valid[:, PREVIOUS] = first < number - 1
+        for extra, slot in self.extras.items():
+            # Frame k-1 is there already, as the previous one; and what lies there from before an
+            # object entered is another's.
+            valid[:, slot] = (first < extra) & (extra < number - 1)
+        return valid
+
+
+def bucket(n: int) -> int:
+    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, ... that holds n objects."""
+    size = 1
+    while size < n:
+        size = size + 1 if size < 3 else size * 4 // 3 if size % 3 == 0 else size * 3 // 2
+    return size
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "capacity"))
+def empty(entry: Memory, rows: int, capacity: int) -> Memory:
+    """A bank of zeros for memories like `entry` `[n, 1, H, W, c]`."""
+    return jax.tree.map(lambda x: jnp.zeros((rows, capacity, *x.shape[2:]), x.dtype), entry)
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "capacity"))
+def grow(memory: Memory, rows: int, capacity: int) -> Memory:
+    """The bank with room for `rows` objects and `capacity` frames."""
+
+    def pad(x):
+        more = [(0, rows - x.shape[0]), (0, capacity - x.shape[1])]
+        return jnp.pad(x, [*more, *[(0, 0)] * (x.ndim - 2)])
+
+    return jax.tree.map(pad, memory)
+
+
+@jax.jit
+def keep(memory: Memory, rows: np.ndarray) -> Memory:
+    """The bank of these objects alone, in this order: int `[m]`."""
+    return jax.tree.map(lambda x: x[rows], memory)
+
+
+@functools.partial(jax.jit, donate_argnames="memory")
+def enter(memory: Memory, entry: Memory, rows: np.ndarray) -> Memory:
+    """Puts first frames `[m, 1, H, W, c]` in rows int `[m]`; a row beyond the bank is left out."""
+    return jax.tree.map(lambda x, e: x.at[rows, FIRST].set(e[:, 0], mode="drop"), memory, entry)
+
+
+def write(memory: Memory, entry: Memory, slots) -> Memory:
+    """Puts a frame's memory `[n, 1, H, W, c]` in two slots, int `[2]`, which may be the same."""
+
+    def put(x, e):
+        for slot in (slots[0], slots[1]):
+            x = jax.lax.dynamic_update_slice_in_dim(x, e, slot, axis=1)
+        return x
+
+    return jax.tree.map(put, memory, entry)

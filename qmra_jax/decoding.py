@@ -1,0 +1,135 @@
+"""Frames out of an open container: which of them are damaged, and which way up they are."""
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+# Recordings that may begin anywhere.
+_BROADCASTS = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")
+
+
+class Decoded(NamedTuple):
+    """A frame as the decoder gives it.
+
+    Attributes:
+      pts: when it is shown, in the stream's time base; None if the file does not tell.
+      key: whether decoding can begin with it.
+      duration: in the stream's time base; 0 if the file does not tell.
+      picture: None if it could not be decoded.
+      problem: why not; None for a sound frame.
+    """
+
+    pts: int | None
+    key: bool
+    duration: int
+    picture: av.VideoFrame | None
+    problem: str | None
+
+
+def packets(container) -> Iterator[av.Packet]:
+    """What is to be shown; at last the packet that flushes.
+
+    A broadcast may begin anywhere: what precedes its first keyframe is not shown by players.
+    """
+    stream = container.streams.video[0]
+    begun = container.format.name not in _BROADCASTS
+    for packet in container.demux(stream):
+        begun = begun or packet.is_keyframe
+        # VP8 keeps pictures to predict from in packets of their own; a bit says they are not shown.
+        hidden = stream.codec_context.name == "vp8" and packet.size and not bytes(packet)[0] & 16
+        if not packet.size or (begun and not packet.is_discard and not hidden):
+            yield packet
+
+
+def decode(container) -> Iterator[Decoded]:
+    """Frames as they come; a packet from which nothing comes is a damaged frame.
+
+    Decoders reorder, and report an error late or not at all; so a frame is missed when one with a
+    later time comes out. Comes it later still, it stays missed.
+    """
+    due: list[int] = []  # a heap: the times of packets whose frames have not come
+    gone: set[int] = set()  # times of missed frames
+    begins: int | None = None  # of the first keyframe; what is shown before leans on absent frames
+    reason = "the decoder gives nothing for it"
+    damaged: set[int] = set()  # told by the container
+    context = container.streams.video[0].codec_context
+    timed = True
+
+    def missed(before: float) -> Iterator[Decoded]:
+        while due and due[0] < before:
+            gone.add(due[0])
+            yield Decoded(heapq.heappop(due), False, 0, None, reason)
+
+    for packet in packets(container):
+        if packet.size and packet.pts is not None:
+            begins = packet.pts if begins is None else begins
+            if packet.pts >= begins:
+                heapq.heappush(due, packet.pts)
+            if packet.is_corrupt:
+                damaged.add(packet.pts)
+        try:
+            pictures = context.decode(packet if packet.size else None)
+        except av.FFmpegError as error:
+            pictures, reason = [], error.strerror or str(error)
+        for picture in pictures:
+            if picture.pts is None:
+                timed = False
+            if timed:
+                yield from missed(picture.pts)
+                while due and due[0] == picture.pts:
+                    heapq.heappop(due)
+            if picture.pts in gone:
+                continue
+            key, duration = picture.key_frame, picture.duration or 0
+            if picture.is_corrupt or picture.pts in damaged:
+                yield Decoded(picture.pts, key, duration, None, "its data are damaged")
+            else:
+                yield Decoded(picture.pts, key, duration, picture, None)
+    if timed:
+        yield from missed(float("inf"))
+
+
+class Orientation(NamedTuple):
+    """Signs of x' = ax + cy, y' = bx + dy, from a stored to a displayed pixel.
+
+    Either a and d or b and c are 0.
+    """
+
+    a: int = 1
+    b: int = 0
+    c: int = 0
+    d: int = 1
+
+    @property
+    def on_its_side(self) -> bool:
+        """Whether the displayed picture's width is the stored one's height."""
+        return self.a == 0
+
+
+def orientation(picture: av.VideoFrame) -> Orientation:
+    """What the display matrix of a video's first frame says of all of them.
+
+    Asking every frame would be costly: `side_data` ties a frame into a reference cycle, and its
+    pixels stay in memory until Python's collector comes by.
+    """
+    side_data = picture.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return Orientation()
+    matrix = np.asarray(memoryview(side_data).cast("B").cast("i")[:5], np.int64)  # type: ignore[arg-type]
+    a, b, _, c, d = np.sign(matrix).tolist()
+    # Phones turn by quarters; what is between takes the nearest one.
+    if abs(matrix[0]) >= abs(matrix[1]):
+        return Orientation(a or 1, 0, 0, d or 1)
+    return Orientation(0, b, c or 1, 0)
+
+
+def to_image(picture: av.VideoFrame, turn: Orientation) -> np.ndarray:
+    """The picture as a player shows it: uint8 `[h, w, 3]` RGB."""
+    image = picture.to_ndarray(format="rgb24")
+    down, right = (turn.d, turn.a)
+    if turn.on_its_side:
+        image, down, right = image.swapaxes(0, 1), turn.b, turn.c
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])

@@ -1,0 +1,103 @@
+"""The jitted programs of propagation: objects tracked into a frame, entered, and merged."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from qmra_jax import bank, boxes
+from qmra_jax.model import foreground
+
+
+@functools.partial(jax.jit, static_argnames=("module", "frame_size"))
+def enter(module, variables, image, given, frame_size):
+    """Objects' first frame: the given boxes stand for B_q, and it is its own memory.
+
+    f_m is asked twice for the same features, of which the compiler makes one.
+
+    Args:
+      module: `QMRA`, and
+      variables: its weights.
+      image: uint8 `[h', w', 3]`, the frame at the network's size.
+      given: int32 `[n, 4]`: x, y, width, height in that image.
+      frame_size: (h, w) of the frame itself.
+
+    Returns:
+      the margins float32 `[n, h, w]`, foreground minus background logits of S_q^r, and the frame as
+      a memory of each object, `[n, 1, H, W, c]`.
+    """
+    maps = boxes.box_to_map(given, *image.shape[:2])[..., None]
+    (query, maps), crop = _pad(image, maps)
+    memory = module.apply(variables, query, maps, method="memorize")
+    located = module.apply(variables, query, memory, method="locate")
+    segmented = module.apply(variables, query, maps, memory, located.feature, method="segment")
+    return _margins(segmented.refined, crop, frame_size), segmented.memory
+
+
+@functools.partial(jax.jit, static_argnames=("module", "frame_size"), donate_argnames=("memory",))
+def track(module, variables, memory, valid, slots, image, frame_size):
+    """A frame: located, segmented, and written into the memory's slots.
+
+    Args:
+      module: `QMRA`, and
+      variables: its weights.
+      memory: the bank `[n, capacity, H, W, c]`, which is consumed.
+      valid: bool `[n, capacity]`.
+      slots: int32 `[2]`: where the frame's own memory goes.
+      image: uint8 `[h', w', 3]`, the frame at the network's size.
+      frame_size: (h, w) of the frame itself.
+
+    Returns:
+      the margins float32 `[n, h, w]`, the boxes of B_q int32 `[n, 4]` in that image, and the bank.
+    """
+    (query,), crop = _pad(image)
+    located = module.apply(variables, query, memory, valid, method="locate")
+    box = foreground(located.box)
+    segmented = module.apply(
+        variables, query, box, memory, located.feature, valid, method="segment"
+    )
+    found = boxes.map_to_box(box[:, crop[0], crop[1], 0])
+    margins = _margins(segmented.refined, crop, frame_size)
+    return margins, found, bank.write(memory, segmented.memory, slots)
+
+
+@functools.partial(jax.jit, static_argnames="merge")
+def merge_objects(margins, order, alive, table, *, merge):
+    """One label map of all objects.
+
+    Args:
+      margins: float32 `[n, h, w]`, by row of the bank.
+      order: int32 `[n]`: rows by ascending id, then any.
+      alive: bool `[n]`: which of these exist.
+      table: uint8 `[n + 1]`: 0, then their ids.
+      merge: one of `merges.MERGES`.
+
+    Returns:
+      labels uint8 `[h, w]`, and probabilities float32 `[n + 1, h, w]` in that order, background
+      first.
+    """
+    probabilities = merge(margins[order], alive)
+    return jnp.asarray(table)[jnp.argmax(probabilities, axis=0)], probabilities
+
+
+def _pad(image, *maps):
+    """Symmetric zeros to multiples of 16, the smaller half top and left.
+
+    Returns the image as a query `[1, h, w, 3]` in [0, 1] and the maps, and the slices to crop by.
+    """
+    image = image[None].astype(jnp.float32) / 255
+    pads, crop = [(0, 0)], []
+    for size in image.shape[1:3]:
+        before = -size % 16 // 2
+        pads.append((before, -size % 16 - before))
+        crop.append(slice(before, before + size))
+    pads.append((0, 0))
+    return [jnp.pad(x, pads) for x in (image, *maps)], crop
+
+
+def _margins(logits, crop, frame_size):
+    """Foreground minus background at the frame's size: logits `[n, h', w', 2]` -> `[n, h, w]`."""
+    margins = (logits[..., 1] - logits[..., 0])[:, crop[0], crop[1]]
+    if margins.shape[1:] != frame_size:
+        margins = jax.image.resize(margins, (margins.shape[0], *frame_size), "linear")
+    return margins

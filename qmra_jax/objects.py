@@ -1,0 +1,97 @@
+"""Objects as a user names them: boxes on the command line, a mask in a file."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from qmra_jax.boxes import check_box, mask_to_box
+from qmra_jax.errors import InputError
+from qmra_jax.masks import VOID, foreground, read_labels
+
+
+class Objects(NamedTuple):
+    """What was drawn in one frame.
+
+    Attributes:
+      boxes: int32 `[n, 4]`: x, y, width, height in pixels.
+      ids: of the n objects, 1 to 254.
+    """
+
+    boxes: np.ndarray
+    ids: tuple[int, ...]
+
+
+def parse_box(text: str) -> tuple[tuple[int, int, int, int], int | None]:
+    """The box "x,y,width,height", and the frame if it ends in "@frame".
+
+    Raises:
+      InputError: if it is anything else.
+    """
+    number = r"\s*([+-]?\d+)\s*"
+    match = re.fullmatch(f"{number},{number},{number},{number}(?:@{number})?", text)
+    if not match:
+        raise InputError(
+            f"box {text!r}: expected four whole numbers of pixels x,y,width,height, such as"
+            " 120,80,64,48, and where it enters later its frame, such as 120,80,64,48@30"
+        )
+    x, y, width, height = (int(part) for part in match.groups()[:4])
+    return (x, y, width, height), int(match[5]) if match[5] else None
+
+
+def read_objects(
+    size: tuple[int, int],
+    boxes: Sequence[str],
+    mask: Path | None = None,
+    *,
+    frame: int = 0,
+) -> Mapping[int, Objects]:
+    """All objects by the frame in which they were drawn.
+
+    The objects of a mask file keep its labels as ids, of which the network takes the tight boxes.
+    Boxes get the lowest free ids, in their order.
+
+    Args:
+      size: (height, width) of the video.
+      boxes: texts for `parse_box`.
+      mask: a label map (255 is void, unless it is a 0/255 mask of one object).
+      frame: in which the mask and boxes without a frame were drawn.
+
+    Raises:
+      InputError: if there is no object, or one is empty or leaves the frame.
+    """
+    drawn: dict[int, list[tuple[np.ndarray, int]]] = {}
+    if mask is not None:
+        drawn[frame] = _read_mask(mask, size)
+    taken = {id for _, id in drawn.get(frame, [])}
+    free = (id for id in range(1, VOID) if id not in taken)
+    for text in boxes:
+        box, at = parse_box(text)
+        id = next(free, None)
+        if id is None:
+            raise InputError(f"box {text!r}: expected at most {VOID - 1} objects")
+        drawn.setdefault(frame if at is None else at, []).append((check_box(box, *size), id))
+    if not drawn:
+        raise InputError("no object: give at least one --box x,y,width,height or a --mask FILE")
+    return {
+        number: Objects(np.stack([box for box, _ in some]), tuple(id for _, id in some))
+        for number, some in sorted(drawn.items())
+    }
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> list[tuple[np.ndarray, int]]:
+    """(tight box, id) of each object in a mask file."""
+    labels = read_labels(path)
+    if labels.shape != size:
+        raise InputError(
+            f"mask {path} is {labels.shape[1]}x{labels.shape[0]}, the video {size[1]}x{size[0]}"
+            " (width x height): expected one size"
+        )
+    if set(np.unique(labels).tolist()) <= {0, VOID}:
+        labels = foreground(labels).astype(np.uint8)  # a 0/255 mask of one object
+    ids = [id for id in np.unique(labels).tolist() if id not in (0, VOID)]
+    if not ids:
+        raise InputError(f"mask {path} is empty: expected the pixels of at least one object")
+    return [(mask_to_box(labels == id), id) for id in ids]

@@ -1,0 +1,72 @@
+"""What scoring leaves on disk: scores.json, and the CSV files of the official DAVIS toolkit."""
+
+import json
+from pathlib import Path
+
+from qmra_jax.files import make_folder, written_whole
+
+_MEASURED = [(measure, name) for measure in "JF" for name in ("mean", "recall", "decay")]
+
+
+def write_scores(scores: dict, folder: Path) -> Path:
+    """Writes the scores into a folder, each file whole, in place of older ones.
+
+    `scores.json` holds all but `frames`, which go to `frames.json` (an older one is removed where
+    there are none: it belonged to other scores). A DAVIS protocol's also become the two files of
+    the official toolkit, in its columns, order and three decimals: `global_results-val.csv` and
+    `per-sequence_results-val.csv`, a row for each object as "bear_1".
+
+    Args:
+      scores: of `score_folder`, with whatever else was measured, such as `fps`.
+      folder: made if need be.
+
+    Returns:
+      The path of scores.json.
+
+    Raises:
+      InputError: if the folder cannot be made or written to.
+    """
+    make_folder(Path(folder))
+    path = Path(folder) / "scores.json"
+    compact = {name: value for name, value in scores.items() if name != "frames"}
+    text = json.dumps(compact, indent=2, allow_nan=False) + "\n"
+    frames = path.with_name("frames.json")
+    if "frames" in scores:
+        _write(frames, json.dumps(scores["frames"], allow_nan=False) + "\n")
+    else:
+        frames.unlink(missing_ok=True)
+    if "protocol" in scores and scores["protocol"] != "youtube_vos":
+        overall, by_object = csv_names(scores["split"])
+        _write(path.with_name(overall), _global_csv(scores))
+        _write(path.with_name(by_object), _per_sequence_csv(scores))
+    _write(path, text)
+    return path
+
+
+def csv_names(split: str | None) -> tuple[str, str]:
+    """The names of the toolkit's two files, for a split such as "2017/val", or None for all."""
+    name = (split or "all").rpartition("/")[2]
+    return f"global_results-{name}.csv", f"per-sequence_results-{name}.csv"
+
+
+def _global_csv(scores: dict) -> str:
+    columns = [f"{measure}-{name.capitalize()}" for measure, name in _MEASURED]
+    values = [scores[measure][name] for measure, name in _MEASURED]
+    return f"J&F-Mean,{','.join(columns)}\n{_row([scores['J&F'], *values])}\n"
+
+
+def _per_sequence_csv(scores: dict) -> str:
+    lines = ["Sequence,J-Mean,F-Mean"]
+    for name, sequence in scores["sequences"].items():
+        for label, own in sequence.get("objects", {"1": sequence}).items():
+            lines.append(f"{name}_{label},{_row([own['J']['mean'], own['F']['mean']])}")
+    return "\n".join(lines) + "\n"
+
+
+def _row(values: list[float]) -> str:
+    return ",".join(f"{value:.3f}" for value in values)
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as part:
+        part.write_text(text)

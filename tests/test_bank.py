@@ -1,0 +1,70 @@
+"""Which frames the memory keeps, and where."""
+
+import numpy as np
+import pytest
+
+from qmra_jax.bank import Slots, bucket
+from qmra_jax.errors import InputError
+
+
+def run(slots, last, first=(0,)):
+    """The frames that frame `last` reads for each object, as a propagator would ask."""
+    written = {}  # slot -> frame
+    for number in range(1, last + 1):
+        valid = slots.valid(number, np.asarray(first))
+        read = [
+            sorted({0: f}.get(s, written.get(s)) for s in np.flatnonzero(row))
+            for f, row in zip(first, valid, strict=True)
+        ]
+        slot = slots.place(number)
+        written[1] = written[slot] = number
+    return read
+
+
+def test_the_memory_is_the_first_frame_every_tenth_and_the_previous_one():
+    assert run(Slots(10), 35) == [[0, 10, 20, 30, 34]]
+    assert run(Slots(10), 31) == [[0, 10, 20, 30]]  # frame 30 is the previous one, once
+    assert run(Slots(10), 1) == [[0]]
+
+
+def test_an_object_reads_no_frame_from_before_it_entered():
+    assert run(Slots(3), 11, first=(0, 4, 6, 10)) == [
+        [0, 3, 6, 9, 10],
+        [4, 6, 9, 10],
+        [6, 9, 10],
+        [10],
+    ]
+
+
+def test_the_capacity_doubles():
+    slots, seen = Slots(1), []
+    for number in range(1, 40):
+        slots.place(number)
+        seen.append(slots.capacity)
+    assert sorted(set(seen)) == [4, 8, 16, 32, 64]
+    assert all(c >= 2 + n for n, c in enumerate(seen, 1))
+
+
+def test_max_memory_caps_the_bank_and_thins_the_extras_evenly():
+    for most in (2, 3, 5, 8):
+        slots = Slots(1, max_memory=most)
+        for last in range(1, 200):
+            valid = slots.valid(last, np.zeros(1, int))
+            assert valid.sum() <= most
+            slots.place(last)
+            assert slots.capacity <= most
+            gaps = np.diff(sorted(slots.extras))
+            assert (gaps == slots.interval).all()
+        assert len(slots.extras) <= most - 2
+        assert most == 2 or len(slots.extras) >= (most - 2) // 2
+
+
+def test_too_little_memory_is_refused():
+    with pytest.raises(InputError, match="max_memory 1: expected at least 2"):
+        Slots(10, 1)
+
+
+def test_objects_are_padded_to_few_sizes_and_by_no_more_than_half():
+    sizes = [bucket(n) for n in range(1, 255)]
+    assert all(n <= size <= 1.5 * n for n, size in enumerate(sizes, 1))
+    assert sorted(set(sizes)) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]

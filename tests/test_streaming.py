@@ -1,0 +1,141 @@
+"""Objects come and go while frames stream; what one object sees does not depend on the others."""
+
+import numpy as np
+import pytest
+
+from qmra_jax.errors import InputError
+from qmra_jax.propagate import Propagator
+
+RNG = np.random.default_rng(0)
+FRAMES = RNG.integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+A, B, C = [2, 3, 14, 12], [16, 10, 12, 18], [4, 20, 9, 9]
+
+
+@pytest.fixture(scope="module")
+def propagator(tiny_model, tiny_variables):
+    return Propagator(tiny_model, tiny_variables, interval=2)
+
+
+def margins(result):
+    """Each object's foreground minus background, recovered from the softmax over all."""
+    p = np.asarray(result.probabilities, np.float64)
+    return dict(zip(result.ids, np.log(p[1:]) - np.log(p[0]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def alone(propagator):
+    """By (box, first frame): the object's margins in every frame from there, tracked alone."""
+
+    def track(box, first):
+        results = [propagator.start(FRAMES[first], [box])]
+        results += [propagator.step(frame) for frame in FRAMES[first + 1 :]]
+        return {first + k: margins(r)[1] for k, r in enumerate(results)}
+
+    # Frame numbers count from the start, and every second one stays: starts at even frames agree.
+    return {name: track(box, first) for name, box, first in (("A", A, 0), ("B", B, 2), ("C", C, 2))}
+
+
+def same(found, expected):
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_objects_enter_and_leave_at_any_frame(propagator, alone):
+    first = propagator.start(FRAMES[0], [A])
+    same(margins(first)[1], alone["A"][0])
+    propagator.step(FRAMES[1])
+    both = propagator.step(FRAMES[2], [B, C])
+    assert both.ids == propagator.ids == (1, 2, 3)
+    assert both.boxes[1:].tolist() == [B, C]
+    for frame in (3, 4):
+        result = propagator.step(FRAMES[frame])
+        for i, name in ((1, "A"), (2, "B"), (3, "C")):
+            same(margins(result)[i], alone[name][frame])
+    propagator.remove(2)
+    result = propagator.step(FRAMES[5])
+    assert result.ids == (1, 3)
+    assert set(np.unique(result.labels)) <= {0, 1, 3}
+    assert result.boxes.shape == (2, 4)
+    same(margins(result)[1], alone["A"][5])
+    same(margins(result)[3], alone["C"][5])
+
+
+def test_an_object_is_added_to_the_frame_that_was_given_last(propagator, alone):
+    propagator.start(FRAMES[0], [A])
+    propagator.step(FRAMES[1])
+    before = propagator.step(FRAMES[2])
+    after = propagator.add([B], ids=[9])
+    assert after.ids == (1, 9)
+    same(margins(after)[1], margins(before)[1])
+    same(margins(after)[9], alone["B"][2])
+    same(margins(propagator.step(FRAMES[3]))[9], alone["B"][3])
+
+
+def test_ids_are_the_callers_and_name_the_labels(propagator):
+    result = propagator.start(FRAMES[0], [A, B], ids=[7, 3])
+    assert result.ids == (3, 7)
+    assert result.boxes.tolist() == [B, A]
+    assert set(np.unique(result.labels)) <= {0, 3, 7}
+    swapped = propagator.start(FRAMES[0], [B, A], ids=[3, 7])
+    np.testing.assert_array_equal(swapped.labels, result.labels)
+
+
+def test_a_mask_starts_as_its_tight_box(propagator):
+    labels = np.zeros((32, 32), np.uint8)
+    for i, (x, y, w, h) in ((4, A), (6, B)):
+        labels[y + h // 2, x : x + w] = labels[y : y + h, x + w // 2] = i
+    labels[0, 0] = 255
+    boxes = propagator.start(FRAMES[0], [A, B], ids=[4, 6])
+    for given in ({"masks": labels}, {"masks": labels == [[[4]], [[6]]], "ids": [4, 6]}):
+        result = propagator.start(FRAMES[0], **given)
+        assert result.ids == (4, 6)
+        np.testing.assert_array_equal(result.labels, boxes.labels)
+
+
+def test_with_no_object_left_frames_are_empty_until_one_is_added(propagator):
+    propagator.start(FRAMES[0], [A])
+    propagator.remove(1)
+    result = propagator.step(FRAMES[1])
+    assert result.ids == ()
+    assert not result.labels.any()
+    assert propagator.add([A]).ids == (1,)
+    assert propagator.step(FRAMES[2]).ids == (1,)
+
+
+def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
+    capped = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3)
+    capped.start(FRAMES[0], [A])
+    sizes = {
+        capped._memory.key1.shape[1] for k in range(12) if capped.step(FRAMES[k % 6]) is not None
+    }
+    assert sizes == {3}
+
+
+def test_a_long_video_compiles_a_handful_of_programs(propagator):
+    propagator._compiled.clear()
+    propagator.start(FRAMES[0], [A])
+    for k in range(40):
+        propagator.step(FRAMES[k % 6])
+    tracks = {key for key in propagator._compiled if key[0] == "track"}
+    assert len(tracks) == 4  # capacities 4, 8, 16, 32
+
+
+def test_bad_objects_are_refused_and_leave_the_video_as_it_was(propagator):
+    propagator.start(FRAMES[0], [A])
+    with pytest.raises(InputError, match="id 1 is used twice"):
+        propagator.add([B], ids=[1])
+    with pytest.raises(InputError, match="id 5 is used twice"):
+        propagator.step(FRAMES[1], [A, B], ids=[5, 5])
+    with pytest.raises(InputError, match="id 255: expected 1 to 254"):
+        propagator.add([B], ids=[255])
+    with pytest.raises(InputError, match="1 ids for 2 objects"):
+        propagator.add([A, B], ids=[2])
+    with pytest.raises(InputError, match="expected boxes or masks"):
+        propagator.add([A], masks=np.ones((32, 32), np.uint8))
+    with pytest.raises(InputError, match="mask of object 2 is empty"):
+        propagator.add(masks=np.zeros((1, 32, 32), bool))
+    with pytest.raises(InputError, match="masks of shape"):
+        propagator.add(masks=np.zeros((1, 16, 32), bool))
+    with pytest.raises(InputError, match="object 8: there is none of this id; there are 1"):
+        propagator.remove(8)
+    assert propagator.ids == (1,)
+    assert propagator.step(FRAMES[1]).ids == (1,)
