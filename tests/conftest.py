@@ -1,6 +1,7 @@
 """What tests share: two simulated devices, a compilation cache, a tiny network, a tiny dataset."""
 
 import functools
+import types
 import os
 from pathlib import Path
 
@@ -90,7 +91,9 @@ def compile_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "make_train_step", make_train_step)
-        patch.setattr(train.parallel, "parallelize", functools.cache(train.parallel.parallelize))
+        cached = {"parallelize": functools.cache(train.parallel.parallelize)}
+        # train's alone: other tests take the module as it is.
+        patch.setattr(train, "parallel", types.SimpleNamespace(**(vars(train.parallel) | cached)))
         patch.setattr(train, "make_predict", functools.cache(train.make_predict))
         patch.setattr(train, "init_variables", functools.cache(init_variables))
         yield

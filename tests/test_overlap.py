@@ -59,6 +59,13 @@ def test_a_failed_write_is_told():
 
     with pytest.raises(OSError, match="disk full"), WriteBehind() as write:
         write(fail)
-    with pytest.raises(KeyError), WriteBehind() as write:
-        write(fail)
-        raise KeyError
+
+
+def test_an_error_of_the_block_comes_before_a_failed_write():
+    def block():
+        with WriteBehind() as write:
+            write([].pop)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        block()
