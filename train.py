@@ -71,8 +71,11 @@ def train(config, run: epath.PathLike) -> int:
         return step % every == 0 or step == config.steps
 
     # ---------------------------------------------------------------- devices
+    if config.cpu_devices < 0:
+        raise errors.InputError(f"cpu_devices {config.cpu_devices}: expected 0 (one) or more")
     if config.cpu_devices:
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+    distributed.check_same_config(workdir.plain(config))
     parallel.check_batch(config.batch_size, config.grad_accumulation)
 
     # ------------------------------------------------------------------ model
@@ -166,7 +169,8 @@ def train(config, run: epath.PathLike) -> int:
             del batch["id"]  # texts are not for devices
             profile.before(step)
             state, metrics = train_step(state, batch)
-            profile.after(step, metrics)
+            with clock.pause():
+                profile.after(step, metrics)
             bar.update()
             clock.count()
             stopping = stop.reached(step)

@@ -4,6 +4,10 @@ A process is what runs on one host of a TPU slice, or on one machine with GPUs. 
 needs none of this: every function here then answers at once.
 """
 
+import hashlib
+import json
+from typing import Any
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -90,3 +94,22 @@ def all_equal(array: np.ndarray) -> bool:
     """Whether every process has the same array."""
     everyone = gather(array)
     return bool((everyone == everyone[0]).all())
+
+
+def check_same_config(config: dict[str, Any]) -> None:
+    """Finds out whether every process was started with the same config.
+
+    With others, each would train a network of its own, or wait for ever for a step that another
+    does not make. Where the data lies and how it is read may differ.
+
+    Raises:
+      InputError: if not.
+    """
+    data = {k: v for k, v in config["data"].items() if k not in ("root", "workers", "prefetch")}
+    text = json.dumps(config | {"data": data}, sort_keys=True)
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    if not all_equal(digest):
+        raise InputError(
+            "the processes have different configs: start all of them from the same files with the"
+            " same --config options"
+        )

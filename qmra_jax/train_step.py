@@ -179,7 +179,9 @@ def make_train_step(
         if average is not None:
             average = ema.update(average, params, state.step, config.ema_decay)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & ~state.halted
+        # The last tells of what a finite gradient can still do: too large a step.
+        watched = (metrics["loss"], metrics["grad_norm"], optax.tree.norm((params, batch_stats)))
+        finite = jnp.isfinite(jnp.stack(watched)).all() & ~state.halted
         new = TrainState(state.step + 1, params, batch_stats, opt_state, average, ~finite)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state.replace(halted=~finite))
         metrics |= {

@@ -1,8 +1,8 @@
 """What tests share: two simulated devices, a compilation cache, a tiny network, a tiny dataset."""
 
 import functools
-import types
 import os
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]

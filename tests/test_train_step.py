@@ -163,3 +163,15 @@ def test_training_in_float16_is_refused():
     config = toy_config()
     with pytest.raises(InputError, match="train in bfloat16 or float32"):
         make_train_step(build_model({**TINY, "dtype": "float16"}), None, None, config)
+
+
+def test_a_step_too_large_for_the_parameters_stops_the_state_at_the_last_good_one():
+    config = toy_config(**{"optimizer.learning_rate": 3e38})
+    step, state = start(config)
+    before = jax.device_get(state.params)
+    state, metrics = step(state, BATCH)
+    assert np.isfinite(float(metrics["loss"]))
+    assert float(metrics["finite"]) == 0
+    assert bool(state.halted)
+    assert int(state.step) == 0
+    assert distance(jax.device_get(state.params), before) == 0

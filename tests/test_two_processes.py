@@ -120,3 +120,18 @@ def test_alone_a_process_agrees_with_itself_at_once():
     assert distributed.gather(np.arange(3)).tolist() == [[0, 1, 2]]
     assert distributed.all_agree(True)
     assert not distributed.all_agree(False)
+
+
+def test_processes_with_different_configs_are_refused(monkeypatch):
+    seen = []
+    monkeypatch.setattr(distributed, "all_equal", lambda digest: seen.append(digest) or True)
+    same = {"seed": 0, "data": {"root": "/a", "workers": 2, "prefetch": 2, "crop": 64}}
+    distributed.check_same_config(same)
+    distributed.check_same_config(same | {"data": same["data"] | {"root": "/b", "workers": 8}})
+    np.testing.assert_array_equal(*seen)
+    for other in ({"seed": 1}, {"data": same["data"] | {"crop": 32}}):
+        distributed.check_same_config(same | other)
+        assert (seen[-1] != seen[0]).any()
+    monkeypatch.setattr(distributed, "all_equal", lambda digest: False)
+    with pytest.raises(InputError, match="the processes have different configs"):
+        distributed.check_same_config(same)
