@@ -1,23 +1,29 @@
-"""Evaluates QMRA on DAVIS: from the tight box of each first mask to masks, scores and a table.
+"""Evaluates QMRA: from objects' boxes to masks of every video of a dataset, scores and a table.
 
     python evaluate.py --weights=weights/qmra-small.safetensors --dataset=davis2016 \\
-        --data_dir=DAVIS --split=val --output=results/val
-    python evaluate.py --workdir=runs/small --dataset=davis2016 --data_dir=DAVIS \\
-        --output=results/run
+        --data_dir=DAVIS --output=results/val
+    python evaluate.py --workdir=runs/small --dataset=youtube_vos --split=valid_all_frames \\
+        --data_dir=YouTubeVOS --output=results/ytvos      # results.zip for the server
+    python evaluate.py --weights=WEIGHTS --dataset=folder --data_dir=MINE --output=results/mine
+
+The same command again goes on where it was interrupted: finished sequences are kept, unless they
+were made with anything else. Several hosts that share the dataset and the output folder each take
+--shard=I/N; the one that finishes last scores and packs it all, or the command without --shard.
 """
 
 import argparse
-import time
+import sys
 from pathlib import Path
 
-import numpy as np
+import jax
 from tqdm import tqdm
 
-from data_pipeline import davis
-from data_pipeline.decode import check_headers, read_image
-from qmra_jax import boxes, checkpoint, errors, files, masks, scoring, weights
-from qmra_jax.model import build_model
-from qmra_jax.propagate import Propagator
+from data_pipeline.decode import check_headers
+from data_pipeline.eval_videos import DATASETS, EvalSet, find_eval_videos
+from qmra_jax import checkpoint, errors, evaluation, model, scoring, weights
+from qmra_jax.merges import MERGES
+from qmra_jax.results import Results
+from qmra_jax.submission import write_zip
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,151 +35,163 @@ def parse_args() -> argparse.Namespace:
     source.add_argument("--weights", type=Path, help="a .safetensors file")
     source.add_argument("--workdir", type=Path, help="a training run: its newest checkpoint")
     add = parser.add_argument
-    add("--dataset", required=True, choices=("davis2016", "davis2017"))
-    add("--data_dir", type=Path, required=True, help="root of the dataset, with JPEGImages/")
-    add("--split", default="val", help="a list of ImageSets (default: val)")
+    add("--dataset", required=True, choices=DATASETS, help="folder: one's own, in DAVIS's layout")
+    add("--data_dir", type=Path, required=True, help="root of the dataset")
+    add(
+        "--split",
+        help="a list of ImageSets; of YouTube-VOS train, valid or valid_all_frames; `all`: every"
+        " video there is (default: val; valid of YouTube-VOS; all of a folder)",
+    )
     add("--output", type=Path, required=True, help="folder for Annotations/ and scores.json")
     add("--sequences", nargs="+", help="only these of the split")
+    add(
+        "--start",
+        choices=evaluation.STARTS,
+        default="box",
+        help="what the network is told of an object: its mask's tight box, or the mask, of which"
+        " QMRA takes that very box (default: box)",
+    )
     add(
         "--short_side",
         type=int,
         help="larger frames are shrunk to this many pixels on their shorter side for the network;"
         " 0 never shrinks (default: the size that the weights file says suits it, or else 0)",
     )
-    add("--interval", type=int, default=10, help="every so many frames one stays in the memory")
-    add("--overwrite", action="store_true", help="replace earlier results in the output folder")
+    add(
+        "--interval",
+        type=int,
+        help="every so many frames one stays in the memory (default: 10; 5 of YouTube-VOS)",
+    )
+    add("--max_memory", type=int, help="frames that the memory may hold (default: no bound)")
+    add("--merge", choices=sorted(MERGES), default="softmax", help="how objects become one map")
+    add("--dtype", choices=("float32", "bfloat16"), help="of the network (default: the model's)")
+    add("--skip_bad", action="store_true", help="a frame that cannot be read keeps the last mask")
+    add(
+        "--zip",
+        action=argparse.BooleanOptionalAction,
+        help="make results.zip for the benchmark's server (default: of YouTube-VOS, if not scored)",
+    )
+    add("--shard", default="1/1", metavar="I/N", help="this host's part of the videos, from 1/N")
+    add("--overwrite", action="store_true", help="replace results that were made with other things")
     return parser.parse_args()
 
 
 def load(args: argparse.Namespace):
-    """The network and its variables, from a weights file or a training run."""
+    """The network, its variables, and the short side to use, from a weights file or a run."""
+    short_side = args.short_side
     if args.weights:
         module, variables, _ = weights.load(args.weights)
-        return module, variables
-    config, variables = checkpoint.restore_model(args.workdir)
-    return build_model(config.model), variables
-
-
-def first_boxes(path: Path, dataset: str) -> np.ndarray:
-    """The objects' tight boxes in a first mask: int32 `[n, 4]`, x, y, width, height.
-
-    DAVIS 2016 takes all labels for one object, DAVIS 2017 each for its own.
-
-    Raises:
-      InputError: if an object does not show, which leaves no box to start from.
-    """
-    labels = masks.read_labels(path)
-    if dataset == "davis2016":
-        objects = masks.foreground(labels)[None]
+        if short_side is None:
+            short_side = weights.suited_short_side(args.weights)
     else:
-        present = labels[labels != masks.VOID]
-        objects = labels == np.arange(1, present.max(initial=0) + 1)[:, None, None]
-    missing = [str(number) for number, mask in enumerate(objects, 1) if not mask.any()]
-    if missing or not len(objects):
-        hint = "; 0/255 masks are --dataset=davis2016's" if (labels == masks.VOID).any() else ""
-        raise errors.InputError(
-            f"mask {path} shows no object {', '.join(missing) or 'at all'}: expected every object"
-            f" in the first frame{hint}"
-        )
-    return boxes.mask_to_box(objects)
+        config, variables = checkpoint.restore_model(args.workdir)
+        module = model.build_model(config.model)
+    return module, variables, short_side or None
 
 
-def claim_output(args: argparse.Namespace) -> Path:
-    """The folder for masks, known to be empty or ours to replace."""
-    annotations, scores = args.output / "Annotations", args.output / "scores.json"
-    if args.output.resolve() == args.data_dir.resolve():
-        raise errors.InputError(
-            f"output {args.output} is the dataset itself, whose masks would be replaced: give"
-            " another --output"
-        )
-    used = scores.exists() or (annotations.is_dir() and any(annotations.iterdir()))
-    if used and not args.overwrite:
-        raise errors.InputError(
-            f"output {args.output} holds results already: give another --output, or --overwrite"
-        )
-    files.make_folder(annotations)
-    return annotations
+def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
+    """Makes the masks that are not there yet; gives the folder and the options they are made with.
 
-
-def segment(propagator: Propagator, sequence: davis.Sequence, start: np.ndarray, folder: Path, bar):
-    """Writes a sequence's masks; gives the seconds of each step that did not compile first."""
-    seconds = []
-    for number, (frame, mask) in enumerate(zip(sequence.frames, sequence.annotations, strict=True)):
-        image = read_image(frame)
-        try:
-            result = propagator.step(image) if number else propagator.start(image, start)
-        except errors.InputError as error:
-            raise errors.InputError(f"{frame}: {error}") from None
-        masks.write_labels(folder / mask.name, result.labels)
-        if number and result.seconds is not None:
-            seconds.append(result.seconds)
-        bar.update()
-    return seconds
-
-
-def evaluate(args: argparse.Namespace) -> dict:
-    """Segments and scores; gives what `scores.json` holds."""
-    sequences = davis.find_sequences(
-        args.data_dir,
-        year=args.dataset.removeprefix("davis"),
-        split=args.split,
-        names=args.sequences,
+    Every device of this host takes videos, the longest first, until none of its shard is left.
+    """
+    index, count = parse_shard(args.shard)
+    module, variables, short_side = load(args)
+    default = 5 if args.dataset == "youtube_vos" else 10
+    options = {
+        "interval": default if args.interval is None else args.interval,
+        "short_side": short_side,
+        "max_memory": args.max_memory,
+        "merge": args.merge,
+    }
+    weights_digest = evaluation.model_digest(module, variables)
+    module = module.clone(dtype=args.dtype or module.dtype)
+    settings = {**options, "start": args.start, "dtype": module.dtype}
+    make = evaluation.make_segmenter(
+        module, variables, start=args.start, carry=args.skip_bad, **options
     )
-    if short := [s.name for s in sequences if len(s.frames) < 3]:
-        raise errors.InputError(
-            f"sequence {', '.join(short)}: fewer than 3 frames, and the first and the last are not"
-            " scored; leave it out of the split's list or name others with --sequences"
-        )
-    check_headers(pair for s in sequences for pair in zip(s.frames, s.annotations, strict=True))
-    starts = {s.name: first_boxes(s.annotations[0], args.dataset) for s in sequences}
-    annotations = claim_output(args)
-    module, variables = load(args)
-    short_side = args.short_side
-    if short_side is None and args.weights:
-        short_side = weights.suited_short_side(args.weights)
-    propagator = Propagator(
-        module, variables, interval=args.interval, short_side=short_side or None
-    )
-    seconds, began = {}, time.perf_counter()
-    with tqdm(total=sum(len(s.frames) for s in sequences), unit="frame", desc="segment") as bar:
-        for sequence in sequences:
-            folder = annotations / sequence.name
-            seconds[sequence.name] = segment(
-                propagator, sequence, starts[sequence.name], folder, bar
-            )
-    wall = time.perf_counter() - began
 
-    scores = scoring.score_folder(
-        args.data_dir,
-        args.output,
-        protocol=args.dataset,
-        split=args.split,
-        sequences=args.sequences,
-    )
-    for name, times in seconds.items():
-        if times:
-            scores["sequences"][name]["fps"] = len(times) / sum(times)
-    every = [time for times in seconds.values() for time in times]
-    if every:
-        scores["fps"] = len(every) / sum(every)
-    scores["wall_seconds"] = wall
-    scores["start"] = "box"
-    scores["short_side"] = short_side or None
-    scores["interval"] = args.interval
-    return scores
+    made_with = {"weights": weights_digest, **settings}
+    results = Results(args.output, chosen.videos, made_with, carry=args.skip_bad)
+    mine = {video.name for video in evaluation.shard(chosen.videos, index, count)}
+    left = [video for video in results.claim(overwrite=args.overwrite) if video.name in mine]
+    if kept := len(mine) - len(left):
+        print(f"{kept} of {len(mine)} sequences are finished already and are kept")
+    total = sum(len(video.frames) for video in left)
+    with tqdm(total=total, unit="frame", desc="segment", disable=not left) as bar:
+        evaluation.segment_videos(left, results, make, jax.local_devices(), tick=bar.update)
+    return results, settings
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """I and N of "I/N"."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise errors.InputError(f"shard {text!r}: expected I/N, such as 1/4, with I from 1 to N")
+    return int(index), int(count)
+
+
+def score(args: argparse.Namespace, chosen: EvalSet, results: Results, settings: dict) -> dict:
+    """What `scores.json` holds; J and F only where there is a truth."""
+    scores: dict = {"sequences": {}}
+    if chosen.protocol:
+        scores = scoring.score_folder(
+            args.data_dir,
+            args.output,
+            protocol=chosen.protocol,
+            split=chosen.split,
+            year=chosen.year,
+            sequences=args.sequences,
+        )
+    timings = {name: timing for name in results.videos if (timing := results.finished(name))}
+    for name, own in scores["sequences"].items():
+        if timings[name].steps:
+            own["fps"] = timings[name].steps / timings[name].step_seconds
+    if steps := sum(timing.steps for timing in timings.values()):
+        scores["fps"] = steps / sum(timing.step_seconds for timing in timings.values())
+    scores["wall_seconds"] = sum(timing.wall_seconds for timing in timings.values())
+    scores["carried"] = {name: list(t.carried) for name, t in timings.items() if t.carried}
+    return {**scores, **settings}
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Segments, and once every sequence is there scores, prints and packs."""
+    chosen = find_eval_videos(args.data_dir, args.dataset, split=args.split, names=args.sequences)
+    entered = {start.mask for video in chosen.videos for start in video.starts.values()}
+    check_headers(p for p in chosen.pairs if not args.skip_bad or p[1] in entered)
+    results, settings = segment(args, chosen)
+    if unfinished := [name for name in results.videos if not results.finished(name)]:
+        print(f"{len(unfinished)} of {len(results.videos)} sequences are left to other shards")
+        return
+
+    scores = score(args, chosen, results, settings)
+    for name, frames in scores["carried"].items():
+        print(f"{name}: bad frames, which have the mask before: {', '.join(frames)}")
+    if chosen.protocol:
+        print(scoring.format_table(scores))
+    if "fps" in scores:
+        print(
+            f"{scores['fps']:.1f} fps of the jitted step with its result on the host, compiling and"
+            f" disk left out; all in all {scores['wall_seconds']:.0f} s, summed over sequences"
+        )
+    if chosen.protocol:
+        print(scoring.write_scores(scores, args.output))
+    else:
+        print(f"no scores: {chosen.unscored}\n{results.annotations}")
+    if args.zip or (args.zip is None and args.dataset == "youtube_vos" and not chosen.protocol):
+        wanted = {name: video.written.values() for name, video in results.videos.items()}
+        prefix = "Annotations/" if args.dataset == "youtube_vos" else ""
+        print(write_zip(args.output / "results.zip", results.annotations, wanted, prefix=prefix))
 
 
 def main() -> None:
-    """Runs `evaluate`, prints the table and writes `scores.json`."""
+    """Runs `evaluate`."""
     args = parse_args()
     with errors.exit_on_input_error():
-        scores = evaluate(args)
-        print(scoring.format_table(scores))
-        print(
-            "fps: of the jitted step with its result on the host, compiling and disk left out;"
-            f" all in all {scores['wall_seconds']:.0f} s"
-        )
-        print(scoring.write_scores(scores, args.output))
+        try:
+            evaluate(args)
+        except KeyboardInterrupt:
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

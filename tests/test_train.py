@@ -230,10 +230,9 @@ def test_evaluation_of_a_workdir_and_of_its_weights_file_agree(
     )
     assert json.loads((tmp_path / "suited" / "scores.json").read_text())["short_side"] == 32
 
+    output = f"--output={tmp_path / 'run'}"
     with pytest.raises(SystemExit) as stop:
-        run_evaluate(
-            monkeypatch, source["run"], f"--data_dir={tiny_davis}", f"--output={tmp_path / 'run'}"
-        )
+        run_evaluate(monkeypatch, source["run"], f"--data_dir={tiny_davis}", output, "--interval=3")
     assert stop.value.code == 2
     assert "holds results already" in capsys.readouterr().err
 
