@@ -167,13 +167,14 @@ def train(config, run: epath.PathLike) -> int:
         for step in range(first_step + 1, last_step + 1):
             batch = clock.next(triplets)
             del batch["id"]  # texts are not for devices
+            batch["stop"] = stop.flags(len(batch["images"]))
             profile.before(step)
             state, metrics = train_step(state, batch)
             with clock.pause():
                 profile.after(step, metrics)
             bar.update()
             clock.count()
-            stopping = stop.reached(step)
+            stopping = stop.reached(metrics)
             if step == first_step + 1:  # it compiled, which is not for triplets a second to tell
                 jax.block_until_ready(metrics)
                 clock.restart()
@@ -190,7 +191,7 @@ def train(config, run: epath.PathLike) -> int:
 
             if is_logged:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                del metrics["finite"]
+                del metrics["finite"], metrics["stop"]
                 metrics |= clock.read() | progress.memory()
                 writer.scalars(step, metrics)
                 bar.set_postfix_str(progress.summary(metrics))

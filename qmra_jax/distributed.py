@@ -32,6 +32,7 @@ def initialize(how: str) -> None:
     """
     if not how:
         return
+    jax.config.update("jax_enable_preemption_service", False)  # see `preemption.StopRequest`
     if how == "auto":
         try:
             jax.distributed.initialize()

@@ -10,7 +10,9 @@ from types import FrameType
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
+import numpy as np
+
+from qmra_jax.parallel import local_copy
 
 STOPPED = 75  # exit status: saved, run the same command again to go on (sysexits.h: EX_TEMPFAIL)
 
@@ -18,25 +20,42 @@ STOPPED = 75  # exit status: saved, run the same command again to go on (sysexit
 class StopRequest:
     """Listens for SIGTERM and Ctrl-C while it is entered; a second one has its usual effect.
 
-    With several processes JAX listens, for SIGTERM alone: one sent to any of them stops all.
+    With several processes, one that is asked to stop tells the others in the batch of its next
+    step: the step works out whether any was asked (`train_step`'s metric "stop"), so that all come
+    to the same answer at the same step. JAX's own service (`reached_preemption_sync_point`) cannot
+    be used beside Orbax, whose writing thread reports the step that it has just written as the one
+    that its process has reached: the processes may then agree on a step that is over.
     """
 
-    requested = False  # noticed by this process; never where several listen together
+    requested = False  # of this process
 
     def __enter__(self) -> "StopRequest":
         self._shared = jax.process_count() > 1
-        signals = () if self._shared else (signal.SIGTERM, signal.SIGINT)
+        self._last: jax.Array | None = None
+        signals = (signal.SIGTERM, signal.SIGINT)
         self._before: dict[int, Any] = {s: signal.signal(s, self._note) for s in signals}
         return self
 
     def __exit__(self, *_) -> None:
         self._restore()
 
-    def reached(self, step: int) -> bool:
-        """Whether to stop after this step. To be called after every step, by every process."""
-        if self._shared:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self.requested
+    def flags(self, examples: int) -> np.ndarray:
+        """What this process says in the batch of its next step: bool `[examples]`."""
+        return np.full(examples, self.requested)
+
+    def reached(self, metrics: dict[str, jax.Array]) -> bool:
+        """Whether to stop after this step. To be called after every step, by every process.
+
+        Several processes stop a step later than they know: each step's answer is looked at when the
+        next one is under way, so that no device waits.
+
+        Args:
+          metrics: of the step.
+        """
+        if not self._shared:
+            return self.requested
+        last, self._last = self._last, metrics["stop"]
+        return last is not None and bool(local_copy(last))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -158,7 +158,8 @@ def make_train_step(
       a function of a replicated `TrainState` and this device's share of a batch of triplets. Its
       metrics are float32 scalars, the same on every device: loss, loss_NAME and J_NAME of each
       output, grad_norm (before clipping), update_norm, param_norm (after the step), learning_rate
-      and finite (1, or 0 for a step that changed nothing).
+      and finite (1, or 0 for a step that changed nothing). A batch may have "stop", bool `[b]`,
+      beside its triplets: the metric stop is 1 where any example of any device has it.
 
     Raises:
       InputError: if a setting cannot be meant.
@@ -172,6 +173,8 @@ def make_train_step(
         params = jax.tree.map(lambda x: jax.lax.pcast(x, AXIS, to="varying"), state.params)
         grads, batch_stats, metrics = gradient(params, state.batch_stats, batch, state.step)
         grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
+        if "stop" in batch:
+            metrics["stop"] = jax.lax.pmax(batch["stop"].any().astype(jnp.float32), AXIS)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
