@@ -9,12 +9,12 @@ or a plain `ImageSets/val.txt`.
 """
 
 import dataclasses
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 from qmra_jax.errors import InputError
+from qmra_jax.files import by_number
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -248,17 +248,7 @@ def files_in(
     if not files and not any_number:
         found = shortened(p.name for p in folder.iterdir()) or "an empty folder"
         raise InputError(f"sequence {name}: expected {kind} in {folder}; found {found}")
-    return in_time_order(files)
-
-
-def in_time_order(files: Iterable[Path]) -> tuple[Path, ...]:
-    """Files by the numbers in their names: 2.jpg before 10.jpg."""
-
-    def key(path: Path) -> tuple:
-        parts = re.split(r"(\d+)", path.name)
-        return [int(part) if part.isdecimal() else part for part in parts], path.name
-
-    return tuple(sorted(files, key=key))
+    return tuple(sorted(files, key=by_number))
 
 
 def shortened(names, most: int = 5) -> str:

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,12 +28,18 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def by_number(path: Path) -> tuple:
+    """A key to sort by in which digits count as numbers: 2.jpg before 10.jpg."""
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if part.isdecimal() else part.lower() for part in parts], str(path)
 
 
 def make_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -11,12 +11,15 @@ T = TypeVar("T")
 _END = object()
 
 
-def read_ahead(items: Iterable[T], most: int = 2) -> Iterator[T]:
+def read_ahead(items: Iterable[T], most: int = 2) -> Generator[T, None, None]:
     """The items, each made in a thread before it is asked for.
 
     Args:
       items: whatever is slow to make, such as frames to decode.
       most: how many may wait to be taken.
+
+    Yields:
+      them, in order. Closing the generator ends the thread.
 
     Raises:
       whatever making an item raises, when that item is asked for.

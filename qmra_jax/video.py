@@ -5,7 +5,6 @@ Everything here is uint8 `[h, w, 3]` RGB, as it is displayed: a phone's rotation
 
 import functools
 import glob
-import re
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from qmra_jax.errors import InputError
+from qmra_jax.files import by_number
 from qmra_jax.video_file import VideoFile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -221,13 +221,7 @@ def _find_images(path: Path) -> tuple[Path, ...]:
             f"{what} holds {times} images named {name}: expected one a frame; keep frames"
             " and masks in separate folders"
         )
-    return tuple(sorted(images, key=_natural_key))
-
-
-def _natural_key(path: Path) -> tuple:
-    """Sorts digits as numbers: [name, 2, .jpg] before [name, 10, .jpg]."""
-    parts = re.split(r"(\d+)", str(path))
-    return ([int(part) if part.isdecimal() else part.lower() for part in parts], str(path))
+    return tuple(sorted(images, key=by_number))
 
 
 def _common_size(images: tuple[Path, ...]) -> tuple[int, int]:
