@@ -134,7 +134,7 @@ def train(config, run: epath.PathLike) -> int:
     clock = progress.StepClock(config.batch_size)
     with (
         checkpoint.open_checkpoints(
-            run, config.keep_checkpoints, lambda: validation.best(config.keep_best)
+            run, config.keep_checkpoints, lambda steps: validation.best(config.keep_best, steps)
         ) as manager,  # leaving waits until all is written
         contextlib.closing(open_writer(run, first_step)) as writer,
         contextlib.closing(profile),

@@ -11,7 +11,7 @@ processes holds the whole state, and any number of devices may take it up again.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -37,23 +37,24 @@ class NewestAndBest:
 
     Attributes:
       newest: how many.
-      best: gives the steps of the best so far.
+      best: gives, of the steps that there are, those of the best.
     """
 
     newest: int
-    best: Callable[[], Iterable[int]]
+    best: Callable[[Collection[int]], Iterable[int]]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Whether each of the checkpoints, oldest first, stays."""
         del context
-        best, oldest_kept = set(self.best()), len(checkpoints) - self.newest
+        best = set(self.best([checkpoint.step for checkpoint in checkpoints]))
+        oldest_kept = len(checkpoints) - self.newest
         return [i >= oldest_kept or c.step in best for i, c in enumerate(checkpoints)]
 
 
 def open_checkpoints(
     workdir: epath.Path,
     keep: int | None = None,
-    best: Callable[[], Iterable[int]] = tuple,
+    best: Callable[[Collection[int]], Iterable[int]] = lambda steps: (),
 ) -> ocp.CheckpointManager:
     """A run's checkpoints: to write them if `keep` is given, only to read them if not.
 
@@ -62,12 +63,14 @@ def open_checkpoints(
     Args:
       workdir: of the run.
       keep: how many of the newest stay.
-      best: gives the steps that stay beside them.
+      best: gives, of the steps that there are, those that stay beside them.
     """
     if keep is None:  # a reader needs no other process, and waits for none
         alone = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             read_only=True,
+            save_interval_steps=0,  # these two, as else Orbax tells that it sets them so
+            create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=alone,
                 active_processes={alone},
@@ -80,7 +83,7 @@ def open_checkpoints(
             cleanup_tmp_directories=True,
         )
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # that reading is read-only is worth no warnings
+    logging.set_verbosity(logging.ERROR)  # it warns that a directory to read is read-only
     try:
         return ocp.CheckpointManager(_folder(workdir), item_names=ITEMS, options=options)
     finally:

@@ -1,6 +1,7 @@
 """Checkpoints: written in the background, kept by age and by score, read for evaluation."""
 
 import threading
+from logging import WARNING
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def averaged_run(tiny_variables, tmp_path_factory):
     return run
 
 
-def save(run, *states, keep=3, best=tuple):
+def save(run, *states, keep=3, best=lambda steps: ()):
     with checkpoint.open_checkpoints(run, keep, best) as manager:
         for state in states:
             checkpoint.save(manager, state, CONFIG)
@@ -99,8 +100,15 @@ def test_a_state_is_saved_in_the_background_as_it_was_when_it_was_given(tmp_path
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     states = [make_state(step) for step in range(1, 6)]
-    save(tmp_path, *states, keep=2, best=lambda: [2])
-    assert checkpoint.checkpoint_steps(tmp_path) == [2, 4, 5]
+    save(tmp_path, *states, keep=2, best=lambda steps: [min(steps)])
+    assert checkpoint.checkpoint_steps(tmp_path) == [1, 4, 5]
+
+
+def test_reading_checkpoints_warns_of_nothing(tmp_path, caplog):
+    save(tmp_path, make_state(1))
+    caplog.clear()
+    checkpoint.restore(tmp_path, shapes(make_state(1)))
+    assert [record.getMessage() for record in caplog.records if record.levelno >= WARNING] == []
 
 
 def test_a_step_that_is_there_is_not_saved_again(tmp_path):

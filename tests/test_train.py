@@ -150,7 +150,12 @@ def test_checkpoints_without_their_config_are_not_gone_on_from(config, whole, tm
         ({"eval": {"videos": ".:test"}}, "split 2016/test"),
         ({"eval": {"videos": "gone:val"}}, "gone"),
         ({"eval": {"metric": "IoU"}}, "eval.metric 'IoU': expected one of J&F, J, F"),
-        ({"eval": {"protocol": "davis2017", "videos": ".:val:2016"}}, "does not show every object"),
+        (
+            {"eval": {"protocol": "davis2017", "videos": ".:val:2016"}},
+            "shows no object 1: .* 0/255 masks are davis2016's",
+        ),
+        ({"eval": {"videos": ".:val@2"}}, "@REPEAT is for training"),
+        ({"eval": {"videos": "gs://bucket/davis:val"}}, "read from this machine's disks alone"),
         ({"eval": {"every": -1}}, "eval.every -1"),
         ({"eval": {"interval": 0}}, "eval.interval 0"),
         ({"eval": {"short_side": 8}}, "eval.short_side 8: expected"),
