@@ -99,7 +99,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) 
     step = int(host.step)
     if step in manager.all_steps():
         return
-    model, training = _split(host)
+    model, training = host.split()
     manager.save(
         step,
         args=ocp.args.Composite(
@@ -204,7 +204,7 @@ def restore_model(
 
 
 def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
-    model, training = (_host_like(part) for part in _split(like))
+    model, training = (_host_like(part) for part in like.split())
     with open_checkpoints(workdir) as manager:
         found = manager.restore(
             step,
@@ -213,28 +213,7 @@ def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
                 training=ocp.args.StandardRestore(training),
             ),
         )
-    return _join(found.model, found.training, like)
-
-
-def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What evaluation needs, and what only going on with the training needs."""
-    training = {"opt_state": state.opt_state, "step": state.step}
-    if state.ema_params is not None:
-        training["params"] = state.params
-    return dict(state.variables), training
-
-
-def _join(model: dict[str, Any], training: dict[str, Any], like: TrainState) -> TrainState:
-    """The inverse of `_split`."""
-    averaged = like.ema_params is not None
-    return like.replace(
-        step=training["step"],
-        params=training["params"] if averaged else model["params"],
-        batch_stats=model["batch_stats"],
-        opt_state=training["opt_state"],
-        ema_params=model["params"] if averaged else None,
-        halted=np.zeros((), bool),
-    )
+    return like.joined(found.model, found.training)
 
 
 def _host_like(tree: Any) -> Any:

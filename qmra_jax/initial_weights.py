@@ -8,8 +8,10 @@ the moving average of the weights where the run kept one. Its optimiser starts a
 checkpoint a run stood for when it was taken is noted in the workdir, for a restart.
 """
 
+import dataclasses
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,22 +23,39 @@ from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA
 from qmra_jax.torch_names import variable_shapes
 
-
 EXPECTED = "expected the workdir of a run, WORKDIR/checkpoints/STEP, or a .safetensors file"
 # How a network is computed; every other setting of config.model is part of what it is.
 MAY_DIFFER = ("dtype", "remat", "batch_norm")
 
 
-class Start(NamedTuple):
-    """What a run begins with.
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run begins with, known to fit.
 
     Attributes:
+      config: of the run.
       source: the checkpoint or file that `config.init_from` stands for; "" without one.
-      variables: its weights; None without one.
+      taken: its variables; None without one.
     """
 
-    source: str
-    variables: dict[str, Any] | None
+    config: ConfigDict
+    source: str = ""
+    taken: dict[str, Any] | None = None
+
+    def variables(self, fresh: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The variables that the run starts with.
+
+        Args:
+          fresh: gives what they are where nothing is taken from anywhere.
+        """
+        if self.taken is not None:
+            return self.taken
+        init = self.config.init
+        if not init.encoders:
+            return fresh()
+        return pretrained.load_encoders(
+            fresh(), init.encoders, extra_channel=init.extra_channel, seed=self.config.seed
+        )
 
 
 def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
@@ -58,11 +77,11 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
     if config.init.encoders:
         pretrained.check_encoders(model, config.init.encoders)
     if not config.init_from:
-        return Start("", None)
+        return Start(config)
     noted = workdir.resolved_init_from(run, config)
     source = noted or _resolve(config.init_from)
     try:
-        return Start(source, load(source, model, config.model))
+        return Start(config, source, load(source, model, config.model))
     except InputError as error:
         if not noted:
             raise
@@ -104,28 +123,6 @@ def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
             f" network ({'; '.join(differences)}): set config.model as it was there, or name others"
         )
     return variables
-
-
-def initialize(
-    config: ConfigDict, fresh: dict[str, Any], taken: dict[str, Any] | None
-) -> dict[str, Any]:
-    """The variables that a run starts with.
-
-    Args:
-      config: of the run.
-      fresh: as the model's `init` gives them.
-      taken: what `check` returned.
-    """
-    if taken is not None:
-        return taken
-    if not config.init.encoders:
-        return fresh
-    return pretrained.load_encoders(
-        fresh,
-        config.init.encoders,
-        extra_channel=config.init.extra_channel,
-        seed=config.seed,
-    )
 
 
 def _resolve(source: str) -> str:

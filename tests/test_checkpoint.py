@@ -170,9 +170,7 @@ def test_both_initial_weights_and_encoders_are_refused(tiny_model):
 
 
 @pytest.mark.parametrize("kind", ["run", "file"])
-def test_weights_of_another_network_with_the_same_shapes_are_refused(
-    averaged_run, tiny_file, kind
-):
+def test_weights_of_another_network_with_the_same_shapes_are_refused(averaged_run, tiny_file, kind):
     source = str(averaged_run if kind == "run" else tiny_file)
     same = ConfigDict(
         MODEL
