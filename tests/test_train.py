@@ -135,7 +135,9 @@ def test_a_run_that_goes_on_past_the_steps_to_profile_says_so_once(whole, tmp_pa
         profiling.Profile(chosen, tmp_path, STEPS, done)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2
-    assert told[1].startswith("profile 3:5: the run goes on after step 8, so there will be no trace")
+    assert told[1].startswith(
+        "profile 3:5: the run goes on after step 8, so there will be no trace"
+    )
 
 
 def test_training_changes_every_part_of_the_network(config, whole):
