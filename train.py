@@ -127,6 +127,7 @@ def train(config, run: epath.PathLike) -> int:
     fresh = functools.partial(init_variables, model, config.seed)
     state = make_state(begun.variables(fresh)) if begun else restored
     state = parallel.replicate(state, config.parallel)
+    del begun, restored  # the host's copies
 
     # ------------------------------------------------------------------- loop
     clock = progress.StepClock(config.batch_size)

@@ -13,7 +13,7 @@ import pytest
 
 import evaluate
 import train
-from qmra_jax import checkpoint, masks, not_finite, profiling, weights
+from qmra_jax import checkpoint, initial_weights, masks, not_finite, profiling, weights
 from qmra_jax.errors import InputError
 from tests.invariance import Miniature
 from tests.tiny import metric_lines
@@ -71,6 +71,16 @@ def test_a_run_is_evaluated_on_held_out_videos_as_evaluate_py_does(
     expected = json.loads((tmp_path / "scores.json").read_text())
     assert scores["J"] == pytest.approx(expected["J"]["mean"], abs=1e-9)
     assert scores["F"] == pytest.approx(expected["F"]["mean"], abs=1e-9)
+
+
+def test_a_run_notes_which_checkpoint_it_began_from(config, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
+    variables = train.init_variables(Miniature(config.model.batch_norm), 0)
+    monkeypatch.setattr(initial_weights, "load", lambda *_: variables)
+    config.init_from, config.steps, config.eval.every = str(whole), 1, 0
+    assert train.train(config, tmp_path / "run") == 0
+    note = json.loads((tmp_path / "run" / "init_from.json").read_text())
+    assert note == {"init_from": str(whole), "resolved": f"{whole}/checkpoints/{STEPS}"}
 
 
 def test_a_run_that_diverges_before_its_first_checkpoint_saves_the_last_good_state(
