@@ -59,7 +59,7 @@ def train(config, run: epath.PathLike) -> int:
 
     Raises:
       InputError: if config, data or workdir cannot be used; before anything is compiled.
-      LossNotFinite: if a loss or gradient is not finite; the last good checkpoint stays.
+      LossNotFinite: if a loss or gradient is not finite; the last good state is saved.
     """
     # --------------------------------------------------------------- schedule
     run = epath.Path(run)
@@ -77,6 +77,7 @@ def train(config, run: epath.PathLike) -> int:
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
     distributed.check_same_config(workdir.plain(config))
     parallel.check_batch(config.batch_size, config.grad_accumulation)
+    is_first = distributed.is_first()
 
     # ------------------------------------------------------------------ model
     model = build_model(config.model)
@@ -85,13 +86,13 @@ def train(config, run: epath.PathLike) -> int:
     train_step = parallel.parallelize(
         make_train_step(model, optimizer, schedule, config), config.parallel
     )
-    predict, diagnose = make_predict(model), make_diagnose(model, config)
+    predict = make_predict(model)
+    diagnose = parallel.parallelize(make_diagnose(model, config), config.parallel)
 
     # ----------------------------------------------------- workdir, checkpoint
     make_state = functools.partial(
         create_train_state, optimizer=optimizer, ema=bool(config.ema_decay)
     )
-    profile = Profile(config.profile, run, config.steps)
     workdir.check_run(run, config)
     validation = open_validation(config, run)
     restored = checkpoint.restore(run, jax.eval_shape(make_state, variable_shapes(model)))
@@ -100,12 +101,13 @@ def train(config, run: epath.PathLike) -> int:
         first_step
     )
     if first_step >= config.steps and not validate_first:
-        if distributed.is_first():
+        if is_first:
             print(f"{run} has all {config.steps} steps already.")
         return 0
+    profile = Profile(config.profile, run, config.steps, done=first_step)
+    begun = initial_weights.check(model, config, run) if restored is None else None
 
     # ------------------------------------------------------------------- data
-    taken = None if restored else initial_weights.check(model, config)
     host_index, host_count = distributed.place()
     stream = functools.partial(
         make_stream,
@@ -120,21 +122,18 @@ def train(config, run: epath.PathLike) -> int:
     triplets = itertools.chain([first], triplets)
 
     # ------------------------------------------------------------------ state
-    if distributed.is_first():
-        workdir.claim(run, config)
-    if restored:
-        state = restored
-    else:
-        fresh = init_variables(model, config.seed) if taken is None else {}
-        state = make_state(initial_weights.initialize(config, fresh, taken))
+    if is_first:
+        workdir.claim(run, config, begun.source if begun else "")
+    fresh = functools.partial(init_variables, model, config.seed)
+    state = make_state(begun.variables(fresh)) if begun else restored
     state = parallel.replicate(state, config.parallel)
+    del begun, restored  # the host's copies
 
     # ------------------------------------------------------------------- loop
-    is_first = distributed.is_first()
     clock = progress.StepClock(config.batch_size)
     with (
         checkpoint.open_checkpoints(
-            run, config.keep_checkpoints, lambda: validation.best(config.keep_best)
+            run, config.keep_checkpoints, lambda steps: validation.best(config.keep_best, steps)
         ) as manager,  # leaving waits until all is written
         contextlib.closing(open_writer(run, first_step)) as writer,
         contextlib.closing(profile),
@@ -185,9 +184,10 @@ def train(config, run: epath.PathLike) -> int:
             is_saved = is_due(step, config.checkpoint_every) or is_validated or stopping
             if (is_logged or is_pictured or is_saved) and parallel.local_copy(state.halted):
                 # Since a step that is not finite: the state is the one before it.
-                state = parallel.local_copy(state)
-                guilty = next(batches(stream(start_step=int(state.step))))
-                raise not_finite.explain(diagnose, state, guilty)
+                checkpoint.save(manager, state, config)
+                good = int(parallel.local_copy(state.step))
+                guilty = next(batches(stream(start_step=good)))
+                raise not_finite.explain(diagnose, state, guilty, run)
 
             if is_logged:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}

@@ -95,7 +95,9 @@ def get_config() -> ConfigDict:
     config.profile = ""  # FIRST:LAST: a trace of these steps, into WORKDIR/profile
 
     config.eval = ConfigDict()  # on held-out videos, while training
-    config.eval.every = 0  # steps; 0: never
+    # Steps; 0: never. Of several processes none notices SIGTERM until an evaluation is over; the
+    # state was saved before it, so a grace period that ends in it costs the evaluation alone.
+    config.eval.every = 0
     config.eval.videos = "davis2016:val"  # FOLDER[:SPLIT[:YEAR]], below data.root or absolute
     config.eval.protocol = "davis2016"  # davis2016 | davis2017
     config.eval.short_side = 0  # pixels to which larger frames are shrunk; 0: not shrunk

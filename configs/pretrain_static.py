@@ -25,7 +25,7 @@ COCO = "coco_masks:train"
 def get_config(extra: str = "") -> ConfigDict:
     """The pre-training stage; `extra` is "" or "coco"."""
     if extra not in ("", "coco"):
-        raise ValueError(f"pretrain_static:{extra}: expected nothing or coco after the colon")
+        raise ValueError(f"argument {extra!r}: expected coco after the colon, or none at all")
     config = common.get_config()
     config.data.static = (*STATIC, COCO) if extra else STATIC
     config.data.videos = ()

@@ -34,7 +34,7 @@ class Entry:
 
     Attributes:
       text: as the config has it.
-      setting: where it stands, "data.static" or "data.videos".
+      setting: where it stands, such as "data.static" or "data.videos".
       folder: as named; also what its examples' ids begin with.
       split: None if not named.
       year: of DAVIS's lists; None if not named.
@@ -110,7 +110,7 @@ def open_pairs(entry: Entry, root: str) -> Pairs:
     """
     if entry.folder == SYNTHETIC:
         raise entry.error(f"{SYNTHETIC} are videos: name it in data.videos")
-    folder = _resolve(entry, root)
+    folder = resolve(entry, root)
     if (built := _find_built(entry, folder, ("images", "masks", "JPEGImages"))) is not None:
         return RecordPairs(entry.folder, _open_built(entry, built, records.STATIC))
     if (folder / "JPEGImages").is_dir():
@@ -136,7 +136,7 @@ def open_clips(entry: Entry, root: str) -> Clips:
         from data_pipeline.synthetic import SyntheticVideos
 
         return SyntheticVideos(entry.split or "train")
-    folder = _resolve(entry, root)
+    folder = resolve(entry, root)
     raw = ("images", "masks", "JPEGImages", *youtube_vos.SPLITS)
     if (built := _find_built(entry, folder, raw)) is not None:
         return RecordVideos(entry.folder, _open_built(entry, built, records.VIDEO))
@@ -145,8 +145,16 @@ def open_clips(entry: Entry, root: str) -> Clips:
     return folders.open_videos(Path(folder), entry.folder, entry.split, entry.year)
 
 
-def _resolve(entry: Entry, root: str) -> epath.Path:
-    """The folder of an entry: as it is if absolute, else in `data.root`, else in $QMRA_DATA."""
+def resolve(entry: Entry, root: str) -> epath.Path:
+    """The folder of an entry: as it is if absolute, else in `data.root`, else in $QMRA_DATA.
+
+    Args:
+      entry: which it is.
+      root: `data.root`.
+
+    Raises:
+      InputError: if nothing says where it lies, or it is not there.
+    """
     named, base = epath.Path(entry.folder).expanduser(), root or os.environ.get("QMRA_DATA", "")
     if not base and not named.is_absolute():
         raise InputError(

@@ -85,7 +85,12 @@ class EvalSet:
 
 
 def find_eval_videos(
-    root: Path, dataset: str, *, split: str | None = None, names: Collection[str] | None = None
+    root: Path,
+    dataset: str,
+    *,
+    split: str | None = None,
+    names: Collection[str] | None = None,
+    year: str | None = None,
 ) -> EvalSet:
     """The videos of a dataset's split, known to be complete and to show objects where they enter.
 
@@ -96,6 +101,7 @@ def find_eval_videos(
         every video there is (of youtube_vos: `root` is the split's folder itself). None is "val" of
         DAVIS, "valid" of YouTube-VOS, "all" of a folder.
       names: these videos of the split only.
+      year: of DAVIS: the folder of the split's list; None: the dataset's own.
 
     Raises:
       InputError: if a frame or a mask is missing, or an object does not show where it enters.
@@ -103,15 +109,23 @@ def find_eval_videos(
     if dataset not in DATASETS:
         raise InputError(f"dataset {dataset!r}: expected one of {', '.join(DATASETS)}")
     find = {"youtube_vos": _youtube_vos, "folder": _folder}.get(
-        dataset, functools.partial(_davis, merged=dataset == "davis2016")
+        dataset, functools.partial(_davis, year=year, merged=dataset == "davis2016")
     )
     default = {"youtube_vos": "valid", "folder": "all"}.get(dataset, "val")
     split = split or default
     return find(Path(root), None if split == "all" else split, names)
 
 
-def _davis(root: Path, split: str | None, names: Collection[str] | None, merged: bool) -> EvalSet:
-    year = "2016" if merged else "2017"
+def _davis(
+    root: Path,
+    split: str | None,
+    names: Collection[str] | None,
+    *,
+    year: str | None,
+    merged: bool,
+) -> EvalSet:
+    protocol = "davis2016" if merged else "davis2017"
+    year = year or protocol.removeprefix("davis")
     find = functools.partial(davis.find_sequences, root, year=year, split=split, names=names)
     sequences = find(masks="first")
     unscored = "only first masks are there, as in the challenges' test sets"
@@ -127,7 +141,7 @@ def _davis(root: Path, split: str | None, names: Collection[str] | None, merged:
         else:
             absent = sorted(set(range(1, max(ids, default=1) + 1)) - set(ids))
         if absent:
-            hint = "; 0/255 masks are --dataset=davis2016's" if (labels == VOID).any() else ""
+            hint = "; 0/255 masks are davis2016's" if (labels == VOID).any() else ""
             raise InputError(
                 f"mask {first} shows no object {', '.join(map(str, absent))}: expected every"
                 f" object in the first frame{hint}"
@@ -138,11 +152,11 @@ def _davis(root: Path, split: str | None, names: Collection[str] | None, merged:
     if not unscored and (short := [s.name for s in sequences if len(s.frames) < 3]):
         raise InputError(
             f"sequence {', '.join(short)}: fewer than 3 frames, and the first and the last are not"
-            " scored; leave it out of the split's list or name others with --sequences"
+            " scored; leave it out of the split's list, or of what is evaluated"
         )
     videos = _in_threads(video, sequences)
-    protocol = None if unscored else f"davis{year}"
-    return EvalSet(videos, protocol, split, year, unscored, _davis_pairs(sequences))
+    scored_by = None if unscored else protocol
+    return EvalSet(videos, scored_by, split, year, unscored, _davis_pairs(sequences))
 
 
 def _folder(root: Path, split: str | None, names: Collection[str] | None) -> EvalSet:

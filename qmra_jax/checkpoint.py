@@ -11,7 +11,7 @@ processes holds the whole state, and any number of devices may take it up again.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -37,23 +37,24 @@ class NewestAndBest:
 
     Attributes:
       newest: how many.
-      best: gives the steps of the best so far.
+      best: gives, of the steps that there are, those of the best.
     """
 
     newest: int
-    best: Callable[[], Iterable[int]]
+    best: Callable[[Collection[int]], Iterable[int]]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Whether each of the checkpoints, oldest first, stays."""
         del context
-        best, oldest_kept = set(self.best()), len(checkpoints) - self.newest
+        best = set(self.best([checkpoint.step for checkpoint in checkpoints]))
+        oldest_kept = len(checkpoints) - self.newest
         return [i >= oldest_kept or c.step in best for i, c in enumerate(checkpoints)]
 
 
 def open_checkpoints(
     workdir: epath.Path,
     keep: int | None = None,
-    best: Callable[[], Iterable[int]] = tuple,
+    best: Callable[[Collection[int]], Iterable[int]] = lambda steps: (),
 ) -> ocp.CheckpointManager:
     """A run's checkpoints: to write them if `keep` is given, only to read them if not.
 
@@ -62,12 +63,14 @@ def open_checkpoints(
     Args:
       workdir: of the run.
       keep: how many of the newest stay.
-      best: gives the steps that stay beside them.
+      best: gives, of the steps that there are, those that stay beside them.
     """
     if keep is None:  # a reader needs no other process, and waits for none
         alone = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             read_only=True,
+            save_interval_steps=0,  # these two, as else Orbax tells that it sets them so
+            create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=alone,
                 active_processes={alone},
@@ -80,7 +83,7 @@ def open_checkpoints(
             cleanup_tmp_directories=True,
         )
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # that reading is read-only is worth no warnings
+    logging.set_verbosity(logging.ERROR)  # it warns that a directory to read is read-only
     try:
         return ocp.CheckpointManager(_folder(workdir), item_names=ITEMS, options=options)
     finally:
@@ -96,7 +99,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) 
     step = int(host.step)
     if step in manager.all_steps():
         return
-    model, training = _split(host)
+    model, training = host.split()
     manager.save(
         step,
         args=ocp.args.Composite(
@@ -201,7 +204,7 @@ def restore_model(
 
 
 def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
-    model, training = (_host_like(part) for part in _split(like))
+    model, training = (_host_like(part) for part in like.split())
     with open_checkpoints(workdir) as manager:
         found = manager.restore(
             step,
@@ -210,28 +213,7 @@ def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
                 training=ocp.args.StandardRestore(training),
             ),
         )
-    return _join(found.model, found.training, like)
-
-
-def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What evaluation needs, and what only going on with the training needs."""
-    training = {"opt_state": state.opt_state, "step": state.step}
-    if state.ema_params is not None:
-        training["params"] = state.params
-    return dict(state.variables), training
-
-
-def _join(model: dict[str, Any], training: dict[str, Any], like: TrainState) -> TrainState:
-    """The inverse of `_split`."""
-    averaged = like.ema_params is not None
-    return like.replace(
-        step=training["step"],
-        params=training["params"] if averaged else model["params"],
-        batch_stats=model["batch_stats"],
-        opt_state=training["opt_state"],
-        ema_params=model["params"] if averaged else None,
-        halted=np.zeros((), bool),
-    )
+    return like.joined(found.model, found.training)
 
 
 def _host_like(tree: Any) -> Any:

@@ -21,6 +21,14 @@ def exit_on_input_error() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
+def _without_traceback(text: str) -> str:
+    """What ml_collections tells of a config file that raises, less the file's whole traceback."""
+    before, traceback, _ = text.partition("Error whilst parsing config file:")
+    if traceback:
+        text = before + text.strip().splitlines()[-1].removeprefix("ValueError: ")
+    return " ".join(text.split())
+
+
 def run_app(main: Callable[[list[str]], int | None]) -> None:
     """Runs a program of absl flags; bad input or a bad flag is one line and exit status 2.
 
@@ -42,7 +50,7 @@ def run_app(main: Callable[[list[str]], int | None]) -> None:
                 " configs/common.py has them all"
             ) from None
         except (flags.Error, OSError) as error:
-            raise InputError(" ".join(str(error).split())) from None
+            raise InputError(_without_traceback(str(error))) from None
 
     with exit_on_input_error():
         app.run(main, flags_parser=parse)

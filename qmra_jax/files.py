@@ -42,8 +42,12 @@ def by_number(path: Path) -> tuple:
     return [int(part) if part.isdecimal() else part.lower() for part in parts], str(path)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, advice: str = "give another output") -> None:
     """Makes a folder to write to, if need be, and finds out whether it can be written to.
+
+    Args:
+      folder: to make.
+      advice: what to do where it cannot be written to.
 
     Raises:
       InputError: if not.
@@ -54,4 +58,4 @@ def make_folder(folder: Path) -> None:
             raise PermissionError("no permission to write there")
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"cannot write to {folder} ({reason}): give another output") from None
+        raise InputError(f"cannot write to {folder} ({reason}): {advice}") from None

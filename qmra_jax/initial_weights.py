@@ -4,9 +4,13 @@
     runs/pretrain                       the newest checkpoint of a run,
     runs/pretrain/checkpoints/5000      a certain one,
     pretrained.safetensors              a weights file (`qmra weights export`),
-the moving average of the weights where the run kept one. Its optimiser starts afresh.
+the moving average of the weights where the run kept one. Its optimiser starts afresh. Which
+checkpoint a run stood for when it was taken is noted in the workdir, for a restart.
 """
 
+import dataclasses
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,20 +18,56 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import checkpoint, pretrained, weights
+from qmra_jax import checkpoint, distributed, pretrained, weights, workdir
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA
 from qmra_jax.torch_names import variable_shapes
 
+EXPECTED = "expected the workdir of a run, WORKDIR/checkpoints/STEP, or a .safetensors file"
+# How a network is computed; every other setting of config.model is part of what it is.
+MAY_DIFFER = ("dtype", "remat", "batch_norm")
 
-def check(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run begins with, known to fit.
+
+    Attributes:
+      config: of the run.
+      source: the checkpoint or file that `config.init_from` stands for; "" without one.
+      taken: its variables; None without one.
+    """
+
+    config: ConfigDict
+    source: str = ""
+    taken: dict[str, Any] | None = None
+
+    def variables(self, fresh: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The variables that the run starts with.
+
+        Args:
+          fresh: gives what they are where nothing is taken from anywhere.
+        """
+        if self.taken is not None:
+            return self.taken
+        init = self.config.init
+        if not init.encoders:
+            return fresh()
+        return pretrained.load_encoders(
+            fresh(), init.encoders, extra_channel=init.extra_channel, seed=self.config.seed
+        )
+
+
+def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
     """Reads what `config.init_from` and `config.init.encoders` name; before anything is compiled.
 
-    Returns:
-      The variables of `init_from`, or None without one.
+    Args:
+      model: to be trained.
+      config: of the whole run.
+      run: its workdir, which may have noted what init_from stands for.
 
     Raises:
-      InputError: if a file cannot be used, is another architecture's, or both are given.
+      InputError: if a file cannot be used, is another network's, or both are given.
     """
     if config.init_from and config.init.encoders:
         raise InputError(
@@ -36,7 +76,19 @@ def check(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
         )
     if config.init.encoders:
         pretrained.check_encoders(model, config.init.encoders)
-    return load(config.init_from, model, config.model) if config.init_from else None
+    if not config.init_from:
+        return Start(config)
+    noted = workdir.resolved_init_from(run, config)
+    source = noted or _resolve(config.init_from)
+    try:
+        return Start(config, source, load(source, model, config.model))
+    except InputError as error:
+        if not noted:
+            raise
+        raise InputError(
+            f"workdir {run} began from {noted} and has no checkpoint of its own yet, but that"
+            f" cannot be used any more ({error}): put it back, or give another --workdir"
+        ) from None
 
 
 def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
@@ -48,13 +100,13 @@ def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
       config: `config.model`, which it was built of.
 
     Raises:
-      InputError: if there is nothing such, or it is another architecture's.
+      InputError: if there is nothing such, or it is another network's.
     """
-    there, variables = _read(source)
-    differences = [
-        f"{name} {there.get(name, 'absent')} there, {config.get(name, 'absent')} here"
-        for name in sorted(set(there) | set(config))
-        if there.get(name) != config.get(name)
+    there, variables = _read(source, config)
+    differences = [  # in what both know: an older run may know less
+        f"{name} {there[name]} there, {config[name]} here"
+        for name in sorted(set(there) & set(config) - set(MAY_DIFFER))
+        if there[name] != config[name]
     ]
     found, expected = _shapes(variables), _shapes(variable_shapes(model))
     if found != expected:
@@ -65,46 +117,67 @@ def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
             f" arrays differ, such as {names[0]}: {found.get(names[0], 'absent')} there,"
             f" {expected.get(names[0], 'absent')} here"
         )
+    if differences:
+        raise InputError(
+            f"init_from {source} holds weights of the same shapes that were trained for another"
+            f" network ({'; '.join(differences)}): set config.model as it was there, or name others"
+        )
     return variables
 
 
-def initialize(
-    config: ConfigDict, fresh: dict[str, Any], taken: dict[str, Any] | None
-) -> dict[str, Any]:
-    """The variables that a run starts with.
-
-    Args:
-      config: of the run.
-      fresh: as the model's `init` gives them.
-      taken: what `check` returned.
-    """
-    if taken is not None:
-        return taken
-    if not config.init.encoders:
-        return fresh
-    return pretrained.load_encoders(
-        fresh,
-        config.init.encoders,
-        extra_channel=config.init.extra_channel,
-        seed=config.seed,
-    )
+def _resolve(source: str) -> str:
+    """A source with the step that it stands for at this moment, in every process the same."""
+    if _is_file(source):
+        return source
+    run, step = _locate(source)
+    steps = checkpoint.checkpoint_steps(run)
+    if step is not None or not steps:
+        return source
+    return str(run / "checkpoints" / str(distributed.gather(np.array(steps[-1]))[0]))
 
 
-def _read(source: str) -> tuple[ConfigDict, dict[str, Any]]:
-    if source.endswith(".safetensors"):
-        _, variables, config = weights.load(source)
-        return config, variables
-    path = epath.Path(source)
-    step = None
+def _read(source: str, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
+    """A source's `config.model`, empty where it knows none, and its variables."""
+    if not _is_file(source):
+        there, variables = checkpoint.restore_model(*_locate(source))
+        return there.model, variables
+    if workdir.is_remote(source):
+        raise InputError(
+            f"init_from {source}: weights files are read from this machine's disks alone; copy it"
+            " there, or name a run"
+        )
+    if not epath.Path(source).exists():
+        raise InputError(f"init_from {source}: no such file; {EXPECTED}")
+    if "model" in weights.read_metadata(source):
+        _, variables, there = weights.load(source)
+        return there, variables
+    try:
+        variables = weights.from_torch(weights.read_state(source), config)
+    except InputError as error:
+        raise InputError(
+            f"init_from {source} says nothing of its network, and is not {_name(config)}: {error}"
+        ) from None
+    if distributed.is_first():
+        print(
+            f"init_from {source} says nothing of its network: it fits {_name(config)} and is taken"
+            " for one with the settings of config.model",
+            file=sys.stderr,
+        )
+    return ConfigDict(), variables
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".safetensors")
+
+
+def _locate(source: str) -> tuple[epath.Path, int | None]:
+    """The run that a source names, and the step if it names one."""
+    path, step = epath.Path(source), None
     if path.name.isdecimal() and path.parent.name == "checkpoints":
         path, step = path.parent.parent, int(path.name)
     if not path.is_dir():
-        raise InputError(
-            f"init_from {source}: no such run or file; expected the workdir of a run,"
-            " WORKDIR/checkpoints/STEP, or a .safetensors file"
-        )
-    config, variables = checkpoint.restore_model(path, step)
-    return config.model, variables
+        raise InputError(f"init_from {source}: no such run; {EXPECTED}")
+    return path, step
 
 
 def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """A profile of chosen steps: `--config.profile=100:110`, then `tensorboard --logdir WORKDIR`."""
 
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,13 +19,14 @@ class Profile:
     xprof`) and Perfetto find it.
     """
 
-    def __init__(self, chosen: str, workdir: epath.Path, steps: int):
+    def __init__(self, chosen: str, workdir: epath.Path, steps: int, done: int = 0):
         """Prepares.
 
         Args:
           chosen: "FIRST:LAST", or "" for none.
           workdir: of the run.
           steps: of the run.
+          done: steps that it does not make again, as it goes on after them.
 
         Raises:
           InputError: if these are no steps of the run.
@@ -41,6 +43,12 @@ class Profile:
                 " 100:110; both are included"
             )
         self._first, self._last = int(match[1]), int(match[2])
+        if self._first <= done and distributed.is_first():
+            print(
+                f"profile {chosen}: the run goes on after step {done}, so there will be no trace;"
+                " name later steps for one",
+                file=sys.stderr,
+            )
 
     def before(self, step: int) -> None:
         """To be called before each step: starts if it is the one to start with."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -35,6 +36,25 @@ class TrainState(struct.PyTreeNode):
         """`{"params", "batch_stats"}` to evaluate and export: the average where there is one."""
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
+
+    def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What evaluation needs, and what only going on with the training needs."""
+        training = {"opt_state": self.opt_state, "step": self.step}
+        if self.ema_params is not None:
+            training["params"] = self.params
+        return self.variables, training
+
+    def joined(self, model: dict[str, Any], training: dict[str, Any]) -> "TrainState":
+        """The state whose `split` these are, with an average if this one has one."""
+        averaged = self.ema_params is not None
+        return self.replace(
+            step=training["step"],
+            params=training["params"] if averaged else model["params"],
+            batch_stats=model["batch_stats"],
+            opt_state=training["opt_state"],
+            ema_params=model["params"] if averaged else None,
+            halted=np.zeros((), bool),
+        )
 
 
 def init_variables(model: QMRA, seed: int = 0) -> dict[str, Any]:

@@ -41,6 +41,12 @@ def unpack(batch: dict[str, Any]) -> dict[str, jax.Array]:
     }
 
 
+def example_numbers(batch) -> jax.Array:
+    """int32 `[b]`: the numbers of a device's examples in the batch of all devices."""
+    local = len(batch["images"])
+    return jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+
+
 def check_config(model: QMRA, config: Any) -> None:
     """Raises `InputError` unless the settings that a step follows can be meant."""
     if not isinstance(config.grad_accumulation, int) or config.grad_accumulation < 1:
@@ -109,8 +115,7 @@ def make_gradient(model: QMRA, config: Any) -> Callable:
     grad_fn = jax.grad(loss_fn, has_aux=True)
 
     def gradient(params, batch_stats, batch, step):
-        local = len(batch["images"])
-        examples = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+        examples = example_numbers(batch)
         if parts == 1:
             grads, (batch_stats, metrics) = grad_fn(params, batch_stats, batch, step, examples)
             return grads, batch_stats, metrics
@@ -198,15 +203,10 @@ def make_train_step(
     return train_step
 
 
-def infer(model: QMRA, state: TrainState, inputs: dict[str, jax.Array]) -> Any:
-    """The three logits for what `unpack` gave, by stored statistics, true maps and the average."""
-    return model.apply(
-        state.variables, inputs["query"], inputs["memory_images"], inputs["memory_maps"]
-    )
-
-
 def make_predict(model: QMRA) -> Callable[[TrainState, Any], dict[str, jax.Array]]:
     """(state, batch) -> foreground probabilities of the queries, for pictures.
+
+    They are what evaluation would see: by stored statistics, true maps and the average.
 
     Returns:
       a jitted function: one local copy of a `TrainState`, triplets -> {"box", "mask", "refined"}:
@@ -215,25 +215,46 @@ def make_predict(model: QMRA) -> Callable[[TrainState, Any], dict[str, jax.Array
 
     @jax.jit
     def predict(state: TrainState, batch):
-        outputs = infer(model, state, unpack(batch))
+        inputs = unpack(batch)
+        outputs: Any = model.apply(
+            state.variables, inputs["query"], inputs["memory_images"], inputs["memory_maps"]
+        )
         return {name: jax.nn.softmax(logits)[..., 1] for name, logits in outputs.items()}
 
     return predict
 
 
-def make_diagnose(model: QMRA, config: Any) -> Callable[[TrainState, Any], dict[str, jax.Array]]:
-    """(state, batch) -> each example's losses, to name those that are not finite.
+def make_diagnose(
+    model: QMRA, config: Any
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
+    """Each example's losses in the step after a state, to name those that are not finite.
+
+    All is as in that step: memory maps, BatchNorm's statistics (where these are synchronised one
+    example spoils all that it is normalised with) and micro-batches.
+
+    Args:
+      model: the network.
+      config: of the run, as `make_train_step`'s.
 
     Returns:
-      a jitted function: one local copy of a `TrainState`, triplets -> {"box", "mask", "refined"}:
-      float32 `[b]`.
+      (state, batch) -> (the same state, losses) under a mapped axis named `AXIS`. The losses are
+      {"box", "mask", "refined"}: float32 `[b]` of all devices' examples, the same on every device.
     """
+    forward = make_forward(model, config)
+    parts = config.grad_accumulation
 
-    @jax.jit
     def diagnose(state: TrainState, batch):
-        inputs = unpack(batch)
-        outputs = infer(model, state.replace(ema_params=None), inputs)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
         options = loss_options(config.loss, state.step)
-        return example_losses(outputs, inputs["mask"], inputs["box_map"], **options)
+        numbers = example_numbers(batch)
+        everyone = jnp.zeros(len(numbers) * jax.lax.axis_size(AXIS))
+        losses = dict.fromkeys(("box", "mask", "refined"), everyone)
+        for k in range(parts):
+            micro, examples = jax.tree.map(lambda x, k=k: x[k::parts], (batch, numbers))
+            inputs = unpack(micro)
+            outputs, _ = forward(variables, inputs, state.step, examples)
+            found = example_losses(outputs, inputs["mask"], inputs["box_map"], **options)
+            losses = {name: losses[name].at[examples].set(found[name]) for name in losses}
+        return state, jax.lax.psum(losses, AXIS)
 
     return diagnose

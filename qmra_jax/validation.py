@@ -1,14 +1,12 @@
 """Evaluation while training: J and F on held-out videos, kept in workdir/validation/STEP.json.
 
-Videos lie in the DAVIS layout, and every sequence starts from the tight boxes of its first mask, as
-in `evaluate.py`. Several processes share the sequences.
+Videos lie in the DAVIS layout, and every one starts from its first mask, of which the network takes
+the tight boxes, as in `evaluate.py`. Several processes share the videos.
 """
 
 import dataclasses
 import json
-import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from data_pipeline.davis import Sequence, find_sequences
 from data_pipeline.decode import check_headers, read_image
-from qmra_jax import boxes, distributed, masks, protocols, workdir
+from data_pipeline.entries import Entry, resolve
+from data_pipeline.eval_videos import EvalVideo, find_eval_videos
+from qmra_jax import distributed, masks, protocols, workdir
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA
 from qmra_jax.propagate import Propagator
@@ -37,7 +36,8 @@ class Validation:
 
     Attributes:
       folder: workdir/validation.
-      sequences: of the held-out split.
+      videos: of the held-out split.
+      truth: each of their frames -> its mask.
       protocol: "davis2016" or "davis2017", see `qmra_jax.protocols`.
       every: so many steps.
       short_side: larger frames are shrunk to this many pixels on their shorter side; None: never.
@@ -46,7 +46,8 @@ class Validation:
     """
 
     folder: epath.Path
-    sequences: tuple[Sequence, ...]
+    videos: tuple[EvalVideo, ...]
+    truth: Mapping[Path, Path]
     protocol: str
     every: int
     short_side: int | None
@@ -55,19 +56,22 @@ class Validation:
 
     def is_due(self, step: int, steps: int) -> bool:
         """Whether a run of `steps` steps is evaluated after this one."""
-        return bool(self.sequences) and step > 0 and (step % self.every == 0 or step == steps)
+        return bool(self.videos) and step > 0 and (step % self.every == 0 or step == steps)
 
     def is_done(self, step: int) -> bool:
         """Whether the scores of a step are there."""
         return self._path(step).exists()
 
-    def best(self, count: int) -> list[int]:
-        """The steps with the highest `metric` so far, at most `count` of them, best first."""
-        if not self.folder.exists():
-            return []
-        found = {int(p.stem): p for p in self.folder.iterdir() if p.name[:-5].isdecimal()}
+    def best(self, count: int, among: Collection[int]) -> list[int]:
+        """The steps with the highest `metric`, at most `count` of them, best first.
+
+        Args:
+          count: how many.
+          among: the steps that may be chosen; those without scores are not.
+        """
+        paths = {step: self._path(step) for step in among if count and self.is_done(step)}
         scores = {
-            step: _metric(json.loads(p.read_text()), self.metric) for step, p in found.items()
+            step: _metric(json.loads(path.read_text()), self.metric) for step, path in paths.items()
         }
         # Of equals the earlier: the choice then does not change when the run goes on.
         return sorted(scores, key=lambda step: (-scores[step], step))[:count]
@@ -79,7 +83,7 @@ class Validation:
         variables: Any,
         stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
-        """Evaluates this process's share of the sequences, and gathers the scores of all.
+        """Evaluates this process's share of the videos, and gathers the scores of all.
 
         Args:
           step: whose scores these are.
@@ -97,17 +101,17 @@ class Validation:
             module, variables, interval=self.interval, short_side=self.short_side
         )
         index, count = distributed.place()
-        table = np.zeros((len(self.sequences), 3))  # J, F, and how many objects these are means of
-        for k in range(index, len(self.sequences), count):
-            table[k] = self._score(propagator, self.sequences[k], stop)
+        table = np.zeros((len(self.videos), 3))  # J, F, and how many objects these are means of
+        for k in range(index, len(self.videos), count):
+            table[k] = self._score(propagator, self.videos[k], stop)
         table = distributed.gather(table).sum(axis=0)
         j, f = np.average(table[:, :2], axis=0, weights=table[:, 2])
         means = {"J&F": float(j + f) / 2, "J": float(j), "F": float(f)}
         scores = means | {
             "protocol": self.protocol,
             "sequences": {
-                s.name: {"J": row[0], "F": row[1]}
-                for s, row in zip(self.sequences, table.tolist(), strict=True)
+                video.name: {"J": row[0], "F": row[1]}
+                for video, row in zip(self.videos, table.tolist(), strict=True)
             },
         }
         if distributed.is_first():
@@ -115,20 +119,19 @@ class Validation:
         distributed.barrier(f"validation of step {step}")
         return means
 
-    def _score(self, propagator: Propagator, sequence: Sequence, stop: Callable[[], bool]):
-        truth = np.stack([masks.read_labels(path) for path in sequence.annotations])
+    def _score(self, propagator: Propagator, video: EvalVideo, stop: Callable[[], bool]):
+        truth = np.stack([masks.read_labels(self.truth[frame]) for frame in video.frames])
         predicted = np.zeros_like(truth)
-        for number, path in enumerate(sequence.frames):
+        for number, path in enumerate(video.frames):
             if stop():
                 raise Abandoned
-            frame = read_image(path)
-            result = (
-                propagator.step(frame)
-                if number
-                else propagator.start(frame, _first_boxes(truth[0], self.protocol))
-            )
+            if number:
+                result = propagator.step(read_image(path))
+            else:
+                start = video.starts[0]
+                result = propagator.start(read_image(path), masks=start.read(), ids=start.ids)
             predicted[number] = result.labels
-        score = protocols.score_sequence(truth, predicted, self.protocol, name=sequence.name)
+        score = protocols.score_sequence(truth, predicted, self.protocol, name=video.name)
         return score["J"]["mean"], score["F"]["mean"], len(score.get("objects", "1"))
 
     def _path(self, step: int) -> epath.Path:
@@ -156,7 +159,7 @@ def open_validation(config: ConfigDict, run: epath.Path) -> Validation:
     if config.keep_best < 0:
         raise InputError(f"keep_best {config.keep_best}: expected 0 or more")
     protocols.check_protocol(wanted.protocol)
-    sequences = _find(wanted, config.data.root) if wanted.every else []
+    videos, truth = _find(wanted, config.data.root) if wanted.every else ((), {})
     if wanted.interval < 1 or 0 < wanted.short_side < 16 or wanted.short_side < 0:
         raise InputError(
             f"eval.interval {wanted.interval}, eval.short_side {wanted.short_side}: expected at"
@@ -164,7 +167,8 @@ def open_validation(config: ConfigDict, run: epath.Path) -> Validation:
         )
     return Validation(
         run / FOLDER,
-        tuple(sequences),
+        videos,
+        truth,
         wanted.protocol,
         wanted.every,
         wanted.short_side or None,
@@ -173,46 +177,26 @@ def open_validation(config: ConfigDict, run: epath.Path) -> Validation:
     )
 
 
-def _find(wanted: ConfigDict, root: str) -> list[Sequence]:
-    match = re.fullmatch(r"(?P<folder>.+?)(:(?P<split>[^:/]+))?(:(?P<year>\w+))?", wanted.videos)
-    if not match:
-        raise InputError(
-            f"eval.videos {wanted.videos!r}: expected FOLDER[:SPLIT[:YEAR]] in the DAVIS layout,"
-            " such as davis2016:val"
-        )
-    base = root or os.environ.get("QMRA_DATA", "")
-    folder = Path(base) / match["folder"]
-    if not base and not folder.is_absolute():
-        raise InputError(
-            f"eval.videos {wanted.videos!r} is relative, but data.root is empty and QMRA_DATA is"
-            " not set: set one of them to the folder that holds it"
-        )
-    year = match["year"] or wanted.protocol.removeprefix("davis")
-    sequences = find_sequences(folder, year=year, split=match["split"])
-    sequences = sequences[: wanted.max_sequences or None]
-    if short := [s.name for s in sequences if len(s.frames) < 3]:
-        raise InputError(
-            f"eval.videos: sequence {', '.join(short)} has fewer than 3 frames, and the first and"
-            " the last are not scored: leave it out of the split's list"
-        )
-    check_headers(pair for s in sequences for pair in zip(s.frames, s.annotations, strict=True))
-    for sequence in sequences:
-        first = sequence.annotations[0]
-        starts = _first_boxes(masks.read_labels(first), wanted.protocol)
-        if not len(starts) or not starts[:, 2:].all():
-            raise InputError(
-                f"eval.videos: mask {first} does not show every object: expected each in the first"
-                " frame (0/255 masks are for eval.protocol davis2016)"
-            )
-    return sequences
-
-
-def _first_boxes(labels: np.ndarray, protocol: str) -> np.ndarray:
-    """The tight boxes of a first mask `[h, w]`: int32 `[n, 4]`; zeros for what does not show."""
-    if protocol == "davis2016":  # all labels are one object
-        return boxes.mask_to_box(masks.foreground(labels)[None])
-    present = labels[labels != masks.VOID]
-    return boxes.mask_to_box(labels == np.arange(1, present.max(initial=0) + 1)[:, None, None])
+def _find(wanted: ConfigDict, root: str) -> tuple[tuple[EvalVideo, ...], dict[Path, Path]]:
+    """The videos of `config.eval`, and each of their frames' mask."""
+    entry = Entry.parse(wanted.videos, "eval.videos")
+    if entry.repeat != 1:
+        raise entry.error("@REPEAT is for training: leave it out")
+    try:
+        folder = resolve(entry, root)
+        if workdir.is_remote(folder):
+            raise InputError("these are read from this machine's disks alone: copy them there")
+        split = entry.split or "all"
+        chosen = find_eval_videos(Path(folder), wanted.protocol, split=split, year=entry.year)
+    except InputError as error:
+        raise entry.error(str(error)) from None
+    if chosen.unscored:
+        raise entry.error(chosen.unscored)
+    videos = chosen.videos[: wanted.max_sequences or None]
+    frames = {frame for video in videos for frame in video.frames}
+    truth = {frame: mask for frame, mask in chosen.pairs if frame in frames}
+    check_headers(truth.items())
+    return videos, truth
 
 
 def _metric(scores: dict[str, Any], name: str) -> float:

@@ -1,6 +1,7 @@
 """A run's folder: whose it is, and whether it can be written to. It may be local or on gs://.
 
 workdir/config.json          the run's config, written when it starts
+workdir/init_from.json       the checkpoint or file that its weights came from, where it has such
 workdir/checkpoints/STEP/    see `qmra_jax.checkpoint`
 workdir/validation/STEP.json scores on held-out videos, see `qmra_jax.validation`
 workdir/metrics.jsonl, tensorboard/, pictures/, profile/
@@ -31,6 +32,9 @@ FREE = (
     "data.workers",
     "data.prefetch",
 )
+
+
+ADVICE = "give another --workdir"
 
 
 def is_remote(path: Any) -> bool:
@@ -68,13 +72,37 @@ def check_run(workdir: epath.Path, config: ConfigDict) -> None:
     _check_same(workdir, there, config)
 
 
-def claim(workdir: epath.Path, config: ConfigDict) -> None:
+def claim(workdir: epath.Path, config: ConfigDict, init_from: str = "") -> None:
     """Makes a workdir this run's.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      init_from: what `config.init_from` stands for; "" leaves what is noted of it as it is.
 
     Raises:
       InputError: if it cannot be written.
     """
     write_text(workdir / "config.json", json.dumps(plain(config), indent=2) + "\n")
+    if init_from:
+        note = {"init_from": config.init_from, "resolved": init_from}
+        write_text(workdir / "init_from.json", json.dumps(note, indent=2) + "\n")
+
+
+def resolved_init_from(workdir: epath.Path, config: ConfigDict) -> str:
+    """What `claim` noted that this `config.init_from` stands for; "" if nothing.
+
+    Raises:
+      InputError: if the note cannot be read.
+    """
+    path = workdir / "init_from.json"
+    if not path.exists():
+        return ""
+    try:
+        note = json.loads(path.read_text())
+        return note["resolved"] if note["init_from"] == config.init_from else ""
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged: put it back, or give another --workdir") from None
 
 
 def write_text(path: epath.Path, text: str) -> None:
@@ -84,6 +112,7 @@ def write_text(path: epath.Path, text: str) -> None:
       InputError: if its folder cannot be written to.
     """
     if not is_remote(path):
+        make_folder(path.parent, advice=ADVICE)
         with written_whole(path) as part:
             part.write_text(text)
         return
@@ -91,7 +120,7 @@ def write_text(path: epath.Path, text: str) -> None:
         path.write_text(text)  # an object in a bucket appears whole, once it is closed
     except Exception as error:  # each file system has its own
         raise InputError(
-            f"cannot write to {path.parent} ({_first_line(error)}): give another --workdir, or see"
+            f"cannot write to {path.parent} ({_first_line(error)}): {ADVICE}, or see"
             " docs/tpu_pod.md on access to buckets"
         ) from None
 
@@ -102,7 +131,7 @@ def make_subfolder(workdir: epath.Path, name: str) -> epath.Path:
     if is_remote(folder):
         folder.mkdir(parents=True, exist_ok=True)
     else:
-        make_folder(folder)
+        make_folder(folder, advice=ADVICE)
     return folder
 
 

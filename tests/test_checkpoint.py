@@ -1,6 +1,7 @@
 """Checkpoints: written in the background, kept by age and by score, read for evaluation."""
 
 import threading
+from logging import WARNING
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,14 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import build_model, checkpoint, initial_weights, weights, workdir
+from qmra_jax import build_model, checkpoint, initial_weights, state_files, weights, workdir
 from qmra_jax.errors import InputError
 from qmra_jax.train_state import create_train_state
 from tests.tiny import TINY, assert_same_tree
 
-CONFIG = ConfigDict({"model": TINY, "init_from": "", "init": {"encoders": ""}})
-
+# As an older version wrote it: of the settings that there are, some are missing.
+MODEL = TINY | {"reader": "dot", "dtype": "float32", "batch_norm": "frozen"}
+CONFIG = ConfigDict({"model": MODEL, "init_from": "", "init": {"encoders": ""}})
 
 FEW = {
     "params": {"box_decoder": {"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}},
@@ -39,7 +41,14 @@ def averaged_run(tiny_variables, tmp_path_factory):
     return run
 
 
-def save(run, *states, keep=3, best=tuple):
+@pytest.fixture(scope="module")
+def tiny_file(tiny_variables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "w.safetensors"
+    weights.save(path, tiny_variables, CONFIG.model)
+    return path
+
+
+def save(run, *states, keep=3, best=lambda steps: ()):
     with checkpoint.open_checkpoints(run, keep, best) as manager:
         for state in states:
             checkpoint.save(manager, state, CONFIG)
@@ -67,7 +76,7 @@ def test_where_nothing_is_saved_nothing_is_restored(tmp_path):
 
 def test_evaluation_gets_the_average(averaged_run, tiny_variables):
     config, variables = checkpoint.restore_model(averaged_run)
-    assert config.model.to_dict() == TINY
+    assert config.model.to_dict() == MODEL
     assert_same_tree(variables["params"], jax.tree.map(lambda x: x + 1, tiny_variables["params"]))
     assert_same_tree(variables["batch_stats"], tiny_variables["batch_stats"])
 
@@ -99,8 +108,15 @@ def test_a_state_is_saved_in_the_background_as_it_was_when_it_was_given(tmp_path
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     states = [make_state(step) for step in range(1, 6)]
-    save(tmp_path, *states, keep=2, best=lambda: [2])
-    assert checkpoint.checkpoint_steps(tmp_path) == [2, 4, 5]
+    save(tmp_path, *states, keep=2, best=lambda steps: [min(steps)])
+    assert checkpoint.checkpoint_steps(tmp_path) == [1, 4, 5]
+
+
+def test_reading_checkpoints_warns_of_nothing(tmp_path, caplog):
+    save(tmp_path, make_state(1))
+    caplog.clear()
+    checkpoint.restore(tmp_path, shapes(make_state(1)))
+    assert [record.getMessage() for record in caplog.records if record.levelno >= WARNING] == []
 
 
 def test_a_step_that_is_there_is_not_saved_again(tmp_path):
@@ -111,19 +127,18 @@ def test_a_step_that_is_there_is_not_saved_again(tmp_path):
 
 
 def test_a_run_starts_from_anothers_newest_or_chosen_weights(
-    averaged_run, tiny_model, tiny_variables, tmp_path
+    averaged_run, tiny_file, tiny_model, tiny_variables
 ):
     average = jax.tree.map(lambda x: x + 1, tiny_variables["params"])
     for source in (averaged_run, averaged_run / "checkpoints" / "1"):
         taken = initial_weights.load(str(source), tiny_model, CONFIG.model)
         assert_same_tree(taken["params"], average)
-    weights.save(tmp_path / "w.safetensors", tiny_variables, CONFIG.model)
-    taken = initial_weights.load(str(tmp_path / "w.safetensors"), tiny_model, CONFIG.model)
+    taken = initial_weights.load(str(tiny_file), tiny_model, CONFIG.model)
     assert_same_tree(taken["params"], tiny_variables["params"])
 
 
 def test_another_architecture_is_refused_with_both_named(averaged_run):
-    other = ConfigDict(TINY | {"key_dim": 16})
+    other = ConfigDict(MODEL | {"key_dim": 16})
     with pytest.raises(
         InputError,
         match=r"another architecture: resnet18 8/16/8; expected resnet18 16/16/8"
@@ -135,8 +150,9 @@ def test_another_architecture_is_refused_with_both_named(averaged_run):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("nowhere", "init_from nowhere: no such run or file; expected the workdir of a run"),
-        ("nowhere.safetensors", "nowhere.safetensors"),
+        ("nowhere", "init_from nowhere: no such run; expected the workdir of a run"),
+        ("no.safetensors", r"init_from no\.safetensors: no such file; expected the workdir"),
+        ("gs://bucket/w.safetensors", "read from this machine's disks alone"),
         ("{run}/checkpoints/9", r"no checkpoint of step 9; it has \[1, 2\]"),
         ("{run}/checkpoints", "expected a training run's folder with checkpoints/ in it"),
     ],
@@ -147,10 +163,76 @@ def test_weights_that_are_not_there_are_refused(averaged_run, tiny_model, source
 
 
 def test_both_initial_weights_and_encoders_are_refused(tiny_model):
-    config = ConfigDict(CONFIG)
+    config = CONFIG.copy_and_resolve_references()
     config.init_from, config.init.encoders = "runs/a", "resnet18.pth"
     with pytest.raises(InputError, match="expected one of them"):
-        initial_weights.check(tiny_model, config)
+        initial_weights.check(tiny_model, config, epath.Path("nowhere"))
+
+
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_weights_of_another_network_with_the_same_shapes_are_refused(averaged_run, tiny_file, kind):
+    source = str(averaged_run if kind == "run" else tiny_file)
+    same = ConfigDict(
+        MODEL
+        | {"dtype": "bfloat16", "batch_norm": "sync", "remat": "all"}  # how, not what
+        | {"prior": "rectified"}  # which the source is too old to know
+    )
+    initial_weights.load(source, build_model(same), same)
+    other = ConfigDict(MODEL | {"reader": "dot:scale=False"})
+    with pytest.raises(
+        InputError, match=r"another network \(reader dot there, dot:scale=False here\)"
+    ):
+        initial_weights.load(source, build_model(other), other)
+
+
+def test_a_weights_file_that_says_nothing_of_its_network_is_taken_if_it_fits(
+    tiny_file, tiny_model, tiny_variables, tmp_path, capsys
+):
+    state_files.write_safetensors(
+        tmp_path / "bare.safetensors", state_files.read_state(tiny_file), {}, overwrite=False
+    )
+    source = str(tmp_path / "bare.safetensors")
+    taken = initial_weights.load(source, tiny_model, CONFIG.model)
+    assert_same_tree(taken["params"], tiny_variables["params"])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert f"{source} says nothing of its network: it fits resnet18 8/16/8" in told[0]
+    other = ConfigDict(MODEL | {"key_dim": 16})
+    with pytest.raises(InputError, match="says nothing of its network, and is not resnet18 16/16"):
+        initial_weights.load(source, build_model(other), other)
+
+
+def test_a_restart_takes_the_checkpoint_that_the_run_began_from(
+    averaged_run, tiny_model, tmp_path, monkeypatch
+):
+    config = CONFIG.copy_and_resolve_references()
+    config.init_from = str(averaged_run)
+    run = epath.Path(tmp_path)
+    monkeypatch.setattr(initial_weights, "load", lambda source, *_: {"from": source})
+    begun = initial_weights.check(tiny_model, config, run)
+    assert begun.source == str(averaged_run / "checkpoints" / "2")
+    workdir.claim(run, config, begun.source)
+    monkeypatch.setattr(checkpoint, "checkpoint_steps", lambda path: [1, 2, 3])
+    assert initial_weights.check(tiny_model, config, run) == begun
+    workdir.claim(run, config)  # as when it goes on from a checkpoint of its own
+    assert initial_weights.check(tiny_model, config, run) == begun
+
+    config.init_from = "elsewhere"  # the note is of another start
+    monkeypatch.setattr(initial_weights, "_resolve", lambda source: f"{source}/checkpoints/7")
+    assert initial_weights.check(tiny_model, config, run).source == "elsewhere/checkpoints/7"
+
+
+def test_a_restart_whose_beginning_is_gone_is_refused(averaged_run, tiny_model, tmp_path):
+    config = CONFIG.copy_and_resolve_references()
+    config.init_from = str(averaged_run)
+    workdir.claim(epath.Path(tmp_path), config, str(averaged_run / "checkpoints" / "9"))
+    with pytest.raises(
+        InputError, match=r"began from .*checkpoints/9 .*no checkpoint of step 9; it has \[1, 2\]"
+    ):
+        initial_weights.check(tiny_model, config, epath.Path(tmp_path))
+    (tmp_path / "init_from.json").write_text("[]")
+    with pytest.raises(InputError, match=r"init_from\.json is damaged"):
+        initial_weights.check(tiny_model, config, epath.Path(tmp_path))
 
 
 def test_a_setting_that_changes_no_number_may_differ_when_a_run_goes_on(tmp_path):

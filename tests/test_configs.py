@@ -73,7 +73,7 @@ def test_every_config_trains(name, static_folder, tiny_davis, tmp_path, monkeypa
 def test_pretraining_takes_coco_as_its_argument():
     plain, coco = load("pretrain_static"), load("pretrain_static", "coco")
     assert set(coco.data.static) - set(plain.data.static) == {"coco_masks:train"}
-    with pytest.raises(ValueError, match="expected nothing or coco"):
+    with pytest.raises(ValueError, match="expected coco after the colon, or none"):
         load("pretrain_static", "lvis")
 
 

@@ -80,7 +80,7 @@ def test_davis_with_first_masks_alone_is_not_scored_but_a_lost_mask_is_an_error(
     ("first", "says"),
     [
         (labels((2, 0)), "shows no object 1: expected every object in the first frame"),
-        (square(), r"shows no object 1: .*; 0/255 masks are --dataset=davis2016's"),
+        (square(), r"shows no object 1: .*; 0/255 masks are davis2016's"),
     ],
 )
 def test_an_object_that_the_first_mask_lacks_is_named(tmp_path, first, says):

@@ -13,8 +13,9 @@ import pytest
 
 import evaluate
 import train
-from qmra_jax import checkpoint, masks, not_finite, weights
+from qmra_jax import checkpoint, initial_weights, masks, not_finite, profiling, weights
 from qmra_jax.errors import InputError
+from tests.invariance import Miniature
 from tests.tiny import metric_lines
 from tests.tiny_config import STEPS
 
@@ -72,6 +73,35 @@ def test_a_run_is_evaluated_on_held_out_videos_as_evaluate_py_does(
     assert scores["F"] == pytest.approx(expected["F"]["mean"], abs=1e-9)
 
 
+def test_a_run_notes_which_checkpoint_it_began_from(config, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
+    variables = train.init_variables(Miniature(config.model.batch_norm), 0)
+    monkeypatch.setattr(initial_weights, "load", lambda *_: variables)
+    config.init_from, config.steps, config.eval.every = str(whole), 1, 0
+    assert train.train(config, tmp_path / "run") == 0
+    note = json.loads((tmp_path / "run" / "init_from.json").read_text())
+    assert note == {"init_from": str(whole), "resolved": f"{whole}/checkpoints/{STEPS}"}
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_saves_the_last_good_state(
+    config, tmp_path, monkeypatch
+):
+    """Steps so large that the second already meets numbers too large."""
+    monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
+    config.optimizer.learning_rate = 1e18
+    config.eval.every, config.log_every = 0, 3
+    run = tmp_path / "run"
+    with pytest.raises(not_finite.LossNotFinite) as stop:
+        train.train(config, run)
+    told = str(stop.value)
+    assert told.startswith("step 2: the loss or its gradient is not finite.")
+    assert "the state after step 1 is saved" in told
+    assert f"--config.init_from={run}/checkpoints/1 and a lower learning rate" in told
+    assert checkpoint.checkpoint_steps(run) == [1]
+    with pytest.raises(not_finite.LossNotFinite, match="step 2: "):  # which it would meet again
+        train.train(config, run)
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(
     config, whole, tmp_path, monkeypatch
 ):
@@ -110,6 +140,16 @@ def test_chosen_steps_are_profiled(config, whole, tmp_path):
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
+def test_a_run_that_goes_on_past_the_steps_to_profile_says_so_once(whole, tmp_path, capsys):
+    for chosen, done in (("3:5", 2), ("3:5", 3), ("3:5", 8)):
+        profiling.Profile(chosen, tmp_path, STEPS, done)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert told[1].startswith(
+        "profile 3:5: the run goes on after step 8, so there will be no trace"
+    )
+
+
 def test_training_changes_every_part_of_the_network(config, whole):
     from qmra_jax.model import build_model
 
@@ -144,13 +184,18 @@ def test_checkpoints_without_their_config_are_not_gone_on_from(config, whole, tm
         ({"batch_size": 3}, "batch_size 3 does not divide"),
         ({"data": {"crop": 40}}, "data.crop=40: expected a positive multiple of 16"),
         ({"data": {"videos": ("gone:train",)}}, "no folder .*gone"),
-        ({"init_from": "runs/gone"}, "init_from runs/gone: no such run or file"),
+        ({"init_from": "runs/gone"}, "init_from runs/gone: no such run; expected"),
         ({"profile": "3"}, "profile '3': expected FIRST:LAST, two steps from 1 to 10"),
         ({"profile": "8:11"}, "profile '8:11'"),
         ({"eval": {"videos": ".:test"}}, "split 2016/test"),
         ({"eval": {"videos": "gone:val"}}, "gone"),
         ({"eval": {"metric": "IoU"}}, "eval.metric 'IoU': expected one of J&F, J, F"),
-        ({"eval": {"protocol": "davis2017", "videos": ".:val:2016"}}, "does not show every object"),
+        (
+            {"eval": {"protocol": "davis2017", "videos": ".:val:2016"}},
+            "shows no object 1: .* 0/255 masks are davis2016's",
+        ),
+        ({"eval": {"videos": ".:val@2"}}, "@REPEAT is for training"),
+        ({"eval": {"videos": "gs://bucket/davis:val"}}, "read from this machine's disks alone"),
         ({"eval": {"every": -1}}, "eval.every -1"),
         ({"eval": {"interval": 0}}, "eval.interval 0"),
         ({"eval": {"short_side": 8}}, "eval.short_side 8: expected"),
@@ -177,7 +222,7 @@ def test_how_often_to_log_may_change_when_a_run_goes_on(config, whole, capsys):
 
 def test_a_workdir_that_cannot_be_written_is_refused(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write to .*run"):
+    with pytest.raises(InputError, match=r"cannot write to .*run .*: give another --workdir"):
         train.train(config, tmp_path / "file" / "run")
 
 
@@ -256,6 +301,10 @@ def test_evaluation_never_writes_into_the_dataset(whole, tiny_davis, monkeypatch
     [
         (["--config=configs/small.py", "--config.nope=1"], "config key 'nope': there is none"),
         (["--config=configs/nope.py"], "configs/nope.py"),
+        (
+            ["--config=configs/pretrain_static.py:lvis"],
+            "pretrain_static.py:lvis: argument 'lvis': expected coco after the colon, or none",
+        ),
         (["--config=configs/small.py", "--config.data.root=/nowhere"], "/nowhere"),
     ],
 )

@@ -6,9 +6,12 @@ import pytest
 from qmra_jax import build_model, ema, parallel
 from qmra_jax.errors import InputError
 from qmra_jax.losses import qmra_loss
+from qmra_jax.optimizer import make_optimizer, make_schedule
 from qmra_jax.torch_names import variable_shapes
+from qmra_jax.train_state import create_train_state
 from qmra_jax.train_step import make_diagnose, make_forward, make_predict, make_train_step, unpack
-from tests.tiny import TINY
+from tests.invariance import Miniature, make_batch, make_config
+from tests.tiny import TINY, random_variables
 from tests.toy import BATCH, BLACK, RATE, Toy, distance, toy_config, toy_state, toy_step
 
 
@@ -70,9 +73,36 @@ def test_a_loss_that_is_not_finite_stops_the_state_at_the_last_good_step():
         found = jax.device_get(state.replace(halted=good.halted))
         jax.tree.map(np.testing.assert_array_equal, found, good)
 
-    losses = make_diagnose(Toy(), config)(parallel.local_copy(state), BLACK)
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_example_with_a_loss_that_is_not_finite_is_told(accumulation):
+    config = toy_config(grad_accumulation=accumulation)
+    _, state = start(config, devices=2)
+    diagnose = parallel.parallelize(make_diagnose(Toy(), config), "pmap", jax.devices()[:2])
+    _, losses = diagnose(state, BLACK)
     for loss in losses.values():
         assert np.isfinite(loss).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_the_losses_told_of_each_example_are_those_of_the_step(mode):
+    """With drawn memory maps, synchronised statistics and micro-batches, on two devices."""
+    config, model, devices = make_config("miniature", 0), Miniature(), jax.devices()[:2]
+    config.loss.bootstrap = ()
+    optimizer = make_optimizer(config.optimizer, 10)
+    state = create_train_state(random_variables(variable_shapes(model)), optimizer, ema=True)
+    state = jax.device_get(state.replace(ema_params=jax.tree.map(jnp.zeros_like, state.params)))
+    batch = make_batch(0, 0, 0, 1)
+    schedule = make_schedule(config.optimizer, 10)
+    step = make_train_step(model, optimizer, schedule, config)
+    _, metrics = parallel.parallelize(step, mode, devices)(
+        parallel.replicate(state, mode, devices), batch
+    )
+    diagnose = parallel.parallelize(make_diagnose(model, config), mode, devices)
+    _, losses = diagnose(parallel.replicate(state, mode, devices), batch)
+    for name, loss in losses.items():
+        assert loss.shape == (16,)
+        assert float(loss.mean()) == pytest.approx(float(metrics[f"loss_{name}"]), rel=1e-6)
 
 
 def test_the_average_of_the_weights_is_what_evaluation_takes():

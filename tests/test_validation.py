@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from qmra_jax import distributed, validation
+from qmra_jax.boxes import mask_to_box
 from qmra_jax.propagate import FrameResult
 from tests.tiny_config import get_config
 
@@ -17,9 +18,9 @@ class Still:
     def __init__(self, *args, **kwargs):
         pass
 
-    def start(self, frame, boxes):
+    def start(self, frame, masks, ids):
         self.labels = np.zeros(frame.shape[:2], np.uint8)
-        for label, (x, y, width, height) in enumerate(boxes, 1):
+        for label, (x, y, width, height) in zip(ids, mask_to_box(masks), strict=True):
             self.labels[y : y + height, x : x + width] = label
         return self.step(frame)
 
@@ -55,9 +56,17 @@ def test_the_best_steps_have_the_highest_metric_and_the_earlier_of_equals(opened
     opened.folder.mkdir()
     for step, value in ((3, 0.5), (6, 0.7), (9, 0.7), (12, float("nan"))):
         (opened.folder / f"{step:07d}.json").write_text(json.dumps({"J&F": value}))
-    assert opened.best(1) == [6]
-    assert opened.best(3) == [6, 9, 3]
-    assert opened.best(0) == []
+    there = range(1, 13)
+    assert opened.best(1, there) == [6]
+    assert opened.best(3, there) == [6, 9, 3]
+    assert opened.best(0, there) == []
+
+
+def test_a_validation_whose_checkpoint_is_gone_takes_no_place_among_the_best(opened):
+    opened.folder.mkdir()
+    for step, value in ((3, 0.5), (6, 0.7), (9, 0.6)):
+        (opened.folder / f"{step:07d}.json").write_text(json.dumps({"J&F": value}))
+    assert opened.best(1, [3, 9, 10]) == [9]
 
 
 def test_it_is_due_every_so_many_steps_and_at_the_end(opened):
