@@ -121,7 +121,7 @@ def test_ours_and_the_twin_take_the_same_steps(tmp_path):
     subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.training", "--device=cpu"),
-            *("--crop=48", "--batch=2", "--rounds=2", f"--json={out}"),
+            *("--crop=96", "--batch=4", "--rounds=2", f"--json={out}"),
         ],
         check=True,
         cwd=Path(__file__).parents[1],
