@@ -35,9 +35,9 @@ class JaxProgram:
         variables = init_variables(model, config.seed)
         weights.save(state_file, variables, config.model)
         self._jax = jax
-        self._state = parallel.replicate(create_train_state(variables, optimizer))
+        self._state = parallel.replicate(create_train_state(variables, optimizer), config.parallel)
         self._step = parallel.parallelize(
-            make_train_step(model, optimizer, schedule), config.parallel
+            make_train_step(model, optimizer, schedule, config), config.parallel
         )
         self._batch = workload.batch()
         device = jax.devices()[0]

@@ -1,6 +1,6 @@
 """The twin's train step as a program to be timed: what train_step.py does, in PyTorch.
 
-channels_last throughout, one fused AdamW with the encoders in a group of their own, BatchNorm
+channels_last throughout, one fused AdamW with groups for learning rate and decay, BatchNorm
 frozen, gradients clipped: the numbers are ours to rounding, which `training.py` checks.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.torch_qmra import QMRA, SIZES, qmra_loss
@@ -109,15 +109,25 @@ def unpack(batch: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor], Ten
 
 
 def make_optimizer(model: QMRA, config: Any) -> torch.optim.Optimizer:
-    """`optimizer.make_optimizer` in PyTorch; each group's full learning rate is its "peak"."""
-    encoders = [p for name, p in model.named_parameters() if name.startswith(ENCODERS)]
-    others = [p for name, p in model.named_parameters() if not name.startswith(ENCODERS)]
-    rate = config.learning_rate
-    groups = [
-        {"params": encoders, "peak": rate * config.encoder_scale},
-        {"params": others, "peak": rate},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
+    """`optimizer.make_optimizer` in PyTorch; each group's full learning rate is its "peak".
+
+    Groups by learning rate and weight decay, which biases and BatchNorm's have by choice: all that
+    has one dimension.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        scale = config.encoder_scale if name.startswith(ENCODERS) else 1.0
+        decays = parameter.ndim > 1 or config.decay_norm_and_bias
+        key = config.learning_rate * scale, config.weight_decay if decays else 0.0
+        groups.setdefault(key, []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": params, "peak": peak, "weight_decay": decay}
+            for (peak, decay), params in groups.items()
+        ],
+        lr=config.learning_rate,
+        fused=True,
+    )
 
 
 def count_flops(workload: Workload) -> int:

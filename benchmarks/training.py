@@ -1,94 +1,66 @@
 """Times our train step against the PyTorch twin's, taking turns in one run.
 
     python -m benchmarks.training                          # small model, 192x192, batch 8
-    python -m benchmarks.training --config paper --crop 384 --batch 16 --dtype bfloat16   # a GPU
+    python -m benchmarks.training --compile --json=FILE    # torch.compile as a further contender
+    python -m benchmarks.training --config=paper --crop=384 --batch=16 --dtype=bfloat16   # a GPU
 
 Each program runs in a process of its own (see `turns.py`), from the same weights, on the same
 triplets, to the same losses; where the losses part, there is no result but an error.
 """
 
-import json
-import os
-import platform
+import argparse
+import shlex
 import statistics
+import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
 
-import typer
-
-from benchmarks.tables import markdown_table
-from benchmarks.turns import Contender, Program, take_turns
+from benchmarks.tables import Table, check_output, load, machine, report
+from benchmarks.turns import Contender, Failed, Program, take_turns
 from benchmarks.workload import CONFIGS, Workload
 from qmra_jax.errors import InputError, exit_on_input_error
 
-# Largest relative difference of the first losses: of rounding, and of nothing else.
+# Largest relative difference of the losses, first and last: of rounding, and of nothing else.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
-Option = typer.Option
 
+def run(
+    workload: Workload, *, compiled: bool, rounds: int, steps: int
+) -> tuple[list[Contender], dict[str, str]]:
+    """Starts ours and the twin's programs, times them, and checks that they computed the same.
 
-def main(
-    config: Annotated[str, Option(help="small | paper")] = "small",
-    crop: Annotated[int, Option(help="Image size; 0: the config's.")] = 0,
-    batch: Annotated[int, Option(help="Triplets a step; 0: the config's.")] = 0,
-    devices: Annotated[int, Option(help="JAX devices on a CPU; 0: the config's.")] = 0,
-    dtype: Annotated[str, Option(help="float32 | bfloat16, of the computation")] = "float32",
-    tf32: Annotated[bool, Option(help="A GPU may round float32 factors to TF32.")] = True,
-    device: Annotated[str, Option(help="auto | cpu | gpu")] = "auto",
-    compile: Annotated[bool, Option(help="A column for torch.compile.")] = False,
-    rounds: Annotated[int, Option(help="Turns of each program.")] = 5,
-    steps: Annotated[int, Option(help="Steps a turn.")] = 2,
-    json_file: Annotated[Path | None, Option("--json", help="Results, also here.")] = None,
-) -> None:
-    """Prints a Markdown table: triplets a second, compile time, memory, share of the peak."""
-    with exit_on_input_error():
-        check_options(config=config, dtype=dtype, device=device, rounds=rounds, steps=steps)
-        workload = Workload(config, crop, batch, devices, dtype, tf32, device)
-        contenders = run(workload, compiled=compile, rounds=rounds, steps=steps)
-        results = summarize(workload, contenders)
-        print(report(results))
-        if json_file is not None:
-            json_file.write_text(json.dumps(results, indent=2) + "\n")
-
-
-def check_options(*, config: str, dtype: str, device: str, rounds: int, steps: int) -> None:
-    """Raises `InputError` for a value that is not among those documented."""
-    allowed: dict[str, tuple[str, Collection[str]]] = {
-        "config": (config, CONFIGS),
-        "dtype": (dtype, TOLERANCE),
-        "device": (device, ("auto", "cpu", "gpu")),
-    }
-    for name, (value, values) in allowed.items():
-        if value not in values:
-            raise InputError(f"--{name} {value!r}: expected one of {', '.join(values)}")
-    for name, count in (("rounds", rounds), ("steps", steps)):
-        if count < 1:
-            raise InputError(f"--{name} {count}: expected at least 1")
-
-
-def run(workload: Workload, *, compiled: bool, rounds: int, steps: int) -> list[Contender]:
-    """Starts ours and the twin's programs, checks that they compute the same, and times them.
+    Returns:
+      The contenders, ours first; and why torch.compile is not among them, where it failed: it may
+      want a C++ compiler that is not there.
 
     Raises:
-      InputError: if a program fails, or they run on different devices, or their losses differ.
+      InputError: if another program fails, or they run on different devices, or their losses
+        differ.
     """
+    failures = {}
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.safetensors"
         contenders = [
             Contender("JAX, ours", prepare_jax, (workload, state)),
             Contender("PyTorch", prepare_torch, (workload, state, False)),
         ]
-        if compiled:
-            contenders.append(Contender("torch.compile", prepare_torch, (workload, state, True)))
         for contender in contenders:
             contender.start()
-    check_same(workload, contenders)
+        check_devices(contenders)
+        if compiled:
+            third = Contender("torch.compile", prepare_torch, (workload, state, True))
+            try:
+                third.start()
+                contenders.append(third)
+            except Failed as error:
+                failures[third.name] = str(error).splitlines()[-1]
+    check_same(workload, {c.name: c.facts["first_value"] for c in contenders})
     take_turns(contenders, rounds, steps)
     for contender in contenders:
         contender.stop()
-    return contenders
+    check_same(workload, {c.name: c.turns[-1].values[-1] for c in contenders})
+    return contenders, failures
 
 
 def prepare_jax(workload: Workload, state_file: Path) -> Program:
@@ -105,117 +77,147 @@ def prepare_torch(workload: Workload, state_file: Path, compiled: bool) -> Progr
     return TorchProgram(workload, state_file, compiled)
 
 
-def check_same(workload: Workload, contenders: list[Contender]) -> None:
-    """Raises `InputError` unless all run on one kind of device and begin with the same loss."""
-    ours, *others = (contender.facts for contender in contenders)
-    for facts, contender in zip(others, contenders[1:], strict=True):
-        if facts["platform"] != ours["platform"]:
+def check_devices(contenders: Sequence[Contender]) -> None:
+    """Raises `InputError` unless all run on one kind of device."""
+    ours, *others = contenders
+    for other in others:
+        if other.facts["platform"] != ours.facts["platform"]:
             raise InputError(
-                f"{contender.name} runs on the {facts['platform']}, JAX on the {ours['platform']}:"
-                " give --device cpu, or install both for the GPU"
-            )
-        if abs(facts["first_value"] / ours["first_value"] - 1) > TOLERANCE[workload.dtype]:
-            raise InputError(
-                f"{contender.name} begins with the loss {facts['first_value']:.6f}, JAX with"
-                f" {ours['first_value']:.6f}: they do not compute the same"
+                f"{other.name} runs on the {other.facts['platform']}, JAX on the"
+                f" {ours.facts['platform']}: give --device=cpu, or install both for the GPU"
             )
 
 
-def summarize(workload: Workload, contenders: list[Contender]) -> dict[str, Any]:
-    """Medians of what was measured, ready for JSON."""
+def check_same(workload: Workload, losses: dict[str, float]) -> None:
+    """Raises `InputError` unless the losses of the same step, ours first, are the same."""
+    (name, loss), *others = losses.items()
+    for other, its_loss in others:
+        if not abs(its_loss / loss - 1) <= TOLERANCE[workload.dtype]:
+            raise InputError(
+                f"{other} has the loss {its_loss:.6f}, {name} {loss:.6f}: they do not compute the"
+                " same, and cannot be compared"
+            )
+
+
+def tables(
+    workload: Workload, contenders: Sequence[Contender], failures: dict[str, str]
+) -> list[Table]:
+    """What was measured: a row for each program, and every round's seconds."""
     from benchmarks.torch_training import count_flops
 
     config = workload.training_config()
     flops = count_flops(workload)
     peak = max(turn.matrix_flops for contender in contenders for turn in contender.turns)
-    columns = []
-    for contender in contenders:
-        seconds = [s for turn in contender.turns for s in turn.seconds]
-        cpu = [s for turn in contender.turns for s in turn.cpu_seconds]
+    on_gpu = contenders[0].facts["platform"] == "gpu"
+    rows = []
+    for program in contenders:
+        seconds = [s for turn in program.turns for s in turn.seconds]
+        cpu = [s for turn in program.turns for s in turn.cpu_seconds]
         median = statistics.median(seconds)
-        columns.append(
-            {
-                "name": contender.name,
-                **contender.facts,
-                "triplets_per_second": config.batch_size / median,
-                "step_seconds": median,
-                "step_seconds_of_each": seconds,
-                "cpu_seconds": statistics.median(cpu),
-                "flops_per_second": flops / median,
-                "share_of_peak": flops / median / peak,
-                "last_value": contender.turns[-1].values[-1],
-            }
-        )
-    for column, contender in zip(columns, contenders, strict=True):
         # Round by round, so that what slowed a round down falls on both sides.
-        column["ratio"] = {
-            other.name: statistics.median(
-                sum(theirs.seconds) / sum(ours.seconds)
-                for ours, theirs in zip(contender.turns, other.turns, strict=True)
-            )
-            for other in contenders
-            if other is not contender
-        }
-    return {
-        "config": workload.config,
-        "crop": config.data.crop,
-        "batch_size": config.batch_size,
-        "dtype": workload.dtype,
-        "tf32": workload.tf32,
-        "device": contenders[0].facts["device"],
-        "machine": processor(),
-        "step_flops": flops,
-        "matrix_flops_per_second": peak,
-        "programs": columns,
-    }
-
-
-def report(results: dict[str, Any]) -> str:
-    """The results as text: one sentence on what was run, and a table."""
-    columns = results["programs"]
-    on_gpu = columns[0]["platform"] == "gpu"
-    peak = results["matrix_flops_per_second"]
-
-    def row(title: str, text):
-        return [title, *(text(column) for column in columns)]
-
-    def memory(column):
-        return f"{column['peak_device_memory' if on_gpu else 'peak_rss'] / 2**30:.2f} GiB"
-
-    rows = [
-        ["", *(f"{column['name']} ({column['version']})" for column in columns)],
-        row("triplets a second", lambda c: f"{c['triplets_per_second']:.2f}"),
-        row("a step, median", lambda c: f"{c['step_seconds']:.3f} s"),
-        row("processor time a step", lambda c: f"{c['cpu_seconds']:.2f} s"),
-        row("first step, with compiling", lambda c: f"{c['start_seconds']:.1f} s"),
-        row("peak memory", memory),
-        row("GFLOP a second", lambda c: f"{c['flops_per_second'] / 1e9:.0f}"),
-        row("share of the matrix peak", lambda c: f"{c['share_of_peak']:.0%}"),
-        row("loss of the last step", lambda c: f"{c['last_value']:.4f}"),
-    ]
-    rows += [
-        row(f"speed over {other['name']}", lambda c, o=other: f"{c['ratio'].get(o['name'], 1):.2f}")
-        for other in columns[1:]
-    ]
-    size = results["crop"]
-    return (
-        f"Train step of the {results['config']} model, {size}x{size}, batch"
-        f" {results['batch_size']}, {results['dtype']}, on {results['machine']}"
-        f"{', ' + results['device'] if on_gpu else ''}: {results['step_flops'] / 1e9:.0f} GFLOP a"
-        f" step as direct convolutions; a large float32 matrix product reaches"
-        f" {peak / 1e9:.0f} GFLOP/s.\n\n{markdown_table(rows)}"
+        ratios = [
+            sum(theirs.seconds) / sum(ours.seconds)
+            for ours, theirs in zip(contenders[0].turns, program.turns, strict=True)
+        ]
+        rows.append(
+            [
+                f"{program.name} ({program.facts['version']})",
+                config.batch_size / median,
+                median,
+                statistics.median(cpu),
+                statistics.median(ratios),
+                f"{min(ratios):.2f} to {max(ratios):.2f}",
+                program.facts["start_seconds"],
+                program.facts["peak_device_memory" if on_gpu else "peak_rss"] / 2**30,
+                flops / median / 1e9,
+                100 * flops / median / peak,
+                f"{program.turns[-1].values[-1]:.5f}",
+            ]
+        )
+    columns = (
+        *(
+            "program",
+            "triplets/s",
+            "s a step",
+            "CPU s a step",
+            "ours is faster by",
+            "single rounds",
+        ),
+        *("first step with compiling, s", "peak memory, GiB", "GFLOP/s", "% of matrix peak"),
+        "last loss",
     )
+    turns = contenders[0].turns
+    note = [
+        f"Medians of {len(turns)} rounds of {len(turns[0].seconds)} steps, the programs in turn."
+        f" A step is {flops / 1e9:.0f} GFLOP by the definition of its convolutions; a large float32"
+        f" matrix product reaches {peak / 1e9:.0f} GFLOP/s here."
+    ]
+    note += [f"{name} gave no result: {reason}" for name, reason in failures.items()]
+    size = config.data.crop
+    title = (
+        f"Train step of the {workload.config} model, {size}x{size}, batch {config.batch_size},"
+        f" {workload.dtype}"
+    )
+    each = [
+        [k + 1, *(statistics.mean(c.turns[k].seconds) for c in contenders)]
+        for k in range(len(turns))
+    ]
+    return [
+        Table(title, columns, rows, " ".join(note)),
+        Table("Every round, seconds a step", ("round", *(c.name for c in contenders)), each),
+    ]
 
 
-def processor() -> str:
-    """The processor's name and how many of its cores there are."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", choices=tuple(CONFIGS), default="small", help="default: %(default)s")
+    add("--crop", type=int, default=0, help="side of the images (default: the config's)")
+    add("--batch", type=int, default=0, help="triplets a step (default: the config's)")
+    add("--devices", type=int, default=0, help="of JAX on a CPU (default: the config's)")
+    add("--dtype", choices=tuple(TOLERANCE), default="float32", help="of the computation")
+    add("--tf32", action=argparse.BooleanOptionalAction, default=True, help="on a GPU")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: %(default)s")
+    add("--compile", action="store_true", help="torch.compile too")
+    add("--rounds", type=int, default=5, help="turns of each program (default: %(default)s)")
+    add("--steps", type=int, default=2, help="steps a turn (default: %(default)s)")
+    add("--json", default="", metavar="FILE", help="also write the tables there")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        _run(args, sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _run(args: argparse.Namespace, arguments: list[str]) -> None:
+    check_output(args.json)
+    for name, least in (("crop", 0), ("batch", 0), ("devices", 0), ("rounds", 1), ("steps", 1)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name}={getattr(args, name)}: expected at least {least}")
+    if args.crop % 16:
+        raise InputError(f"--crop={args.crop}: expected a multiple of 16")
+    workload = Workload(
+        args.config, args.crop, args.batch, args.devices, args.dtype, args.tf32, args.device
+    )
+    before = load()
+    contenders, failures = run(
+        workload, compiled=args.compile, rounds=args.rounds, steps=args.steps
+    )
+    ours, twin, *_ = (contender.facts for contender in contenders)
+    about = {
+        "command": shlex.join(["python", "-m", "benchmarks.training", *arguments]),
+        "machine": machine() if ours["platform"] == "cpu" else f"{machine()}, {ours['device']}",
+        "JAX devices": str(ours["devices"]),
+        "PyTorch threads": str(twin["threads"]),
+        "load before": before,
+        "load after": load(),
+    }
+    report(about, tables(workload, contenders, failures), args.json)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

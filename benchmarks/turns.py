@@ -32,6 +32,10 @@ class Program(Protocol):
         """Bytes of accelerator memory at the worst moment; 0 where there is none."""
 
 
+class Failed(InputError):
+    """A program could not be made, or did not survive a step; the last line says why."""
+
+
 class Turn(NamedTuple):
     """One turn of a contender.
 
@@ -71,7 +75,7 @@ class Contender:
         """Starts the process and waits for the first step.
 
         Raises:
-          InputError: if it fails.
+          Failed: if it fails.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -97,9 +101,9 @@ class Contender:
         try:
             answer = self._connection.recv()
         except EOFError:
-            raise InputError(f"{self.name}: its process died (out of memory?)") from None
+            raise Failed(f"{self.name}: its process died (out of memory?)") from None
         if isinstance(answer, str):
-            raise InputError(f"{self.name} failed:\n{answer}")
+            raise Failed(f"{self.name} failed:\n{answer}")
         return answer
 
 

@@ -14,8 +14,10 @@ from qmra_jax import winograd
 
 # Channels, in and out, from which on Winograd's products save more than its sums cost.
 WIDE = 64
+# And in the kernel's gradient, whose sums are of both x and y_bar.
+WIDE_GRADIENT = 128
 # c_in x c_out x pixels from which on it saves more time than it takes to compile.
-MIN_PRODUCTS = 2**23
+MIN_PRODUCTS = 2**24
 
 
 def convolve(x, kernel, stride: int = 1):
@@ -79,13 +81,12 @@ def gradients(x, kernel, y_bar):
 
 
 def winograd_gradients(x, kernel, y_bar):
-    """`gradients` by Winograd's algorithm: x's is a convolution with the kernel turned around.
-
-    The kernel's takes the sums of x that the forward pass took; XLA keeps them rather than take
-    them twice.
-    """
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return winograd.convolve(y_bar, turned), winograd.kernel_gradient(x, y_bar)
+    """`gradients` by Winograd's algorithm: x's is a convolution with the kernel turned around."""
+    x_bar = winograd.convolve(y_bar, kernel[::-1, ::-1].swapaxes(2, 3))
+    if min(kernel.shape[2:]) >= WIDE_GRADIENT:
+        return x_bar, winograd.kernel_gradient(x, y_bar)
+    (kernel_bar,) = jax.vjp(lambda k: direct(x, k), kernel)[1](y_bar)
+    return x_bar, kernel_bar
 
 
 wide_convolve.defvjp(_forward, _backward)

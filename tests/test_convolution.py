@@ -33,7 +33,9 @@ def test_winograd_gives_the_numbers_of_the_definition(height, width):
     assert_close(jax.jit(winograd.convolve)(x, kernel), direct(x, kernel))
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(4, 6, 6), (5, 3, convolution.WIDE)])
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(4, 6, 6), (5, 3, convolution.WIDE_GRADIENT)]
+)
 def test_winograd_gives_the_gradients_of_the_definition(height, width, channels):
     x, kernel = random(2, height, width, channels), random(3, 3, channels, channels)
     y_bar = random(2, height, width, channels) + 1
@@ -61,24 +63,26 @@ def products(function, *arguments):
 
 
 def test_a_wide_convolution_is_winograds_on_a_cpu_and_xlas_elsewhere():
-    x, kernel = random(2, 32, 32, 64), random(3, 3, 64, 64)
-    assert products(convolve, x, kernel) == {"cpu": (0, 16), "gpu": (1, 0)}
+    x, kernel = random(4, 32, 32, 64), random(3, 3, 64, 64)
+    # Winograd's sixteen, and one that makes their weights of the kernel.
+    assert products(convolve, x, kernel) == {"cpu": (0, 17), "gpu": (1, 0)}
 
 
-def test_its_gradients_are_too():
+@pytest.mark.parametrize(("channels", "on_a_cpu"), [(64, (1, 34)), (128, (0, 51))])
+def test_its_gradients_are_too_but_for_a_kernels_of_few_channels(channels, on_a_cpu):
     def gradients(x, kernel):
         return jax.grad(lambda *a: jnp.sum(convolve(*a) ** 2), argnums=(0, 1))(x, kernel)
 
-    x, kernel = random(2, 32, 32, 64), random(3, 3, 64, 64)
-    assert products(gradients, x, kernel) == {"cpu": (0, 48), "gpu": (3, 0)}
+    x, kernel = random(4, 32, 32, channels), random(3, 3, channels, channels)
+    assert products(gradients, x, kernel) == {"cpu": on_a_cpu, "gpu": (3, 0)}
 
 
 @pytest.mark.parametrize(
     ("shape", "channels", "dtype"),
     [
-        ((2, 32, 32, 64), 32, jnp.float32),  # narrow
+        ((4, 32, 32, 64), 32, jnp.float32),  # narrow
         ((1, 8, 8, 64), 64, jnp.float32),  # small
-        ((2, 32, 32, 64), 64, jnp.bfloat16),
+        ((4, 32, 32, 64), 64, jnp.bfloat16),
     ],
 )
 def test_what_gains_nothing_by_it_stays_a_convolution(shape, channels, dtype):
