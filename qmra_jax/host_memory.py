@@ -15,7 +15,9 @@ def keep_freed_memory() -> bool:
     model's training step on a CPU. Kept in one heap, a block is there for the next step. The
     process then holds on to the most memory that it ever used.
 
-    To be called before JAX starts its threads. Does nothing but on Linux with glibc.
+    To be called before JAX starts its threads: later it changes nothing, for they have heaps of
+    their own by then. Only where JAX computes on the CPU, for threads then share one heap. Does
+    nothing but on Linux with glibc.
 
     Returns:
       whether it took effect.
