@@ -26,6 +26,7 @@ from qmra_jax import (
     checkpoint,
     distributed,
     errors,
+    host_memory,
     initial_weights,
     not_finite,
     parallel,
@@ -74,6 +75,7 @@ def train(config, run: epath.PathLike) -> int:
     if config.cpu_devices < 0:
         raise errors.InputError(f"cpu_devices {config.cpu_devices}: expected 0 (one) or more")
     if config.cpu_devices:
+        host_memory.keep_freed_memory()  # before JAX starts its threads
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
     distributed.check_same_config(workdir.plain(config))
     parallel.check_batch(config.batch_size, config.grad_accumulation)

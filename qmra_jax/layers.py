@@ -1,7 +1,4 @@
-"""Convolution and resizing with PyTorch's geometry: explicit padding, half-pixel centres.
-
-They live apart so that there is one place to make them fast.
-"""
+"""Convolution and resizing with PyTorch's geometry: explicit padding, half-pixel centres."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from qmra_jax.convolution import convolve
+
 # PyTorch's default for convolutions and linear layers: uniform with variance 1 / (3 fan_in).
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
     """A convolution padded as PyTorch's `padding=kernel_size // 2`, never as 'SAME'.
-
-    A 1x1 convolution is computed as a matrix product: the same numbers, and on a CPU its weight
-    gradient runs at the speed of one.
 
     Attributes:
       features: channels out.
@@ -46,21 +42,6 @@ class Conv(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             x = x + bias.astype(self.dtype)
         return x
-
-
-def convolve(x, kernel, stride: int = 1):
-    """`x [b, h, w, c_in]` with `kernel [k, k, c_in, c_out]`, k odd, padded by k // 2 all around."""
-    size = kernel.shape[0]
-    if size == 1:
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
-    padding = size // 2
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=((padding, padding), (padding, padding)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
 
 
 def upsample(x, factor: int):

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from qmra_jax.batch_norm import BatchNorm
-from qmra_jax.layers import Conv, convolve
+from qmra_jax.convolution import convolve
+from qmra_jax.layers import Conv
+from qmra_jax.pooling import max_pool
 from qmra_jax.variants import lookup
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -150,7 +152,7 @@ class Encoder(nn.Module):
         x = (image - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
         x = Stem(self.dtype, name="conv1")(x, box_map)
         x = nn.relu(BatchNorm(self.stats_axis, self.dtype, name="bn1")(x))
-        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x)
         layers = []
         for layer, depth in enumerate(depths):
             for i in range(depth):

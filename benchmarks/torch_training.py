@@ -1,0 +1,157 @@
+"""The twin's train step as a program to be timed: what train_step.py does, in PyTorch.
+
+channels_last throughout, one fused AdamW with groups for learning rate and decay, BatchNorm
+frozen, gradients clipped: the numbers are ours to rounding, which `training.py` checks.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import torch_qmra
+from benchmarks.torch_qmra import QMRA, SIZES, qmra_loss
+from benchmarks.workload import Workload
+
+ENCODERS = ("query_encoder.", "memory_encoder.")
+
+
+class TorchProgram:
+    """The twin's step, eager or compiled by torch.compile."""
+
+    def __init__(self, workload: Workload, state_file: Path, compiled: bool):
+        """Loads the weights that our own program left in `state_file`."""
+        cuda = workload.device != "cpu" and torch.cuda.is_available()
+        self._device = torch.device("cuda" if cuda else "cpu")
+        torch.set_float32_matmul_precision("high" if workload.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = workload.tf32
+        config = workload.training_config()
+        self._autocast = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=workload.dtype == "bfloat16"
+        )
+        model = QMRA(**SIZES[workload.config])
+        model.load_state_dict(load_file(state_file), strict=True)
+        self._model = model.to(self._device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self._batch = {
+            name: torch.from_numpy(array).to(self._device)
+            for name, array in workload.batch().items()
+        }
+        self._optimizer = make_optimizer(self._model, config.optimizer)
+        self._warmup, self._clip_norm = config.optimizer.warmup_steps, config.optimizer.clip_norm
+        self._done = 0
+        self._loss = _compiled(self._plain_loss) if compiled else self._plain_loss
+        self.facts: dict[str, Any] = {
+            "version": f"torch {torch.__version__}",
+            "platform": "gpu" if cuda else "cpu",
+            "device": torch.cuda.get_device_name() if cuda else "cpu",
+            "threads": torch.get_num_threads(),
+        }
+
+    def _plain_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        inputs, mask, box_map = unpack(batch)
+        with self._autocast:
+            outputs = self._model(*inputs)
+        return qmra_loss({name: x.float() for name, x in outputs.items()}, mask, box_map)
+
+    def step(self) -> float:
+        """A step, waited for; its loss."""
+        self._done += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * min(1, self._done / max(self._warmup, 1))
+        self._optimizer.zero_grad()
+        loss = self._loss(self._batch)
+        loss.backward()
+        if self._clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm)
+        self._optimizer.step()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return loss.item()
+
+    def matrix_product(self) -> float:
+        """FLOP a second of a square float32 product, the better of three."""
+        cuda = self._device.type == "cuda"
+        n = 8192 if cuda else 2048
+        a = torch.ones(n, n, device=self._device)
+        seconds = []
+        for _ in range(4):
+            start = time.perf_counter()
+            a @ a
+            if cuda:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        return 2 * n**3 / min(seconds[1:])
+
+    def peak_memory(self) -> int:
+        """Of the GPU, in bytes."""
+        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
+
+
+def _compiled(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`torch.compile`, with the bilinear enlargements left eager.
+
+    With them compiled, torch 2.13 on a CPU lets no gradient through some of them: what lies before
+    the box decoder's then gets zeros, and losses part from the second step on.
+    """
+    torch_qmra._enlarge = torch.compiler.disable(torch_qmra._enlarge)
+    return torch.compile(loss)
+
+
+def unpack(batch: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+    """A batch of triplets as the twin takes it; see `train_step.unpack`.
+
+    Returns:
+      query `[b, 3, h, w]`, memory_images `[b, 2, 3, h, w]` and memory_maps `[b, 2, 1, h, w]`; the
+      query's mask and filled box `[b, h, w]`.
+    """
+    images = batch["images"].movedim(-1, -3).float() / 255  # channels stay last in memory
+    height, width = images.shape[-2:]
+    x, y, w, h = (batch["boxes"][..., i, None] for i in range(4))
+    columns = torch.arange(width, device=images.device)
+    rows = torch.arange(height, device=images.device)
+    in_x, in_y = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
+    maps = (in_y[..., :, None] & in_x[..., None, :]).float()
+    inputs = images[:, 2], images[:, :2], maps[:, :2, None]
+    return inputs, batch["masks"][:, 2], maps[:, 2]
+
+
+def make_optimizer(model: QMRA, config: Any) -> torch.optim.Optimizer:
+    """`optimizer.make_optimizer` in PyTorch; each group's full learning rate is its "peak".
+
+    Groups by learning rate and weight decay, which biases and BatchNorm's have by choice: all that
+    has one dimension.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        scale = config.encoder_scale if name.startswith(ENCODERS) else 1.0
+        decays = parameter.ndim > 1 or config.decay_norm_and_bias
+        key = config.learning_rate * scale, config.weight_decay if decays else 0.0
+        groups.setdefault(key, []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": params, "peak": peak, "weight_decay": decay}
+            for (peak, decay), params in groups.items()
+        ],
+        lr=config.learning_rate,
+        fused=True,
+    )
+
+
+def count_flops(workload: Workload) -> int:
+    """Of one step, forward and backward: 2 a multiply-add of every convolution and matrix product.
+
+    Counted on the twin with direct convolutions; nothing is computed.
+    """
+    with torch.device("meta"):
+        model = QMRA(**SIZES[workload.config])
+        batch = {k: torch.empty(v.shape, dtype=torch.uint8) for k, v in workload.batch().items()}
+        batch["boxes"] = batch["boxes"].int()
+        with FlopCounterMode(display=False) as counter:
+            inputs, mask, box_map = unpack(batch)
+            qmra_loss(model(*inputs), mask, box_map).backward()
+    return counter.get_total_flops()
