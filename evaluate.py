@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data_pipeline.decode import check_headers
 from data_pipeline.eval_videos import DATASETS, EvalSet, find_eval_videos
-from qmra_jax import checkpoint, errors, evaluation, model, scoring, weights
+from qmra_jax import checkpoint, compile_cache, errors, evaluation, model, scoring, weights
 from qmra_jax.merges import MERGES
 from qmra_jax.results import Results
 from qmra_jax.submission import write_zip
@@ -186,6 +186,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def main() -> None:
     """Runs `evaluate`."""
     args = parse_args()
+    compile_cache.keep_compiled_programs()
     with errors.exit_on_input_error():
         try:
             evaluate(args)

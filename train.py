@@ -24,6 +24,7 @@ from tqdm import tqdm
 from data_pipeline.stream import batches, make_stream
 from qmra_jax import (
     checkpoint,
+    compile_cache,
     distributed,
     errors,
     host_memory,
@@ -236,6 +237,7 @@ def main(_) -> int:
             " python train.py --config=configs/small.py --workdir=runs/small"
         )
     distributed.initialize(_DISTRIBUTED.value)
+    compile_cache.keep_compiled_programs()
     try:
         return train(_CONFIG.value, _WORKDIR.value)
     except not_finite.LossNotFinite as error:

@@ -10,9 +10,14 @@ from benchmarks.workload import Workload
 class JaxProgram:
     """The step of `train_step.py` under `parallel.py`, with the config's optimiser."""
 
-    def __init__(self, workload: Workload, state_file: Path):
-        """Starts JAX, and leaves the network's first weights in `state_file` for the others."""
+    def __init__(self, workload: Workload, state_file: Path, cache: Path):
+        """Starts JAX, and leaves the network's first weights in `state_file` for the others.
+
+        The step is compiled, and kept in the folder `cache`, or loaded from there.
+        """
         import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(cache))
 
         config = workload.training_config()
         if workload.device != "auto":
@@ -33,7 +38,8 @@ class JaxProgram:
         optimizer = make_optimizer(config.optimizer, config.steps)
         schedule = make_schedule(config.optimizer, config.steps)
         variables = init_variables(model, config.seed)
-        weights.save(state_file, variables, config.model)
+        if not state_file.exists():
+            weights.save(state_file, variables, config.model)
         self._jax = jax
         self._state = parallel.replicate(create_train_state(variables, optimizer), config.parallel)
         self._step = parallel.parallelize(

@@ -175,7 +175,9 @@ def segment(
     weights = find_weights(weights)
 
     import qmra_jax
+    from qmra_jax.compile_cache import keep_compiled_programs
 
+    keep_compiled_programs()
     module, variables, _ = qmra_jax.load(weights)
     if dtype is not None:
         module = module.clone(dtype=dtype.value)
