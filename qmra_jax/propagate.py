@@ -83,8 +83,10 @@ class Propagator:
         self._slots = self._new_slots()
         self._variables = jax.device_put(variables)
         self._short_side = short_side
-        self._track_in = functools.partial(frame_step.track, module)
-        self._enter_in = functools.partial(frame_step.enter, module)
+        (device,) = jax.tree.leaves(self._variables)[0].devices()
+        in_turn = device.platform == "cpu"
+        self._track_in = functools.partial(frame_step.track, module, in_turn=in_turn)
+        self._enter_in = functools.partial(frame_step.enter, module, in_turn=in_turn)
         self._merge = functools.partial(
             frame_step.merge_objects, merge=lookup("merge", MERGES, merge)
         )
@@ -207,6 +209,15 @@ class Propagator:
             self._memory, self._margins = bank.keep((self._memory, self._margins), kept)
             self._first = self._first[kept]
             self._rows = {i: row for row, i in enumerate(self._rows)}
+
+    @property
+    def interval(self) -> int:
+        """Every so many frames one stays in the memory; may be changed between frames."""
+        return self._slots.interval
+
+    @interval.setter
+    def interval(self, interval: int) -> None:
+        self._slots.interval = interval
 
     @property
     def ids(self) -> tuple[int, ...]:
