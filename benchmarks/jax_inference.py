@@ -57,8 +57,9 @@ class JaxProgram:
     def step(self) -> float:
         """A frame, its labels and boxes on the host; the share of it that is some object's."""
         result = self._propagator.step(next(self._frames))
-        self.facts.setdefault("labels", result.labels)
-        self.facts.setdefault("boxes", result.boxes)
+        if "labels" not in self.facts:
+            self.facts["labels"] = result.labels
+            self.facts["probabilities"] = self._jax.device_get(result.probabilities)
         return float((result.labels > 0).mean())
 
     def matrix_product(self) -> float:

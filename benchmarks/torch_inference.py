@@ -5,6 +5,7 @@ batch, what they share computed once (f_q, stage 1's skip features, the RGB half
 the memory in arrays allocated beforehand, laid out so that reading copies none of it.
 """
 
+import functools
 import itertools
 import time
 from pathlib import Path
@@ -16,9 +17,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.clip import Clip
-from benchmarks.torch_qmra import QMRA, SIZES, QueryMemoryAggregation, foreground
+from benchmarks.torch_qmra import QMRA, SIZES, STRIDE, QueryMemoryAggregation, foreground
 from benchmarks.torch_resnet import Encoder
 
 
@@ -40,13 +42,14 @@ class TorchProgram:
         self._model = model.to(self._dtype)
         self._clip = clip
         self._frames = itertools.cycle(clip.frames())
-        self._see = see
+        self._see = functools.partial(see, self._model)
         with torch.inference_mode():
             self._start(next(self._frames), torch.from_numpy(clip.boxes()))
             for _ in range(clip.memory - 1):
                 self._frame(next(self._frames))
         if compiled:
-            self._see = torch.compile(see)
+            torch._inductor.config.freezing = True  # weights laid out for the kernels beforehand
+            self._see = torch.compile(lambda image, memory: see(self._model, image, memory))
         self.facts: dict[str, Any] = {
             "version": f"torch {torch.__version__}",
             "platform": "gpu" if cuda else "cpu",
@@ -57,9 +60,10 @@ class TorchProgram:
     def step(self) -> float:
         """A frame, its labels and boxes on the host; the share of it that is some object's."""
         with torch.inference_mode():
-            labels, boxes = self._frame(next(self._frames))
-        self.facts.setdefault("labels", labels)
-        self.facts.setdefault("boxes", boxes)
+            labels, probabilities = self._frame(next(self._frames))
+        if "labels" not in self.facts:
+            self.facts["labels"] = labels
+            self.facts["probabilities"] = probabilities.cpu().numpy()
         return float((labels > 0).mean())
 
     def _start(self, frame: np.ndarray, boxes: Tensor) -> None:
@@ -80,13 +84,14 @@ class TorchProgram:
         self._write(entry, 0)
         self._number = 0
 
-    def _frame(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slot k holds frame k, but the last one the previous frame."""
+    def _frame(self, frame: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Labels and probabilities. Slot k holds frame k, but the last one the previous frame."""
         self._number += 1
         memory = [x[:, : min(self._number, self._clip.memory)] for x in self._bank]
-        labels, boxes, _, entry = self._see(self._model, self._to_device(frame), memory)
+        labels, boxes, probabilities, entry = self._see(self._to_device(frame), memory)
         self._write(entry, min(self._number, self._clip.memory - 1))
-        return labels.cpu().numpy(), boxes.cpu().numpy()
+        boxes.cpu()
+        return labels.cpu().numpy(), probabilities
 
     def _write(self, entry: list[Tensor], slot: int) -> None:
         for bank, x in zip(self._bank, entry, strict=True):
@@ -198,6 +203,23 @@ def tight_boxes(masks: Tensor) -> Tensor:
         edges.append((first, last - first))
     (x, w), (y, h) = edges
     return (torch.stack([x, y, w, h], 1) * masks.flatten(1).any(1)[:, None]).int()
+
+
+def count_flops(clip: Clip) -> int:
+    """Of one frame: 2 a multiply-add of every convolution, as defined, and matrix product.
+
+    Counted on the twin, which computes common work once as we do; nothing is computed.
+    """
+    with torch.device("meta"), torch.inference_mode():
+        model = QMRA(**SIZES[clip.config])
+        fold_batch_norms(model.eval())
+        image = torch.empty(clip.height, clip.width, 3, dtype=torch.uint8)
+        places = -(-clip.height // STRIDE) * -(-clip.width // STRIDE)
+        widths = (model.qma1.query_kv.key.out_channels, model.qma1.query_kv.value.out_channels)
+        memory = [torch.empty(clip.objects, clip.memory, places, c) for c in 2 * widths]
+        with FlopCounterMode(display=False) as counter:
+            see(model, image, memory)
+    return counter.get_total_flops()
 
 
 def fold_batch_norms(model: nn.Module) -> None:
