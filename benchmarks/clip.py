@@ -64,7 +64,7 @@ class Clip:
     def _discs(self, k: int) -> list[tuple[float, float, float]]:
         """Centres (y, x) and radii in frame k: side by side, each on a way of its own."""
         step = self.width / self.objects
-        radius = min(step, self.height) * 0.25
+        radius = min(step * 0.3, self.height * 0.3, 60)  # which the small network follows
         return [
             (self.height * (0.5 + 0.02 * k * (-1) ** n), step * (n + 0.5) + 2 * k, radius)
             for n in range(self.objects)
