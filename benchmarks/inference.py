@@ -6,8 +6,8 @@
 
 Timed is what a caller waits for: a frame goes in as uint8, its label map and boxes come out on the
 host, probabilities stay on the device. Compiling and disk are left out. Each program runs in a
-process of its own (see `turns.py`), from the same weights, on the same clip (see `clip.py`), with as
-many frames in memory; their labels are compared before anything is timed.
+process of its own (see `turns.py`), from the same weights, on the same clip (see `clip.py`), with
+as many frames in memory; their labels are compared before anything is timed.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 

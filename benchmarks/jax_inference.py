@@ -34,10 +34,7 @@ class JaxProgram:
         from qmra_jax.train_state import init_variables
 
         model = build_model(clip.model_config())
-        if weights_file:
-            variables = weights.load(weights_file)[1]
-        else:
-            variables = init_variables(model, 0)
+        variables = weights.load(weights_file)[1] if weights_file else init_variables(model, 0)
         weights.save(state_file, variables, clip.model_config())
         self._jax = jax
         device = jax.devices()[0]

@@ -134,7 +134,6 @@ def see(
       frame as memory, `[n, HW, c]` each.
     """
     query, (left, right, top, bottom) = prepare(image, model.crm.coord_conv.weight.dtype)
-    n = len(memory[0])
     inside = (..., slice(top, query.shape[2] - bottom), slice(left, query.shape[3] - right))
     r4, r3, r2 = model.query_encoder(query)
     box = model.box_decoder(aggregate(model.qma1, r4, memory[0], memory[1]), r3, r2).float()

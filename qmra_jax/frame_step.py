@@ -33,9 +33,7 @@ def enter(module, variables, image, given, frame_size, *, in_turn=False):
         (query, maps), crop = _pad(image, maps)
         memory = module.apply(variables, query, maps, method="memorize")
         located = module.apply(variables, query, memory, method="locate")
-        segmented = module.apply(
-            variables, query, maps, memory, located.feature, method="segment"
-        )
+        segmented = module.apply(variables, query, maps, memory, located.feature, method="segment")
         return _margins(segmented.refined, crop, frame_size), segmented.memory
 
     return _for_each(see, given, in_turn)
