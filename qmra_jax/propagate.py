@@ -212,12 +212,12 @@ class Propagator:
 
     @property
     def interval(self) -> int:
-        """Every so many frames one stays in the memory; may be changed between frames."""
+        """Every so many frames one stays in the memory; may be changed while a video runs."""
         return self._slots.interval
 
     @interval.setter
     def interval(self, interval: int) -> None:
-        self._slots.interval = interval
+        self._slots.change_interval(interval)
 
     @property
     def ids(self) -> tuple[int, ...]:
