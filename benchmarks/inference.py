@@ -195,7 +195,8 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
 
     before = load()
     found: list[tuple] = []
-    peaks, versions = [], {}
+    peaks: list[float] = []
+    versions: dict[str, str] = {}
     for clip in chosen_clips(args):
         contenders = run(clip, compiled=args.compile, rounds=args.rounds, frames=args.frames)
         flops = count_flops(clip)

@@ -8,6 +8,7 @@ the memory in arrays allocated beforehand, laid out so that reading copies none 
 import functools
 import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,18 @@ class TorchProgram:
         self._model = model.to(self._dtype)
         self._clip = clip
         self._frames = itertools.cycle(clip.frames())
-        self._see = functools.partial(see, self._model)
+        self._see: Callable = functools.partial(see, self._model)
         with torch.inference_mode():
             self._start(next(self._frames), torch.from_numpy(clip.boxes()))
             for _ in range(clip.memory - 1):
                 self._frame(next(self._frames))
         if compiled:
             torch._inductor.config.freezing = True  # weights laid out for the kernels beforehand
-            self._see = torch.compile(lambda image, memory: see(self._model, image, memory))
+
+            def whole(image: Tensor, memory: list[Tensor]) -> Any:
+                return see(self._model, image, memory)
+
+            self._see = torch.compile(whole)
         self.facts: dict[str, Any] = {
             "version": f"torch {torch.__version__}",
             "platform": "gpu" if cuda else "cpu",
@@ -224,10 +229,7 @@ def count_flops(clip: Clip) -> int:
 def fold_batch_norms(model: nn.Module) -> None:
     """Folds every BatchNorm into the convolution before it."""
     for module in list(model.modules()):
-        before = None
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                previous, conv = before
-                setattr(module, previous, fuse_conv_bn_eval(conv, child))
+        for (before, conv), (name, norm) in itertools.pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, before, fuse_conv_bn_eval(conv, norm))
                 setattr(module, name, nn.Identity())
-            before = (name, child)

@@ -15,6 +15,7 @@ beside a memory of several objects.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -51,13 +52,12 @@ def dot(
     values = rearrange(memory_value, "b t h w c -> b (t h) w c")
     if valid is not None:
         valid = repeat(valid, "b t -> b (t h)", h=memory_height)
-    some_rows = rows
-    if rows is None:
-        row_bytes = 4 * b * height * width * memory_width
-        some_rows = _largest_divisor(t * memory_height, max(PLAIN_BYTES // row_bytes, 1))
-    read = _read
-    if some_rows not in (0, t * memory_height):
-        read = functools.partial(_read_in_parts, rows=some_rows)
+    row_bytes = 4 * b * height * width * memory_width
+    fitting = _largest_divisor(t * memory_height, max(PLAIN_BYTES // row_bytes, 1))
+    at_a_time = fitting if rows is None else rows
+    read: Callable = _read
+    if at_a_time not in (0, t * memory_height):
+        read = functools.partial(_read_in_parts, rows=at_a_time)
     if rows is None and valid is not None:
         by_frame = functools.partial(_read_by_object, rows=memory_height)
         read_out = jax.lax.platform_dependent(
@@ -139,7 +139,8 @@ def _read_by_object(queries, keys, values, valid, rows: int):
     queries = jnp.broadcast_to(queries, (keys.shape[0], *queries.shape[1:]))
 
     def read(one):
-        return _read_in_parts(*(x[None] for x in one), rows, whole_parts=True)[0]
+        queries, keys, values, valid = (x[None] for x in one)
+        return _read_in_parts(queries, keys, values, valid, rows, whole_parts=True)[0]
 
     return jax.lax.map(read, (queries, keys, values, valid))
 

@@ -155,7 +155,7 @@ def first_frames(tiny_model, tiny_variables):
 
 
 def test_objects_in_turn_are_what_they_are_as_a_batch(tiny_model, tiny_variables, first_frames):
-    """Accelerators take the batch, CPUs the turns: the other tests here see a CPU's alone."""
+    """A CPU takes turns over large frames, which the other tests here have none of."""
     valid, slots = np.ones((2, 1), bool), np.zeros(2, np.int32)
     later = [
         frame_step.track(
