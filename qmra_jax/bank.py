@@ -41,17 +41,25 @@ class Slots:
         Raises:
           InputError: if either is too small.
         """
-        if interval < 1:
-            raise InputError(f"interval {interval}: expected at least 1")
         if max_memory is not None and max_memory < EXTRA:
             raise InputError(
                 f"max_memory {max_memory}: expected at least {EXTRA}, the first frame and the"
                 " previous one"
             )
         self._max = max_memory
-        self.interval = interval
+        self.change_interval(interval)
         self.capacity = min(INITIAL_CAPACITY, max_memory or INITIAL_CAPACITY)
         self.extras: dict[int, int] = {}
+
+    def change_interval(self, interval: int) -> None:
+        """From now on; what is kept stays.
+
+        Raises:
+          InputError: if it is below 1.
+        """
+        if interval < 1:
+            raise InputError(f"interval {interval}: expected at least 1")
+        self.interval = interval
 
     def place(self, number: int) -> int:
         """The slot for frame `number` once it is past: an extra's, or `PREVIOUS` alone.

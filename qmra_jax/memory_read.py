@@ -14,6 +14,9 @@ with an entry in `READERS`, which makes it a value of `config.model.reader`. The
 beside a memory of several objects.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
@@ -33,8 +36,9 @@ def dot(
       valid: see the module.
       scale: divide by sqrt(c_k). The paper's equation shows no scale; STM, its source, has it.
       rows: rows of memory places (W each) that are compared at a time, a divisor of t H; 0 for all
-        at once; None for as many as keep the similarities below `PLAIN_BYTES`. The result is the
-        same to rounding.
+        at once; None for what is quickest: on a CPU with `valid`, as in inference, an object and a
+        frame at a time, else as many as keep the similarities below `PLAIN_BYTES`. The result is
+        the same to rounding.
 
     Returns:
       `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
@@ -48,13 +52,19 @@ def dot(
     values = rearrange(memory_value, "b t h w c -> b (t h) w c")
     if valid is not None:
         valid = repeat(valid, "b t -> b (t h)", h=memory_height)
-    if rows is None:
-        row_bytes = 4 * b * height * width * memory_width
-        rows = _largest_divisor(t * memory_height, max(PLAIN_BYTES // row_bytes, 1))
-    if rows in (0, t * memory_height):
-        read_out = _read(queries, keys, values, valid)
+    row_bytes = 4 * b * height * width * memory_width
+    fitting = _largest_divisor(t * memory_height, max(PLAIN_BYTES // row_bytes, 1))
+    at_a_time = fitting if rows is None else rows
+    read: Callable = _read
+    if at_a_time not in (0, t * memory_height):
+        read = functools.partial(_read_in_parts, rows=at_a_time)
+    if rows is None and valid is not None:
+        by_frame = functools.partial(_read_by_object, rows=memory_height)
+        read_out = jax.lax.platform_dependent(
+            queries, keys, values, valid, cpu=by_frame, default=read
+        )
     else:
-        read_out = _read_in_parts(queries, keys, values, valid, rows)
+        read_out = read(queries, keys, values, valid)
     return rearrange(read_out, "b (h w) c -> b h w c", h=height, w=width)
 
 
@@ -75,11 +85,12 @@ def _read(queries, keys, values, valid):
     return jnp.einsum("bqm,bmc->bqc", weights.astype(values.dtype), values)
 
 
-def _read_in_parts(queries, keys, values, valid, rows: int):
+def _read_in_parts(queries, keys, values, valid, rows: int, whole_parts: bool = False):
     """`rows` rows of memory places at a time, by an online softmax (Milakov & Gimelshein 2018).
 
     Carried from part to part, in float32: the largest similarity so far, the sum of exponentials
-    relative to it, and their weighted sum of values. Parts where nothing counts are passed over.
+    relative to it, and their weighted sum of values. Parts where nothing counts are passed over;
+    `whole_parts` promises that of the others all counts.
     """
 
     def parts(x):
@@ -88,7 +99,7 @@ def _read_in_parts(queries, keys, values, valid, rows: int):
     def add(carry, part):
         largest, total, read_out = carry
         keys, values, valid = part
-        similarity = _similarity(queries, keys, valid)
+        similarity = _similarity(queries, keys, None if whole_parts else valid)
         new = jnp.maximum(largest, similarity.max(axis=-1))
         finite = jnp.where(jnp.isfinite(new), new, 0.0)  # nothing has counted yet for this object
         weights = jnp.exp(similarity - finite[..., None])
@@ -117,6 +128,21 @@ def _read_in_parts(queries, keys, values, valid, rows: int):
     stacked = (parts(keys), parts(values), None if valid is None else parts(valid))
     (_, total, read_out), _ = jax.lax.scan(step, start, stacked)
     return (read_out / total[..., None]).astype(values.dtype)
+
+
+def _read_by_object(queries, keys, values, valid, rows: int):
+    """`_read_in_parts`, one object after another.
+
+    The similarities of one object with one frame stay in a CPU's cache from product to product, and
+    a frame costs nothing where it does not count.
+    """
+    queries = jnp.broadcast_to(queries, (keys.shape[0], *queries.shape[1:]))
+
+    def read(one):
+        queries, keys, values, valid = (x[None] for x in one)
+        return _read_in_parts(queries, keys, values, valid, rows, whole_parts=True)[0]
+
+    return jax.lax.map(read, (queries, keys, values, valid))
 
 
 def _largest_divisor(n: int, most: int) -> int:

@@ -83,6 +83,8 @@ class Propagator:
         self._slots = self._new_slots()
         self._variables = jax.device_put(variables)
         self._short_side = short_side
+        (device,) = jax.tree.leaves(self._variables)[0].devices()
+        self._on_cpu = device.platform == "cpu"
         self._track_in = functools.partial(frame_step.track, module)
         self._enter_in = functools.partial(frame_step.enter, module)
         self._merge = functools.partial(
@@ -209,6 +211,15 @@ class Propagator:
             self._rows = {i: row for row, i in enumerate(self._rows)}
 
     @property
+    def interval(self) -> int:
+        """Every so many frames one stays in the memory; may be changed while a video runs."""
+        return self._slots.interval
+
+    @interval.setter
+    def interval(self, interval: int) -> None:
+        self._slots.change_interval(interval)
+
+    @property
     def ids(self) -> tuple[int, ...]:
         """The objects' ids, in ascending order."""
         return tuple(sorted(self._rows))
@@ -225,7 +236,13 @@ class Propagator:
             valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
         self._fresh("track", rows, capacity)
         self._margins, boxes, self._memory = self._track_in(
-            self._variables, self._memory, valid, slots, self._image, self._frame_size
+            self._variables,
+            self._memory,
+            valid,
+            slots,
+            self._image,
+            self._frame_size,
+            in_turn=self._in_turn,
         )
         self._boxes = {i: (boxes, row) for i, row in self._rows.items()}
 
@@ -235,7 +252,9 @@ class Propagator:
         count = bank.bucket(len(ids))
         small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
         self._fresh("enter", count)
-        margins, entry = self._enter_in(self._variables, self._image, small, self._frame_size)
+        margins, entry = self._enter_in(
+            self._variables, self._image, small, self._frame_size, in_turn=self._in_turn
+        )
 
         taken = set(self._rows.values())
         rows = bank.bucket(len(taken) + len(ids))
@@ -277,6 +296,12 @@ class Propagator:
         boxes = np.stack([self._on_frame(found[i]) for i in self.ids])
         self._boxes = dict(zip(self.ids, boxes, strict=True))
         return FrameResult(labels, boxes, seconds, probabilities[: n + 1], self.ids)
+
+    @property
+    def _in_turn(self) -> bool:
+        """Whether objects are tracked one after another, not as a batch."""
+        height, width = self._image.shape[:2]
+        return self._on_cpu and height * width >= frame_step.IN_TURN_PIXELS
 
     def _on_frame(self, box) -> np.ndarray:
         """A box in the frame's pixels: as given, or a row of the boxes in the network's pixels."""

@@ -39,6 +39,14 @@ def test_invalid_frames_do_not_count_for_the_object_they_are_invalid_for():
     np.testing.assert_allclose(read[1:], dot(QUERY[1:], KEY[1:], VALUE[1:]), atol=1e-6)
 
 
+def test_frames_are_read_as_if_those_that_do_not_count_were_not_there():
+    """What inference on a CPU does: an object and a frame at a time, the query's b 1 or n."""
+    valid = np.array([[True, False, False, True, False], [False, True, True, True, True]])
+    for query in (QUERY, QUERY[:1]):
+        whole = dot(query, KEY, VALUE, valid, rows=0)
+        np.testing.assert_allclose(dot(query, KEY, VALUE, valid), whole, atol=1e-5)
+
+
 def test_one_query_reads_the_memories_of_several_objects():
     one = dot(QUERY[:1], KEY, VALUE)
     each = dot(np.repeat(QUERY[:1], 2, axis=0), KEY, VALUE)

@@ -1,8 +1,12 @@
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qmra_jax import frame_step
 from qmra_jax.boxes import scale_boxes
 from qmra_jax.errors import InputError
 from qmra_jax.merges import MERGES
@@ -141,6 +145,59 @@ def test_probabilities_are_there_to_be_looked_at(results):
         assert probabilities.shape == (len(BOXES) + 1, HEIGHT, WIDTH)
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
         np.testing.assert_array_equal(probabilities.argmax(axis=0), result.labels)
+
+
+@pytest.fixture(scope="module")
+def first_frames(tiny_model, tiny_variables):
+    """`frame_step.enter` of a batch of objects, and of one after another."""
+    see = functools.partial(frame_step.enter, tiny_model, tiny_variables, FRAMES[0], BOXES)
+    return [see((HEIGHT, WIDTH), in_turn=in_turn) for in_turn in (False, True)]
+
+
+def test_objects_in_turn_are_what_they_are_as_a_batch(tiny_model, tiny_variables, first_frames):
+    """A CPU takes turns over large frames, which the other tests here have none of."""
+    valid, slots = np.ones((2, 1), bool), np.zeros(2, np.int32)
+    later = [
+        frame_step.track(
+            tiny_model,
+            tiny_variables,
+            jax.tree.map(jnp.copy, memory),  # track consumes it
+            valid,
+            slots,
+            FRAMES[1],
+            (HEIGHT, WIDTH),
+            in_turn=in_turn,
+        )
+        for in_turn, (_, memory) in zip((False, True), first_frames, strict=True)
+    ]
+    for batch, in_turn in (first_frames, later):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), batch, in_turn)
+
+
+def test_what_no_object_changes_is_computed_once(tiny_model, tiny_variables, first_frames):
+    """The loop over objects holds nothing of f_q: the compiler takes it out."""
+    arguments = (first_frames[1][1], np.ones((2, 1), bool), np.zeros(2, np.int32), FRAMES[1])
+    lowered = frame_step.track.lower(
+        tiny_model, tiny_variables, *arguments, (HEIGHT, WIDTH), in_turn=True
+    )
+    text = lowered.compile().as_text()
+    bodies = set(re.findall(r"body=%?([\w.\-]+)", text))
+    inside = "".join(
+        part
+        for part in re.split(r"\n(?=\S)", text)
+        if part.removeprefix("%").split(" ")[0] in bodies
+    )
+    assert "memory_encoder/layer1_0" in inside
+    assert "query_encoder/layer1_0" in text
+    assert "query_encoder/layer1_0" not in inside
+
+
+def test_the_interval_may_change_while_a_video_runs(tiny_model, tiny_variables):
+    propagator = Propagator(tiny_model, tiny_variables, interval=1)
+    with pytest.raises(InputError, match="interval 0"):
+        propagator.interval = 0
+    propagator.interval = 7
+    assert propagator.interval == 7
 
 
 def test_softmax_merges_over_a_background_of_zero():

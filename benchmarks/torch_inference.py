@@ -1,0 +1,235 @@
+"""The twin's propagation as a program to be timed, with every advantage that PyTorch offers.
+
+channels_last throughout, inference_mode, BatchNorm folded into the convolutions, objects as one
+batch, what they share computed once (f_q, stage 1's skip features, the RGB half of f_m's stem), and
+the memory in arrays allocated beforehand, laid out so that reading copies none of it.
+"""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.clip import Clip
+from benchmarks.torch_qmra import QMRA, SIZES, STRIDE, QueryMemoryAggregation, foreground
+from benchmarks.torch_resnet import Encoder
+
+
+class TorchProgram:
+    """The twin's frames, eager or compiled by torch.compile."""
+
+    def __init__(self, clip: Clip, state_file: Path, compiled: bool):
+        """Loads the weights that our own program left in `state_file`, and fills the memory."""
+        cuda = clip.device != "cpu" and torch.cuda.is_available()
+        self._device = torch.device("cuda" if cuda else "cpu")
+        torch.set_float32_matmul_precision("high" if clip.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = clip.tf32
+        torch.backends.cudnn.benchmark = True
+        model = QMRA(**SIZES[clip.config])
+        model.load_state_dict(load_file(state_file), strict=True)
+        fold_batch_norms(model.eval())
+        model = model.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._dtype = getattr(torch, clip.dtype)
+        self._model = model.to(self._dtype)
+        self._clip = clip
+        self._frames = itertools.cycle(clip.frames())
+        self._see: Callable = functools.partial(see, self._model)
+        with torch.inference_mode():
+            self._start(next(self._frames), torch.from_numpy(clip.boxes()))
+            for _ in range(clip.memory - 1):
+                self._frame(next(self._frames))
+        if compiled:
+            torch._inductor.config.freezing = True  # weights laid out for the kernels beforehand
+
+            def whole(image: Tensor, memory: list[Tensor]) -> Any:
+                return see(self._model, image, memory)
+
+            self._see = torch.compile(whole)
+        self.facts: dict[str, Any] = {
+            "version": f"torch {torch.__version__}",
+            "platform": "gpu" if cuda else "cpu",
+            "device": torch.cuda.get_device_name() if cuda else "cpu",
+            "threads": torch.get_num_threads(),
+        }
+
+    def step(self) -> float:
+        """A frame, its labels and boxes on the host; the share of it that is some object's."""
+        with torch.inference_mode():
+            labels, probabilities = self._frame(next(self._frames))
+        if "labels" not in self.facts:
+            self.facts["labels"] = labels
+            self.facts["probabilities"] = probabilities.cpu().numpy()
+        return float((labels > 0).mean())
+
+    def _start(self, frame: np.ndarray, boxes: Tensor) -> None:
+        image = self._to_device(frame)
+        query, pads = prepare(image, self._dtype)
+        x, y, w, h = (boxes.to(self._device)[:, i, None] for i in range(4))
+        columns = torch.arange(image.shape[1], device=self._device)
+        rows = torch.arange(image.shape[0], device=self._device)
+        in_x, in_y = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
+        maps = (in_y[:, :, None] & in_x[:, None, :]).to(self._dtype)[:, None]
+        r4, _, _ = encode_objects(self._model.memory_encoder, query, F.pad(maps, pads))
+        entry = memorize(self._model, r4)
+        n, places = entry[0].shape[:2]
+        self._bank = [
+            torch.zeros(n, self._clip.memory, places, x.shape[-1], dtype=x.dtype, device=x.device)
+            for x in entry
+        ]
+        self._write(entry, 0)
+        self._number = 0
+
+    def _frame(self, frame: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Labels and probabilities. Slot k holds frame k, but the last one the previous frame."""
+        self._number += 1
+        memory = [x[:, : min(self._number, self._clip.memory)] for x in self._bank]
+        labels, boxes, probabilities, entry = self._see(self._to_device(frame), memory)
+        self._write(entry, min(self._number, self._clip.memory - 1))
+        boxes.cpu()
+        return labels.cpu().numpy(), probabilities
+
+    def _write(self, entry: list[Tensor], slot: int) -> None:
+        for bank, x in zip(self._bank, entry, strict=True):
+            bank[:, slot] = x
+
+    def _to_device(self, frame: np.ndarray) -> Tensor:
+        return torch.from_numpy(frame).to(self._device)
+
+    def matrix_product(self) -> float:
+        """FLOP a second of a square float32 product, the better of three."""
+        cuda = self._device.type == "cuda"
+        n = 8192 if cuda else 2048
+        a = torch.ones(n, n, device=self._device)
+        seconds = []
+        for _ in range(4):
+            start = time.perf_counter()
+            a @ a
+            if cuda:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        return 2 * n**3 / min(seconds[1:])
+
+    def peak_memory(self) -> int:
+        """Of the GPU, in bytes."""
+        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
+
+
+def see(
+    model: QMRA, image: Tensor, memory: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """A frame: `QMRA.predict` for n objects at once, and their merge.
+
+    Args:
+      model: the network, without BatchNorm.
+      image: uint8 `[h, w, 3]`.
+      memory: keys and values of both stages, `[n, t, HW, c]` each.
+
+    Returns:
+      labels uint8 `[h, w]`; boxes int32 `[n, 4]`; probabilities float32 `[n + 1, h, w]`; and the
+      frame as memory, `[n, HW, c]` each.
+    """
+    query, (left, right, top, bottom) = prepare(image, model.crm.coord_conv.weight.dtype)
+    inside = (..., slice(top, query.shape[2] - bottom), slice(left, query.shape[3] - right))
+    r4, r3, r2 = model.query_encoder(query)
+    box = model.box_decoder(aggregate(model.qma1, r4, memory[0], memory[1]), r3, r2).float()
+    prior = foreground(box)
+    s4, s3, s2 = encode_objects(model.memory_encoder, query, prior.to(query.dtype))
+    feature = aggregate(model.qma2, s4, memory[2], memory[3])
+    mask = model.mask_decoder(feature, s3, s2)
+    refined = model.refine_decoder(model.crm(feature, box.to(query.dtype), mask), s3, s2).float()
+    margins = (refined[:, 1] - refined[:, 0])[inside]
+    scores = torch.cat([margins.new_zeros(1, *margins.shape[1:]), margins])
+    probabilities = torch.softmax(scores, 0)
+    labels = probabilities.argmax(0).to(torch.uint8)
+    return labels, tight_boxes(prior[:, 0][inside] > 0.5), probabilities, memorize(model, s4)
+
+
+def prepare(image: Tensor, dtype: torch.dtype) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """uint8 `[h, w, 3]` -> `[1, 3, h', w']` in [0, 1], zeros around it, and how many of them."""
+    height, width = image.shape[:2]
+    top, left = -height % 16 // 2, -width % 16 // 2
+    pads = (left, -width % 16 - left, top, -height % 16 - top)
+    query = (image.to(torch.float32) / 255).permute(2, 0, 1)[None].to(dtype)
+    query = F.pad(query, pads)
+    return query.contiguous(memory_format=torch.channels_last), pads
+
+
+def encode_objects(encoder: Encoder, image: Tensor, maps: Tensor) -> tuple[Tensor, ...]:
+    """f_m of one image `[1, 3, h, w]` and n maps: the image's part of the stem is computed once."""
+    if len(maps) == 1:
+        return encoder(image, maps)
+    weight = encoder.conv1.weight
+    x = F.conv2d((image - encoder.mean) / encoder.std, weight[:, :3], encoder.conv1.bias, 2, 3)
+    x = F.relu(x + F.conv2d(maps, weight[:, 3:], None, 2, 3), inplace=True)
+    r2 = encoder.layer1(F.max_pool2d(x, 3, 2, 1))
+    r3 = encoder.layer2(r2)
+    return encoder.layer3(r3), r3, r2
+
+
+def memorize(model: QMRA, r4: Tensor) -> list[Tensor]:
+    """Keys and values of both stages, `[n, HW, c]` each."""
+    return [
+        x.permute(0, 2, 3, 1).flatten(1, 2)
+        for qma in (model.qma1, model.qma2)
+        for x in qma.memory_kv(r4)
+    ]
+
+
+def aggregate(qma: QueryMemoryAggregation, r4: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """`QueryMemoryAggregation.forward` of one or n queries, from memory `[n, t, HW, c]`."""
+    key, value = qma.query_kv(r4)
+    n = len(keys)
+    query = (key * key.shape[1] ** -0.5).permute(0, 2, 3, 1).flatten(1, 2)
+    attention = torch.softmax(query @ keys.flatten(1, 2).mT, -1)
+    read = (attention @ values.flatten(1, 2)).unflatten(1, r4.shape[2:]).permute(0, 3, 1, 2)
+    both = torch.cat([value.expand(n, -1, -1, -1), read], 1)
+    weights = qma.fc2(F.relu(qma.fc1(both.mean((2, 3))))).sigmoid()
+    return both * weights[:, :, None, None]
+
+
+def tight_boxes(masks: Tensor) -> Tensor:
+    """bool `[n, h, w]` -> x, y, width, height, int32 `[n, 4]`; zeros where a mask is empty."""
+    edges = []
+    for axis in (1, 2):
+        hit = masks.any(axis).int()  # along x first
+        first, size = hit.argmax(1), hit.shape[1]
+        last = size - hit.flip(1).argmax(1)
+        edges.append((first, last - first))
+    (x, w), (y, h) = edges
+    return (torch.stack([x, y, w, h], 1) * masks.flatten(1).any(1)[:, None]).int()
+
+
+def count_flops(clip: Clip) -> int:
+    """Of one frame: 2 a multiply-add of every convolution, as defined, and matrix product.
+
+    Counted on the twin, which computes common work once as we do; nothing is computed.
+    """
+    with torch.device("meta"), torch.inference_mode():
+        model = QMRA(**SIZES[clip.config])
+        fold_batch_norms(model.eval())
+        image = torch.empty(clip.height, clip.width, 3, dtype=torch.uint8)
+        places = -(-clip.height // STRIDE) * -(-clip.width // STRIDE)
+        widths = (model.qma1.query_kv.key.out_channels, model.qma1.query_kv.value.out_channels)
+        memory = [torch.empty(clip.objects, clip.memory, places, c) for c in 2 * widths]
+        with FlopCounterMode(display=False) as counter:
+            see(model, image, memory)
+    return counter.get_total_flops()
+
+
+def fold_batch_norms(model: nn.Module) -> None:
+    """Folds every BatchNorm into the convolution before it."""
+    for module in list(model.modules()):
+        for (before, conv), (name, norm) in itertools.pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, before, fuse_conv_bn_eval(conv, norm))
+                setattr(module, name, nn.Identity())
