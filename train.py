@@ -65,6 +65,8 @@ def train(config, run: epath.PathLike) -> int:
     """
     # --------------------------------------------------------------- schedule
     run = epath.Path(run)
+    if not 0 <= config.seed < 2**63:
+        raise errors.InputError(f"seed {config.seed}: expected 0 to 2^63 - 1")
     for name in ("steps", "log_every", "picture_every", "checkpoint_every", "keep_checkpoints"):
         if config[name] < 1:
             raise errors.InputError(f"{name} {config[name]}: expected at least 1")
@@ -76,7 +78,6 @@ def train(config, run: epath.PathLike) -> int:
     if config.cpu_devices < 0:
         raise errors.InputError(f"cpu_devices {config.cpu_devices}: expected 0 (one) or more")
     if config.cpu_devices:
-        host_memory.keep_freed_memory()  # before JAX starts its threads
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
     distributed.check_same_config(workdir.plain(config))
     parallel.check_batch(config.batch_size, config.grad_accumulation)
@@ -135,12 +136,12 @@ def train(config, run: epath.PathLike) -> int:
     # ------------------------------------------------------------------- loop
     clock = progress.StepClock(config.batch_size)
     with (
+        preemption.StopRequest() as stop,  # the first, to listen until the last is written
         checkpoint.open_checkpoints(
             run, config.keep_checkpoints, lambda steps: validation.best(config.keep_best, steps)
         ) as manager,  # leaving waits until all is written
         contextlib.closing(open_writer(run, first_step)) as writer,
         contextlib.closing(profile),
-        preemption.StopRequest() as stop,
         tqdm(
             total=config.steps,
             initial=first_step,
@@ -155,7 +156,7 @@ def train(config, run: epath.PathLike) -> int:
             bar.set_postfix_str("evaluating")
             variables = parallel.local_copy(state).variables
             try:
-                scores = validation(step, model, variables, stop=lambda: stop.requested)
+                scores = validation(step, model, variables, stop=stop.at_once)
             except Abandoned:
                 return False
             writer.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
@@ -163,10 +164,11 @@ def train(config, run: epath.PathLike) -> int:
                 print(f"step {step}/{config.steps}: validation J&F {scores['J&F']:.3f}", flush=True)
             return True
 
+        step = first_step
         stopping = validate_first and not validate(first_step)
-        step, last_step = first_step, first_step if stopping else config.steps
         clock.restart()
-        for step in range(first_step + 1, last_step + 1):
+        while step < config.steps and not stopping:
+            step += 1
             batch = clock.next(triplets)
             del batch["id"]  # texts are not for devices
             batch["stop"] = stop.flags(len(batch["images"]))
@@ -216,12 +218,12 @@ def train(config, run: epath.PathLike) -> int:
             if is_validated and not stopping:
                 with clock.pause():
                     stopping = not validate(step)
-            if stopping:
-                break
 
     # -------------------------------------------------------------------- end
     distributed.barrier("end of the run")  # no process leaves while another still writes
-    if stopping:
+    if step < config.steps or (
+        validation.is_due(step, config.steps) and not validation.is_done(step)
+    ):
         if is_first:
             print(f"Stopped after step {step}, which is saved: run the same command to go on.")
         return preemption.STOPPED
@@ -236,6 +238,7 @@ def main(_) -> int:
             "--config and --workdir are needed:"
             " python train.py --config=configs/small.py --workdir=runs/small"
         )
+    host_memory.keep_freed_memory()
     distributed.initialize(_DISTRIBUTED.value)
     compile_cache.keep_compiled_programs()
     try:

@@ -116,7 +116,7 @@ def take_turns(contenders: Sequence[Contender], rounds: int, steps: int) -> None
 
 def _serve(connection: Connection, prepare: Callable[..., Program], arguments: tuple) -> None:
     try:
-        keep_freed_memory()  # as train.py does on a CPU; PyTorch gains by it too
+        keep_freed_memory()  # as train.py does; PyTorch gains by it too
         program = prepare(*arguments)
         start = time.perf_counter()
         first = program.step()

@@ -16,8 +16,9 @@ from qmra_jax import winograd
 WIDE = 64
 # And in the kernel's gradient, whose sums are of both x and y_bar.
 WIDE_GRADIENT = 128
-# c_in x c_out x pixels from which on it saves more time than it takes to compile.
-MIN_PRODUCTS = 2**24
+# c_in x c_out x pixels of an image from which on it saves more time than it takes to compile. How
+# many images there are does not count, so that any number of devices computes them alike.
+MIN_PRODUCTS = 2**23
 
 
 def convolve(x, kernel, stride: int = 1):
@@ -44,7 +45,7 @@ def suits_winograd(x, kernel) -> bool:
     return (
         kernel.shape[0] == 3
         and min(c_in, c_out) >= WIDE
-        and x.size * c_out >= MIN_PRODUCTS
+        and x[0].size * c_out >= MIN_PRODUCTS
         and x.dtype == jnp.float32  # bfloat16 has no digits to spare for the sums
     )
 

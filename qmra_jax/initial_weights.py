@@ -74,6 +74,7 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
             f"init_from {config.init_from} and init.encoders {config.init.encoders}: expected one"
             " of them, as the former has the encoders too"
         )
+    pretrained.check_extra_channel(config.init.extra_channel)
     if config.init.encoders:
         pretrained.check_encoders(model, config.init.encoders)
     if not config.init_from:
@@ -112,8 +113,8 @@ def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
     if found != expected:
         names = sorted(name for name in found | expected if found.get(name) != expected.get(name))
         raise InputError(
-            f"init_from {source} holds another architecture: {_name(there)}; expected"
-            f" {_name(config)} ({'; '.join(differences) or 'the same settings'}). {len(names)}"
+            f"init_from {source} holds another architecture"
+            f" ({'; '.join(differences) or 'by the same settings'}): {len(names)}"
             f" arrays differ, such as {names[0]}: {found.get(names[0], 'absent')} there,"
             f" {expected.get(names[0], 'absent')} here"
         )
@@ -175,8 +176,8 @@ def _locate(source: str) -> tuple[epath.Path, int | None]:
     path, step = epath.Path(source), None
     if path.name.isdecimal() and path.parent.name == "checkpoints":
         path, step = path.parent.parent, int(path.name)
-    if not path.is_dir():
-        raise InputError(f"init_from {source}: no such run; {EXPECTED}")
+    if not (path / "checkpoints").is_dir():
+        raise InputError(f"init_from {source}: no such run with checkpoints; {EXPECTED}")
     return path, step
 
 

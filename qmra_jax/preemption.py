@@ -39,6 +39,13 @@ class StopRequest:
     def __exit__(self, *_) -> None:
         self._restore()
 
+    def at_once(self) -> bool:
+        """Whether to drop what is no step, such as an evaluation, for a process alone decides that.
+
+        Several cannot agree within it, and go on to its end.
+        """
+        return self.requested and not self._shared
+
     def flags(self, examples: int) -> np.ndarray:
         """What this process says in the batch of its next step: bool `[examples]`."""
         return np.full(examples, self.requested)

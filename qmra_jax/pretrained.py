@@ -58,10 +58,7 @@ def load_encoders(
     Raises:
       InputError: if the file cannot be read or is another network's.
     """
-    if extra_channel not in EXTRA_CHANNEL:
-        raise InputError(
-            f"extra_channel {extra_channel!r}: expected one of {', '.join(EXTRA_CHANNEL)}"
-        )
+    check_extra_channel(extra_channel)
     resnet = {k: v for k, v in read_state(path).items() if not k.startswith(_UNUSED)}
     if "conv1.bias" in resnet:
         resnet = _unfold_batch_norm(resnet)
@@ -77,6 +74,14 @@ def load_encoders(
         conv1 = _add_channels(resnet["conv1.weight"], channels - 3, extra_channel, seed)
         state[f"{prefix}conv1.weight"] = conv1
     return to_variables(state, variables)
+
+
+def check_extra_channel(extra_channel: str) -> None:
+    """Raises `InputError` unless f_m's fourth input channel can start that way."""
+    if extra_channel not in EXTRA_CHANNEL:
+        raise InputError(
+            f"extra_channel {extra_channel!r}: expected one of {', '.join(EXTRA_CHANNEL)}"
+        )
 
 
 def check_encoders(model: QMRA, path: str | os.PathLike) -> None:

@@ -1,5 +1,6 @@
 """Learning rates over a run: a schedule is one function and one entry in `SCHEDULES`."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ def make_schedule(config: Any, steps: int) -> optax.Schedule:
             f"optimizer.schedule {config.schedule!r}: expected one of {', '.join(SCHEDULES)}"
         )
     for name, good, expected in (
-        ("learning_rate", config.learning_rate > 0, "more than 0"),
+        ("learning_rate", 0 < config.learning_rate < math.inf, "more than 0, and finite"),
         ("warmup_steps", config.warmup_steps >= 0, "0 or more steps"),
         ("decay_share", 0 <= config.decay_share <= 1, "0 to 1"),
         ("power", config.power > 0, "more than 0"),

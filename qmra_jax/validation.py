@@ -23,6 +23,7 @@ from qmra_jax.model import QMRA
 from qmra_jax.propagate import Propagator
 
 METRICS = ("J&F", "J", "F")
+PROTOCOLS = ("davis2016", "davis2017")
 FOLDER = "validation"
 
 
@@ -158,7 +159,10 @@ def open_validation(config: ConfigDict, run: epath.Path) -> Validation:
         raise InputError(f"eval.metric {wanted.metric!r}: expected one of {', '.join(METRICS)}")
     if config.keep_best < 0:
         raise InputError(f"keep_best {config.keep_best}: expected 0 or more")
-    protocols.check_protocol(wanted.protocol)
+    if wanted.protocol not in PROTOCOLS:
+        raise InputError(
+            f"eval.protocol {wanted.protocol!r}: expected one of {', '.join(PROTOCOLS)}"
+        )
     videos, truth = _find(wanted, config.data.root) if wanted.every else ((), {})
     if wanted.interval < 1 or 0 < wanted.short_side < 16 or wanted.short_side < 0:
         raise InputError(

@@ -106,6 +106,38 @@ def test_kill_9_costs_nothing_but_time(tiny_config, finished_run, tmp_path):
     assert_same_run(tmp_path / "run", finished_run)
 
 
+@pytest.fixture
+def nearly_finished(finished_run, tmp_path):
+    """A copy of the run with two steps to go."""
+    shutil.copytree(finished_run, tmp_path / "nearly")
+    shutil.rmtree(tmp_path / "nearly" / "checkpoints" / str(STEPS))
+    assert checkpoint.checkpoint_steps(tmp_path / "nearly")[-1] == STEPS - 2
+    return tmp_path / "nearly"
+
+
+def test_signals_are_heard_until_the_last_checkpoint_is_written(
+    tiny_config, nearly_finished, monkeypatch
+):
+    heard = []
+
+    def close(manager, whole=checkpoint.ocp.CheckpointManager.close):
+        heard.append(signal.getsignal(signal.SIGTERM))
+        whole(manager)
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "close", close)
+    assert train.train(tiny_config, nearly_finished) == 0
+    assert heard[-1] not in (signal.SIG_DFL, None)
+
+
+def test_a_run_that_is_asked_to_stop_at_its_last_step_is_done(
+    tiny_config, nearly_finished, monkeypatch
+):
+    config = tiny_config.copy_and_resolve_references()
+    config.eval.every = 0
+    stop_at(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert train.train(config, nearly_finished) == 0
+
+
 def test_a_validation_that_a_signal_cut_short_is_done_when_the_run_goes_on(
     tiny_config, finished_run, tmp_path
 ):

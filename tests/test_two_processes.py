@@ -100,6 +100,17 @@ def test_a_signal_to_one_saves_both_at_one_step_and_one_process_ends_what_two_be
         np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+def test_of_several_processes_none_drops_an_evaluation_by_itself(monkeypatch):
+    """The others would wait for its share for ever."""
+    for processes, drops in ((1, True), (2, False)):
+        monkeypatch.setattr(preemption.jax, "process_count", lambda count=processes: count)
+        with preemption.StopRequest() as stop:
+            assert not stop.at_once()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.at_once() == drops
+            assert stop.flags(2).tolist() == [True, True]
+
+
 @pytest.mark.parametrize(
     "flag", ["10.0.0.1", "10.0.0.1:8476", "host:1,2", "host:1,two,0", ":x,2,0", "host:1,2,0,0"]
 )
