@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import cv2
 import jax
 import numpy as np
 
@@ -113,9 +112,8 @@ class Propagator:
         _check_frame(frame)
         self._query = None  # until all is known to be good
         self._tracks.clear()
-        height, width = frame.shape[:2]
-        entering = read_prompts((height, width), boxes, masks, ids, ())
-        query = self._query = Query(0, self._to_network(frame), (height, width))
+        entering = read_prompts(frame.shape[:2], boxes, masks, ids, ())
+        query = self._query = Query.of(0, frame, self._short_side)
         return self._timed(lambda: self._enter(query, entering))
 
     def step(
@@ -148,7 +146,7 @@ class Propagator:
         entering = read_prompts(frame_size, boxes, masks, ids, self.ids) if given else None
 
         def work():
-            query = self._query = Query(number + 1, self._to_network(frame), frame_size)
+            query = self._query = Query.of(number + 1, frame, self._short_side)
             self._tracks.track(query)
             return self._enter(query, entering) if entering else query
 
@@ -214,14 +212,6 @@ class Propagator:
         seconds = time.perf_counter() - began
         compiled = len(self._tracks.compiled) > known
         return FrameResult(labels, boxes, None if compiled else seconds, probabilities, self.ids)
-
-    def _to_network(self, frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
-        if self._short_side is None or min(height, width) <= self._short_side:
-            return frame
-        factor = self._short_side / min(height, width)
-        size = (round(width * factor), round(height * factor))
-        return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def propagate_video(

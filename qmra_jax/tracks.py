@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +31,17 @@ class Query(NamedTuple):
     number: int
     image: np.ndarray
     frame_size: tuple[int, int]
+
+    @classmethod
+    def of(cls, number: int, frame: np.ndarray, short_side: int | None) -> "Query":
+        """The frame uint8 `[h, w, 3]`, shrunk if its shorter side is more than `short_side`."""
+        height, width = frame.shape[:2]
+        image = frame
+        if short_side is not None and min(height, width) > short_side:
+            factor = short_side / min(height, width)
+            size = (round(width * factor), round(height * factor))
+            image = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        return cls(number, image, (height, width))
 
 
 class Tracks:
