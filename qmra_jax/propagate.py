@@ -6,27 +6,23 @@
     result = propagator.add([[8, 9, 30, 20]])      # one more object, drawn in that last frame
     propagator.remove(1)
 
-Each object is predicted by itself from its own memory (`qmra_jax.bank`); then they are merged
-(`qmra_jax.merges`).
+Each object is predicted by itself from its own memory (`qmra_jax.tracks`, `qmra_jax.bank`); then
+they are merged (`qmra_jax.merges`).
 """
 
-import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax import bank, frame_step
-from qmra_jax.boxes import scale_boxes
 from qmra_jax.errors import InputError
 from qmra_jax.merges import MERGES
 from qmra_jax.model import QMRA
 from qmra_jax.prompts import read_prompts
+from qmra_jax.tracks import Query, Tracks
 from qmra_jax.variants import lookup
 
 
@@ -79,19 +75,15 @@ class Propagator:
         """
         if short_side is not None and short_side < 16:
             raise InputError(f"short side {short_side}: expected at least 16 pixels")
-        self._new_slots = functools.partial(bank.Slots, interval, max_memory)
-        self._slots = self._new_slots()
-        self._variables = jax.device_put(variables)
-        self._short_side = short_side
-        (device,) = jax.tree.leaves(self._variables)[0].devices()
-        self._on_cpu = device.platform == "cpu"
-        self._track_in = functools.partial(frame_step.track, module)
-        self._enter_in = functools.partial(frame_step.enter, module)
-        self._merge = functools.partial(
-            frame_step.merge_objects, merge=lookup("merge", MERGES, merge)
+        self._tracks = Tracks(
+            module,
+            variables,
+            merge=lookup("merge", MERGES, merge),
+            interval=interval,
+            max_memory=max_memory,
         )
-        self._compiled: set[tuple] = set()
-        self._frame_size = (0, 0)  # before start
+        self._short_side = short_side
+        self._query: Query | None = None  # the last frame; None before start
 
     def start(
         self,
@@ -118,18 +110,11 @@ class Propagator:
           InputError: if there is no object, one is empty or leaves the frame, or an id comes twice.
         """
         _check_frame(frame)
-        self._frame_size = (0, 0)  # until all is known to be good
-        self._rows: dict[int, int] = {}  # id -> row of the bank
+        self._query = None  # until all is known to be good
+        self._tracks.clear()
         entering = read_prompts(frame.shape[:2], boxes, masks, ids, ())
-        self._frame_size = (frame.shape[0], frame.shape[1])
-        self._slots = self._new_slots()
-        self._number = 0  # of the last frame, counted from this one
-        self._image = self._to_network(frame)
-        self._memory: Any = None  # the bank: Memory
-        self._margins: Any = None  # float32 [n, h, w], of the last frame
-        self._boxes: dict[int, Any] = {}  # id -> int32 [4], of the last frame
-        self._first = np.zeros(0, np.int32)  # frame in which each row's object entered
-        return self._timed(lambda: self._enter(*entering))
+        query = self._query = Query.of(0, frame, self._short_side)
+        return self._timed(lambda: self._enter(query, entering))
 
     def step(
         self,
@@ -150,23 +135,20 @@ class Propagator:
         Raises:
           InputError: if nothing was started, the frame's size is another, or as `start`.
         """
-        self._check_started("step")
+        number, _, frame_size = self._last("step")
         _check_frame(frame)
-        if frame.shape[:2] != self._frame_size:
+        if frame.shape[:2] != frame_size:
             raise InputError(
-                f"frame {self._number + 1} is {frame.shape[1]} wide and {frame.shape[0]} high, the"
-                f" first one {self._frame_size[1]} and {self._frame_size[0]}: all must be of one"
-                " size"
+                f"frame {number + 1} is {frame.shape[1]} wide and {frame.shape[0]} high, the first"
+                f" one {frame_size[1]} and {frame_size[0]}: all must be of one size"
             )
         given = boxes is not None or masks is not None
-        entering = read_prompts(frame.shape[:2], boxes, masks, ids, self._rows) if given else None
+        entering = read_prompts(frame_size, boxes, masks, ids, self.ids) if given else None
 
         def work():
-            self._number += 1
-            self._image = self._to_network(frame)
-            self._track()
-            if entering is not None:
-                self._enter(*entering)
+            query = self._query = Query.of(number + 1, frame, self._short_side)
+            self._tracks.track(query)
+            return self._enter(query, entering) if entering else query
 
         return self._timed(work)
 
@@ -186,9 +168,9 @@ class Propagator:
         Raises:
           InputError: as `start`.
         """
-        self._check_started("add")
-        entering = read_prompts(self._frame_size, boxes, masks, ids, self._rows)
-        return self._timed(lambda: self._enter(*entering))
+        query = self._last("add")
+        entering = read_prompts(query.frame_size, boxes, masks, ids, self.ids)
+        return self._timed(lambda: self._enter(query, entering))
 
     def remove(self, id: int) -> None:
         """Forgets an object; its id may come again.
@@ -196,137 +178,40 @@ class Propagator:
         Raises:
           InputError: if there is no such object.
         """
-        self._check_started("remove")
-        if id not in self._rows:
-            known = ", ".join(map(str, sorted(self._rows))) or "none"
-            raise InputError(f"object {id}: there is none of this id; there are {known}")
-        del self._rows[id], self._boxes[id]
-        rows = bank.bucket(len(self._rows))
-        if self._rows and rows < len(self._first):
-            # The bank shrinks to the next smaller bucket; row 0 fills it up.
-            kept = np.zeros(rows, np.int32)
-            kept[: len(self._rows)] = list(self._rows.values())
-            self._memory, self._margins = bank.keep((self._memory, self._margins), kept)
-            self._first = self._first[kept]
-            self._rows = {i: row for row, i in enumerate(self._rows)}
+        self._last("remove")
+        self._tracks.remove(id)
 
     @property
     def interval(self) -> int:
         """Every so many frames one stays in the memory; may be changed while a video runs."""
-        return self._slots.interval
+        return self._tracks.slots.interval
 
     @interval.setter
     def interval(self, interval: int) -> None:
-        self._slots.change_interval(interval)
+        self._tracks.slots.change_interval(interval)
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The objects' ids, in ascending order."""
-        return tuple(sorted(self._rows))
+        return self._tracks.ids
 
-    def _track(self) -> None:
-        """Finds the objects there are in the last frame, and remembers it."""
-        valid = self._slots.valid(self._number, self._first)
-        slots = np.asarray([bank.PREVIOUS, self._slots.place(self._number)], np.int32)
-        if not self._rows:
-            return
-        rows, capacity = self._first.size, self._slots.capacity
-        if capacity > valid.shape[1]:
-            self._memory = bank.grow(self._memory, rows, capacity)
-            valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
-        self._fresh("track", rows, capacity)
-        self._margins, boxes, self._memory = self._track_in(
-            self._variables,
-            self._memory,
-            valid,
-            slots,
-            self._image,
-            self._frame_size,
-            in_turn=self._in_turn,
-        )
-        self._boxes = {i: (boxes, row) for i, row in self._rows.items()}
-
-    def _enter(self, ids: tuple[int, ...], boxes: np.ndarray) -> None:
-        """Finds new objects in the last frame, from their boxes `[n, 4]`, and remembers them."""
-        small = scale_boxes(boxes, self._frame_size, self._image.shape[:2])
-        count = bank.bucket(len(ids))
-        small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
-        self._fresh("enter", count)
-        margins, entry = self._enter_in(
-            self._variables, self._image, small, self._frame_size, in_turn=self._in_turn
-        )
-
-        taken = set(self._rows.values())
-        rows = bank.bucket(len(taken) + len(ids))
-        before = self._first.size
-        rows = max(rows, before)
-        free = [row for row in range(rows) if row not in taken][: len(ids)]
-        if self._memory is None:
-            self._memory = bank.empty(entry, rows, self._slots.capacity)
-            self._margins = jnp.zeros((rows, *self._frame_size))
-        elif rows > before:
-            self._memory = bank.grow(self._memory, rows, self._slots.capacity)
-            self._margins = jnp.pad(self._margins, ((0, rows - before), (0, 0), (0, 0)))
-        place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # the rest is left out
-        self._fresh("place", count, rows, self._slots.capacity)
-        self._memory = bank.enter(self._memory, entry, place)
-        self._margins = self._margins.at[place].set(margins, mode="drop")
-        self._first = np.pad(self._first, (0, rows - before))
-        self._first[free] = self._number
-        for i, row, box in zip(ids, free, boxes, strict=True):
-            self._rows[i], self._boxes[i] = row, box
-
-    def _timed(self, work) -> FrameResult:
-        """Does the work and brings the last frame's result to the host."""
-        self._compiles = False
-        began = time.perf_counter()
-        work()
-        if not self._rows:
-            labels = np.zeros(self._frame_size, np.uint8)
-            return FrameResult(labels, np.zeros((0, 4), np.int32), time.perf_counter() - began)
-        rows, n = self._first.size, len(self._rows)
-        self._fresh("merge", rows)
-        order = np.zeros(rows, np.int32)
-        order[:n] = [self._rows[i] for i in self.ids]
-        table = np.zeros(rows + 1, np.uint8)
-        table[1 : n + 1] = self.ids
-        labels, probabilities = self._merge(self._margins, order, np.arange(rows) < n, table)
-        labels, found = jax.device_get((labels, self._boxes))
-        seconds = None if self._compiles else time.perf_counter() - began
-        boxes = np.stack([self._on_frame(found[i]) for i in self.ids])
-        self._boxes = dict(zip(self.ids, boxes, strict=True))
-        return FrameResult(labels, boxes, seconds, probabilities[: n + 1], self.ids)
-
-    @property
-    def _in_turn(self) -> bool:
-        """Whether objects are tracked one after another, not as a batch."""
-        height, width = self._image.shape[:2]
-        return self._on_cpu and height * width >= frame_step.IN_TURN_PIXELS
-
-    def _on_frame(self, box) -> np.ndarray:
-        """A box in the frame's pixels: as given, or a row of the boxes in the network's pixels."""
-        if isinstance(box, tuple):
-            boxes, row = box
-            box = scale_boxes(boxes[[row]], self._image.shape[:2], self._frame_size)[0]
-        return box
-
-    def _fresh(self, *key) -> None:
-        """Notes whether a program of this name and these sizes runs for the first time."""
-        key = (*key, self._image.shape, self._frame_size)
-        self._compiles |= key not in self._compiled
-        self._compiled.add(key)
-
-    def _check_started(self, what: str) -> None:
-        if self._frame_size == (0, 0):
+    def _last(self, what: str) -> Query:
+        if self._query is None:
             raise InputError(f"{what} before start: give the first frame and its boxes to start()")
+        return self._query
 
-    def _to_network(self, frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
-        if self._short_side is None or min(height, width) <= self._short_side:
-            return frame
-        factor = self._short_side / min(height, width)
-        size = (round(width * factor), round(height * factor))
-        return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    def _enter(self, query: Query, entering: tuple[tuple[int, ...], np.ndarray]) -> Query:
+        self._tracks.enter(query, *entering)
+        return query
+
+    def _timed(self, work: Callable[[], Query]) -> FrameResult:
+        """Does the work and brings the result of the frame that it answers to the host."""
+        known = len(self._tracks.compiled)
+        began = time.perf_counter()
+        labels, boxes, probabilities = self._tracks.merge(work())
+        seconds = time.perf_counter() - began
+        compiled = len(self._tracks.compiled) > known
+        return FrameResult(labels, boxes, None if compiled else seconds, probabilities, self.ids)
 
 
 def propagate_video(

@@ -104,18 +104,16 @@ def test_with_no_object_left_frames_are_empty_until_one_is_added(propagator):
 def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
     capped = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3)
     capped.start(FRAMES[0], [A])
-    sizes = {
-        capped._memory.key1.shape[1] for k in range(12) if capped.step(FRAMES[k % 6]) is not None
-    }
+    sizes = {capped._tracks.memory.key1.shape[1] for k in range(12) if capped.step(FRAMES[k % 6])}
     assert sizes == {3}
 
 
 def test_a_long_video_compiles_a_handful_of_programs(propagator):
-    propagator._compiled.clear()
+    propagator._tracks.compiled.clear()
     propagator.start(FRAMES[0], [A])
     for k in range(40):
         propagator.step(FRAMES[k % 6])
-    tracks = {key for key in propagator._compiled if key[0] == "track"}
+    tracks = {key for key in propagator._tracks.compiled if key[0] == "track"}
     assert len(tracks) == 4  # capacities 4, 8, 16, 32
 
 

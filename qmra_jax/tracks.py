@@ -1,0 +1,221 @@
+"""The objects being followed, and what is kept of each: its row of the memory bank and the rest.
+
+An object has a row until it is removed; then the row is free for the next one that enters. There
+are as many rows as a bucket holds (`bank.bucket`); what a free one contains means nothing.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qmra_jax import bank, frame_step
+from qmra_jax.boxes import scale_boxes
+from qmra_jax.errors import InputError
+from qmra_jax.model import QMRA
+
+
+class Query(NamedTuple):
+    """The frame that objects are found in.
+
+    Attributes:
+      number: counted from the frame that the video was started with.
+      image: uint8 `[h', w', 3]` RGB, the frame at the network's size.
+      frame_size: (h, w) of the frame itself.
+    """
+
+    number: int
+    image: np.ndarray
+    frame_size: tuple[int, int]
+
+    @classmethod
+    def of(cls, number: int, frame: np.ndarray, short_side: int | None) -> "Query":
+        """The frame uint8 `[h, w, 3]`, shrunk if its shorter side is more than `short_side`."""
+        height, width = frame.shape[:2]
+        image = frame
+        if short_side is not None and min(height, width) > short_side:
+            factor = short_side / min(height, width)
+            size = (round(width * factor), round(height * factor))
+            image = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        return cls(number, image, (height, width))
+
+
+class Tracks:
+    """Objects that enter a video, are tracked through it frame by frame, and are removed.
+
+    Attributes:
+      slots: which frames the memory has.
+      memory: `[rows, capacity, H, W, c]`, a `Memory` by row; None before an object enters.
+      compiled: the programs that have run, by name and sizes: any other compiles first. `clear`
+        leaves them.
+    """
+
+    def __init__(
+        self,
+        module: QMRA,
+        variables,
+        *,
+        merge: Callable,
+        interval: int,
+        max_memory: int | None,
+    ):
+        """Without an object; compiles nothing yet.
+
+        Args:
+          module: the network, and
+          variables: its weights.
+          merge: one of `merges.MERGES`.
+          interval: as `bank.Slots`, at first and again after `clear`; and
+          max_memory: as `bank.Slots`.
+
+        Raises:
+          InputError: as `bank.Slots`.
+        """
+        self._new_slots = functools.partial(bank.Slots, interval, max_memory)
+        self.clear()
+        self._variables = jax.device_put(variables)
+        (device,) = jax.tree.leaves(self._variables)[0].devices()
+        self._on_cpu = device.platform == "cpu"
+        self._track = functools.partial(frame_step.track, module)
+        self._enter = functools.partial(frame_step.enter, module)
+        self._merge = functools.partial(frame_step.merge_objects, merge=merge)
+        self.compiled: set[tuple] = set()
+
+    def clear(self) -> None:
+        """Forgets every object and frame, for another video."""
+        self.slots = self._new_slots()
+        self.memory: Any = None
+        self._rows: dict[int, int] = {}  # id -> row
+        self._first = np.zeros(0, np.int32)  # [rows]: the frame in which each object entered
+        self._margins: Any = None  # float32 [rows, h, w], of the last frame
+        self._found: Any = None  # int32 [rows, 4], B_q's boxes in the last frame's image
+        self._given: dict[int, np.ndarray] = {}  # id -> int32 [4], if it entered in the last frame
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The objects' ids, in ascending order."""
+        return tuple(sorted(self._rows))
+
+    def track(self, query: Query) -> None:
+        """Finds the objects there are in the next frame, and remembers it."""
+        valid = self.slots.valid(query.number, self._first)
+        slots = np.asarray([bank.PREVIOUS, self.slots.place(query.number)], np.int32)
+        if not self._rows:
+            return
+        rows, capacity = self._first.size, self.slots.capacity
+        if capacity > valid.shape[1]:
+            self.memory = bank.grow(self.memory, rows, capacity)
+            valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
+        self._note("track", query, rows, capacity)
+        self._margins, self._found, self.memory = self._track(
+            self._variables,
+            self.memory,
+            valid,
+            slots,
+            query.image,
+            query.frame_size,
+            in_turn=self._in_turn(query),
+        )
+        self._given = {}
+
+    def enter(self, query: Query, ids: tuple[int, ...], boxes: np.ndarray) -> None:
+        """Finds new objects in the last frame, from their boxes, and remembers it for them.
+
+        Args:
+          query: the frame that was tracked last, or a video's first.
+          ids: of n objects, none of which is in use.
+          boxes: int32 `[n, 4]`: x, y, width, height in pixels of the frame.
+        """
+        small = scale_boxes(boxes, query.frame_size, query.image.shape[:2])
+        count = bank.bucket(len(ids))
+        small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
+        self._note("enter", query, count)
+        margins, entry = self._enter(
+            self._variables, query.image, small, query.frame_size, in_turn=self._in_turn(query)
+        )
+
+        taken = set(self._rows.values())
+        before = self._first.size
+        rows = max(bank.bucket(len(taken) + len(ids)), before)
+        free = [row for row in range(rows) if row not in taken][: len(ids)]
+        self._make_room(query, entry, rows)
+        place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # the rest is left out
+        self._note("place", query, count, rows, self.slots.capacity)
+        self.memory = bank.enter(self.memory, entry, place)
+        self._margins = self._margins.at[place].set(margins, mode="drop")
+        self._first[free] = query.number
+        self._rows.update(zip(ids, free, strict=True))
+        self._given.update(zip(ids, boxes, strict=True))
+
+    def remove(self, id: int) -> None:
+        """Forgets an object.
+
+        Raises:
+          InputError: if there is no such object.
+        """
+        if id not in self._rows:
+            known = ", ".join(map(str, self.ids)) or "none"
+            raise InputError(f"object {id}: there is none of this id; there are {known}")
+        del self._rows[id]
+        self._given.pop(id, None)
+        rows = bank.bucket(len(self._rows))
+        if self._rows and rows < len(self._first):
+            # The bank shrinks to the next smaller bucket; row 0 fills it up.
+            kept = np.zeros(rows, np.int32)
+            kept[: len(self._rows)] = list(self._rows.values())
+            by_row = (self.memory, self._margins, self._found)
+            self.memory, self._margins, self._found = bank.keep(by_row, kept)
+            self._first = self._first[kept]
+            self._rows = {i: row for row, i in enumerate(self._rows)}
+
+    def merge(self, query: Query) -> tuple[np.ndarray, np.ndarray, jax.Array | None]:
+        """All objects as they were found in the last frame, the labels and boxes on the host.
+
+        Args:
+          query: the last frame.
+
+        Returns:
+          labels uint8 `[h, w]`, 0 or an id; boxes int32 `[n, 4]` in pixels of the frame, in the
+          order of `ids`, of B_q or as given; and probabilities float32 `[n + 1, h, w]`, background
+          first, or None if there is no object.
+        """
+        if not self._rows:
+            return np.zeros(query.frame_size, np.uint8), np.zeros((0, 4), np.int32), None
+        ids, rows = self.ids, self._first.size
+        order = np.zeros(rows, np.int32)
+        order[: len(ids)] = [self._rows[i] for i in ids]
+        table = np.zeros(rows + 1, np.uint8)
+        table[1 : len(ids) + 1] = ids
+        alive = np.arange(rows) < len(ids)
+        self._note("merge", query, rows)
+        labels, probabilities = self._merge(self._margins, order, alive, table)
+        labels, found = jax.device_get((labels, self._found))
+        boxes = scale_boxes(found[order[: len(ids)]], query.image.shape[:2], query.frame_size)
+        for box, i in zip(boxes, ids, strict=True):
+            box[:] = self._given.get(i, box)
+        return labels, boxes, probabilities[: len(ids) + 1]
+
+    def _make_room(self, query: Query, entry, rows: int) -> None:
+        """For as many rows, if there are fewer; `entry` is a memory as the bank is to hold."""
+        more = rows - self._first.size
+        if self.memory is None:
+            self.memory = bank.empty(entry, rows, self.slots.capacity)
+            self._margins = jnp.zeros((rows, *query.frame_size))
+            self._found = jnp.zeros((rows, 4), np.int32)
+        elif more:
+            self.memory = bank.grow(self.memory, rows, self.slots.capacity)
+            self._margins = jnp.pad(self._margins, ((0, more), (0, 0), (0, 0)))
+            self._found = jnp.pad(self._found, ((0, more), (0, 0)))
+        self._first = np.pad(self._first, (0, more))
+
+    def _in_turn(self, query: Query) -> bool:
+        """Whether objects are looked for one after another, not as a batch."""
+        height, width = query.image.shape[:2]
+        return self._on_cpu and height * width >= frame_step.IN_TURN_PIXELS
+
+    def _note(self, program: str, query: Query, *sizes: int) -> None:
+        self.compiled.add((program, *sizes, query.image.shape, query.frame_size))
