@@ -33,7 +33,7 @@ TOLERANCE = {"float32": (1e-3, 1e-3), "bfloat16": (2e-2, 2e-2)}
 COLUMNS = (
     *("network", "frame", "objects", "memory frames", "program"),
     *("frames/s", "ms a frame", "CPU ms a frame", "share of the matrix peak", "peak GiB"),
-    *("ours is faster by", "labels that differ"),
+    *("our speed / its", "labels that differ"),
 )
 
 

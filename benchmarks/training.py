@@ -150,7 +150,7 @@ def tables(
             "triplets/s",
             "s a step",
             "CPU s a step",
-            "ours is faster by",
+            "our speed / its",
             "single rounds",
         ),
         *("first step, s", "peak memory, GiB", "GFLOP/s", "% of matrix peak"),
