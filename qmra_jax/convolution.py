@@ -3,8 +3,8 @@
 On a GPU or TPU each of them is XLA's own, forward and backward. On a CPU XLA's are direct ones, at
 best at the speed of its matrix products; there a wide 3x3 convolution is cheaper by Winograd's
 algorithm (`winograd.py`). The platform is chosen when a program is lowered for it; parameters are
-the same, and so are the numbers, to rounding. `benchmarks/results/training-cpu.md` tells what each
-form gained, and which others were tried.
+the same, and so are the numbers, to rounding. Gradients are by reverse mode alone (`jax.grad`).
+`benchmarks/results/training-cpu.md` tells what each form gained, and which others were tried.
 """
 
 import jax

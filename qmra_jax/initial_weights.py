@@ -74,8 +74,8 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
             f"init_from {config.init_from} and init.encoders {config.init.encoders}: expected one"
             " of them, as the former has the encoders too"
         )
-    pretrained.check_extra_channel(config.init.extra_channel)
     if config.init.encoders:
+        pretrained.check_extra_channel(config.init.extra_channel)
         pretrained.check_encoders(model, config.init.encoders)
     if not config.init_from:
         return Start(config)

@@ -149,11 +149,14 @@ def test_another_architecture_is_refused_with_both_named(averaged_run):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("nowhere", "init_from nowhere: no such run; expected the workdir of a run"),
+        (
+            "nowhere",
+            "init_from nowhere: no such run with checkpoints; expected the workdir of a run",
+        ),
         ("no.safetensors", r"init_from no\.safetensors: no such file; expected the workdir"),
         ("gs://bucket/w.safetensors", "read from this machine's disks alone"),
         ("{run}/checkpoints/9", r"no checkpoint of step 9; it has \[1, 2\]"),
-        ("{run}/checkpoints", "expected a training run's folder with checkpoints/ in it"),
+        ("{run}/checkpoints", "checkpoints: no such run with checkpoints; expected the workdir"),
     ],
 )
 def test_weights_that_are_not_there_are_refused(averaged_run, tiny_model, source, says):

@@ -184,7 +184,7 @@ def test_checkpoints_without_their_config_are_not_gone_on_from(config, whole, tm
         ({"batch_size": 3}, "batch_size 3 does not divide"),
         ({"data": {"crop": 40}}, "data.crop=40: expected a positive multiple of 16"),
         ({"data": {"videos": ("gone:train",)}}, "no folder .*gone"),
-        ({"init_from": "runs/gone"}, "init_from runs/gone: no such run; expected"),
+        ({"init_from": "runs/gone"}, "init_from runs/gone: no such run with checkpoints; expected"),
         ({"profile": "3"}, "profile '3': expected FIRST:LAST, two steps from 1 to 10"),
         ({"profile": "8:11"}, "profile '8:11'"),
         ({"eval": {"videos": ".:test"}}, "split 2016/test"),
