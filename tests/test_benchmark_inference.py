@@ -79,8 +79,8 @@ def test_a_slow_round_counts_on_both_sides_and_a_failure_is_told():
     programs = [finished("ours", [1, 9, 1]), finished("PyTorch", [2, 18, 2]), failed]
     ours, twin, broken = inference.rows(Clip(), programs, flops=50 * 10**9)
     assert ours[:5] == ("small", "480p", 1, 5, "ours")
-    assert ours[5:12] == (1, 1000, 2000, 0.5, 1, 1, "0.000%")
-    assert twin[10] == 2
+    assert ours[5:] == (1, 1000, 2000, 0.5, 1, 1, "1.00 to 1.00", "0.000%")
+    assert twin[10:12] == (2, "2.00 to 2.00")
     assert broken[-1] == "failed: no compiler"
     assert all(len(row) == len(inference.COLUMNS) for row in (ours, twin, broken))
 
