@@ -187,6 +187,26 @@ def test_an_interrupted_run_goes_on_with_what_is_not_finished(
     assert segmented == ["short", "long", "long"]
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_mask_that_was_changed_is_never_scored_and_is_made_anew_when_asked(
+    run, folder, tmp_path, segmented, damaged
+):
+    run(folder)
+    mask = tmp_path / "out/Annotations/short/00002.png"
+    written = mask.read_bytes()
+    if damaged:
+        mask.write_bytes(b"xx")
+    else:
+        masks.write_labels(mask, labels((1, 8)))
+    told = run(folder, status=2)
+    assert "sequence short has masks that were changed since (00002.png)" in told
+    assert "--overwrite" in told
+    run(folder, "--overwrite")
+    assert segmented == ["long", "short", "short"]
+    assert mask.read_bytes() == written
+    assert "2 of 2 sequences are finished already" in run(folder)
+
+
 def test_results_of_another_command_are_refused_with_what_differs(
     run, folder, tmp_path, segmented, tiny_variables
 ):
