@@ -159,7 +159,12 @@ def make_segmenter(
     carry: bool = False,
     **options: Any,
 ) -> Callable[[jax.Device], Segmenter]:
-    """What `segment_videos` asks of each device; `options` are `Propagator`'s."""
+    """What `segment_videos` asks of each device; `options` are `Propagator`'s.
+
+    Raises:
+      InputError: at once, if an option is not one: before any result is touched.
+    """
+    Propagator(module, variables, **options)
 
     def make(device: jax.Device) -> Segmenter:
         own = jax.device_put(variables, device)

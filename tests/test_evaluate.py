@@ -187,6 +187,17 @@ def test_an_interrupted_run_goes_on_with_what_is_not_finished(
     assert segmented == ["short", "long", "long"]
 
 
+@pytest.mark.parametrize("option", ["--interval=0", "--max_memory=0", "--short_side=3"])
+def test_a_bad_option_is_refused_before_any_result_is_touched(run, folder, tmp_path, option):
+    assert "expected at least" in run(folder, option, status=2)
+    assert not (tmp_path / "out").exists()
+    scores = tmp_path / "out/scores.json"
+    scores.parent.mkdir()
+    scores.write_text('{"sequences": {}}')
+    run(folder, option, "--overwrite", status=2)
+    assert scores.exists()
+
+
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_mask_that_was_changed_is_never_scored_and_is_made_anew_when_asked(
     run, folder, tmp_path, segmented, damaged
