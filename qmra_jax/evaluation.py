@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import importlib.metadata
 import queue
 import threading
 import time
@@ -189,6 +190,14 @@ def model_digest(module: QMRA, variables: Mapping[str, Any]) -> str:
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = ((name, np.asarray(flat[name]).tobytes()) for name in sorted(flat))
     return digest(repr(module), *(part for pair in arrays for part in pair))
+
+
+def package_version() -> str | None:
+    """Of qmra-jax; None where it runs out of a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("qmra-jax")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 class _Stopped(Exception):

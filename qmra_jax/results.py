@@ -6,8 +6,8 @@
     OUTPUT/results.zip                   for a benchmark's server
 
 A sequence is finished when its record says so and its masks are there. It is used again only where
-it was made with the very same: weights, options, frames and first masks; and where its masks are
-those that were written then, byte for byte.
+it was made with the very same: weights, options, frames, first masks, version of this package and
+platform; and where its masks are those that were written then, byte for byte.
 """
 
 import dataclasses
@@ -120,7 +120,9 @@ class Results:
 
     def finish(self, name: str, timing: Timing) -> None:
         """Notes that all masks of a sequence are there, and what they hold."""
-        masks = {mask: self._mask(name, mask) for mask in sorted(self.videos[name].written.values())}
+        masks = {
+            mask: self._mask(name, mask) for mask in sorted(self.videos[name].written.values())
+        }
         record = {"finished": True, **dataclasses.asdict(timing)}
         self._write(name, {**record, "made_with": self._made_with[name], "masks": masks})
 

@@ -1,5 +1,6 @@
 """evaluate.py, from the command line on: each dataset's results, going on, sharding, bad input."""
 
+import importlib.metadata
 import json
 import sys
 import threading
@@ -219,7 +220,7 @@ def test_a_mask_that_was_changed_is_never_scored_and_is_made_anew_when_asked(
 
 
 def test_results_of_another_command_are_refused_with_what_differs(
-    run, folder, tmp_path, segmented, tiny_variables
+    run, folder, tmp_path, segmented, tiny_variables, monkeypatch
 ):
     run(folder, "--interval=3")
     told = run(folder, "--interval=4", status=2)
@@ -231,6 +232,17 @@ def test_results_of_another_command_are_refused_with_what_differs(
     assert "was made with other weights" in told
     told = run(folder, "--interval=3", "--sequences", "short", status=2)
     assert "scores of long" in told  # which would be lost
+    assert len(segmented) == 2
+
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(importlib.metadata, "version", lambda package: "9.9")
+        told = run(folder, "--interval=3", status=2)
+    assert f"version {evaluation.package_version()} there and 9.9 here" in told
+    record = tmp_path / "out/sequences/long.json"
+    made_here = record.read_text()
+    record.write_text(made_here.replace('"platform": "cpu"', '"platform": "gpu"'))
+    assert "platform gpu there and cpu here" in run(folder, "--interval=3", status=2)
+    record.write_text(made_here)
     assert len(segmented) == 2
 
     run(folder, "--interval=4", "--overwrite")
