@@ -11,10 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image
 
+from data_pipeline.decode import read_image
 from qmra_jax.errors import InputError
 from qmra_jax.files import by_number
 from qmra_jax.video_file import VideoFile
@@ -173,18 +173,13 @@ class VideoReader:
 
     def _read_image(self, number: int) -> Frame:
         path, duration = self._images[number], self.time_base
-        # imdecode, as imread takes no file name outside ASCII on Windows; it applies EXIF's
-        # rotation.
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            problem = (
-                f"frame {number}, image {path}, cannot be decoded: expected a whole jpg or png; get"
-                " it again, or skip the frame (--skip-bad)"
-            )
+        try:
+            image = read_image(path, turned=True)
+        except InputError as error:
+            problem = f"frame {number}, {error}, or skip the frame (--skip-bad)"
             return Frame(number, number * duration, duration, None, problem)
         self._check_size(image, str(path))
-        return Frame(number, number * duration, duration, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        return Frame(number, number * duration, duration, image)
 
     def _check_size(self, image: np.ndarray, where: str) -> None:
         if image.shape[:2] != self.size:

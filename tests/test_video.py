@@ -5,6 +5,7 @@ import struct
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -446,9 +447,17 @@ def test_an_image_of_another_size_is_refused_by_name(tmp_path):
 def test_a_broken_image_is_refused_by_name(tmp_path):
     folder = save_images(tmp_path / "clip", ["0.png", "1.png"])
     (folder / "1.png").write_bytes(b"")
-    refused(folder, folder / "1.png", "frame 1", "cannot be decoded")
+    refused(folder, folder / "1.png", "frame 1", "is no image")
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:40])
     refused(folder, folder / "1.png")
+
+
+def test_half_a_jpeg_is_refused_though_opencv_fills_what_it_lacks(tmp_path, monkeypatch):
+    folder = save_images(tmp_path / "clip", ["0.jpg", "1.jpg"])
+    (folder / "1.jpg").write_bytes((folder / "1.jpg").read_bytes()[:-20])
+    filled = np.full((24, 40, 3), 128, np.uint8)  # as OpenCV 4.10 does
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: filled.copy())
+    refused(folder, folder / "1.jpg", "frame 1", "cannot be read", "replace the file, or skip")
 
 
 def test_frames_beside_their_masks_are_refused(tmp_path):
