@@ -49,23 +49,38 @@ def decode(container) -> Iterator[Decoded]:
 
     Decoders reorder, and report an error late or not at all; so a frame is missed when one with a
     later time comes out. Comes it later still, it stays missed.
+
+    After a damaged keyframe decoders go on with whatever picture they had, and call the result
+    sound: everything up to the next keyframe is damaged too. After any other damaged frame the
+    pictures differ little as a rule, and are given.
     """
     due: list[int] = []  # a heap: the times of packets whose frames have not come
     gone: set[int] = set()  # times of missed frames
     begins: int | None = None  # of the first keyframe; what is shown before leans on absent frames
     reason = "the decoder gives nothing for it"
     damaged: set[int] = set()  # told by the container
+    keys: set[int] = set()  # times of keyframes
     context = container.streams.video[0].codec_context
-    timed = True
+    timed, adrift = True, False  # adrift: the last keyframe was damaged
+
+    def judged(decoded: Decoded) -> Decoded:
+        nonlocal adrift
+        if decoded.key or decoded.pts in keys:
+            adrift = decoded.problem is not None
+        elif adrift and decoded.problem is None:
+            return decoded._replace(picture=None, problem="the keyframe before it is damaged")
+        return decoded
 
     def missed(before: float) -> Iterator[Decoded]:
         while due and due[0] < before:
             gone.add(due[0])
-            yield Decoded(heapq.heappop(due), False, 0, None, reason)
+            yield judged(Decoded(heapq.heappop(due), False, 0, None, reason))
 
     for packet in packets(container):
         if packet.size and packet.pts is not None:
             begins = packet.pts if begins is None else begins
+            if packet.is_keyframe:
+                keys.add(packet.pts)
             if packet.pts >= begins:
                 heapq.heappush(due, packet.pts)
             if packet.is_corrupt:
@@ -85,9 +100,9 @@ def decode(container) -> Iterator[Decoded]:
                 continue
             key, duration = picture.key_frame, picture.duration or 0
             if picture.is_corrupt or picture.pts in damaged:
-                yield Decoded(picture.pts, key, duration, None, "its data are damaged")
+                yield judged(Decoded(picture.pts, key, duration, None, "its data are damaged"))
             else:
-                yield Decoded(picture.pts, key, duration, picture, None)
+                yield judged(Decoded(picture.pts, key, duration, picture, None))
     if timed:
         yield from missed(float("inf"))
 

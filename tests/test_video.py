@@ -273,13 +273,15 @@ def test_counting_decodes_where_packets_tell_no_times(tmp_path, monkeypatch):
     assert reader.count == 30
 
 
-def damaged(path, number, target):
-    """The same file with zeros in place of the packet of that number, in decoding order."""
+def damaged(path, number, target, head=8):
+    """The same file with zeros in place of the packet of that number, in decoding order.
+
+    `head` bytes of it stay: a container's own before the data.
+    """
     with av.open(str(path)) as container:
         packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
     position, size = packets[number]
     content = bytearray(path.read_bytes())
-    head = 8  # a container's own few bytes before the data
     content[position + head : position + size] = bytes(size - head)
     target.write_bytes(content)
     return target
@@ -310,6 +312,25 @@ def test_a_damaged_frame_is_told_by_its_number_and_keeps_it(tmp_path, name, code
         list(reader)
     with pytest.raises(InputError, match=r"frame 17 .*--skip-bad"):
         reader.frame(17)
+    for frame in reader.frames_backwards(40):
+        assert frame.problem == frames[frame.number].problem
+        assert np.array_equal(frame.image, frames[frame.number].image)
+
+
+@pytest.mark.parametrize("options", [NO_B_FRAMES, B_FRAMES], ids=["no B-frames", "B-frames"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_what_leans_on_a_damaged_keyframe_is_damaged_until_the_next_one(tmp_path, suffix, options):
+    """Decoders give pictures there, of what came before, and say nothing."""
+    whole = encode(tmp_path / f"c.{suffix}", "libx264", 48, options=options)
+    reader = VideoReader(damaged(whole, 12, tmp_path / f"damaged.{suffix}", head=16))
+    frames = list(reader.frames())
+    assert [frame.number for frame in frames] == list(range(48))
+    told = {frame.number for frame in frames if frame.problem}
+    # With B-frames the decoder also drops the one that it had begun.
+    assert set(range(12, 24)) <= told <= set(range(11, 24))
+    assert "(the keyframe before it is damaged)" in frames[23].problem
+    for frame, expected in zip(frames, VideoReader(whole), strict=True):
+        assert frame.problem or np.array_equal(frame.image, expected)
     for frame in reader.frames_backwards(40):
         assert frame.problem == frames[frame.number].problem
         assert np.array_equal(frame.image, frames[frame.number].image)
