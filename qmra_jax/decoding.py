@@ -29,19 +29,21 @@ class Decoded(NamedTuple):
     problem: str | None
 
 
-def packets(container) -> Iterator[av.Packet]:
-    """What is to be shown; at last the packet that flushes.
+def packets(container) -> Iterator[tuple[av.Packet, bool]]:
+    """(packet, whether its picture is shown), for a decoder to take; at last the one that flushes.
 
-    A broadcast may begin anywhere: what precedes its first keyframe is not shown by players.
+    What is not shown is decoded all the same, as later pictures lean on it: what an edit list cuts
+    off an mp4's beginning, up to the keyframe before, and pictures that VP8 keeps to predict from.
+    But a broadcast may begin anywhere, and what precedes its first keyframe no player shows.
     """
     stream = container.streams.video[0]
     begun = container.format.name not in _BROADCASTS
     for packet in container.demux(stream):
         begun = begun or packet.is_keyframe
-        # VP8 keeps pictures to predict from in packets of their own; a bit says they are not shown.
+        # VP8's pictures to predict from have packets of their own; a bit tells.
         hidden = stream.codec_context.name == "vp8" and packet.size and not bytes(packet)[0] & 16
-        if not packet.size or (begun and not packet.is_discard and not hidden):
-            yield packet
+        if begun or not packet.size:
+            yield packet, bool(packet.size and not packet.is_discard and not hidden)
 
 
 def decode(container) -> Iterator[Decoded]:
@@ -76,8 +78,8 @@ def decode(container) -> Iterator[Decoded]:
             gone.add(due[0])
             yield judged(Decoded(heapq.heappop(due), False, 0, None, reason))
 
-    for packet in packets(container):
-        if packet.size and packet.pts is not None:
+    for packet, shown in packets(container):
+        if shown and packet.pts is not None:
             begins = packet.pts if begins is None else begins
             if packet.is_keyframe:
                 keys.add(packet.pts)

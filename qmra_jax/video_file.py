@@ -76,8 +76,8 @@ class VideoFile:
             times: list[int | None] = []
             with _open(self.path) as container:
                 try:
-                    for packet in packets(container):
-                        if packet.size:
+                    for packet, shown in packets(container):
+                        if shown:
                             times.append(packet.pts)
                 except av.FFmpegError:
                     pass  # damaged from there on, as decoding will tell with the frame's number

@@ -265,9 +265,9 @@ def test_counting_decodes_where_packets_tell_no_times(tmp_path, monkeypatch):
     plain = video_file.packets
 
     def untimed(container):
-        for packet in plain(container):
+        for packet, shown in plain(container):
             packet.pts = None
-            yield packet
+            yield packet, shown
 
     monkeypatch.setattr(video_file, "packets", untimed)
     assert reader.count == 30
@@ -346,6 +346,41 @@ def test_a_file_that_was_cut_off_tells_how_many_frames_are_missing(tmp_path):
     assert reader.count == 40 - reader.missing
     sound = [frame for frame in reader.frames() if not frame.problem]
     assert 0 < len(sound) <= reader.count
+
+
+def test_a_trimmed_mp4_begins_at_its_cut_though_no_keyframe_is_there(tmp_path):
+    """As phones trim: the frames from the keyframe on stay in the file, and an edit hides them."""
+    whole = encode(tmp_path / "whole.mp4", "libx264", options=NO_B_FRAMES)
+    trimmed = tmp_path / "trimmed.mp4"
+    with av.open(str(whole)) as source, av.open(str(trimmed), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                packet.pts -= 5 * packet.duration
+                packet.dts -= 5 * packet.duration
+                target.mux(packet)
+    reader = VideoReader(trimmed)
+    frames = list(reader.frames())
+    assert reader.count == len(frames) == 35
+    assert frames[0].time == 0
+    for frame, expected in zip(frames, list(VideoReader(whole))[5:], strict=True):
+        assert np.array_equal(frame.image, expected)
+    for frame in reader.frames_backwards(20):
+        assert np.array_equal(frame.image, frames[frame.number].image)
+
+
+def test_what_vp8_keeps_to_predict_from_is_decoded_and_not_shown(tmp_path):
+    whole = encode(tmp_path / "whole.webm", "libvpx", 20)
+    with av.open(str(whole)) as container:
+        data = [bytes(packet) for packet in container.demux(video=0) if packet.size][7]
+    kept = tmp_path / "kept.webm"
+    content = whole.read_bytes()
+    kept.write_bytes(content.replace(data, bytes([data[0] & ~16]) + data[1:]))
+    frames = list(VideoReader(kept))
+    expected = [image for number, image in enumerate(VideoReader(whole)) if number != 7]
+    assert VideoReader(kept).count == 19
+    assert all(np.array_equal(*pair) for pair in zip(frames, expected, strict=True))
 
 
 def test_a_broadcast_begins_at_its_first_keyframe(tmp_path):
