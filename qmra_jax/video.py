@@ -57,7 +57,6 @@ class VideoReader:
       size: (height, width) in pixels, every frame's.
       time_base: seconds of which every `Frame.time` is a whole multiple, or close to one.
       pixel_aspect: a pixel's width over its height when displayed; boxes count pixels all the same.
-      missing: how many frames of a video that was cut off its index lists beyond the file's end.
 
     Raises:
       InputError: here, if the path is missing, cannot be opened, holds no frames, or holds images
@@ -70,7 +69,6 @@ class VideoReader:
     size: tuple[int, int]
     time_base: Fraction
     pixel_aspect: Fraction = Fraction(1)
-    missing: int = 0
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -82,7 +80,7 @@ class VideoReader:
             self.size = _common_size(self._images)
         elif self.path.exists():
             file = self._file = VideoFile(self.path)
-            self.fps, self.size, self.missing = float(file.rate), file.size, file.missing
+            self.fps, self.size = float(file.rate), file.size
             self.time_base, self.pixel_aspect = file.time_base, file.pixel_aspect
         else:
             raise InputError(
@@ -94,6 +92,11 @@ class VideoReader:
     def count(self) -> int:
         """How many frames there are: cheaply, without decoding (see `VideoFile.count`)."""
         return self._file.count() if self._file else len(self._images)
+
+    @property
+    def missing(self) -> int:
+        """How many frames a video file lacks that was cut off (see `VideoFile.missing`)."""
+        return self._file.missing if self._file else 0
 
     @property
     def sources(self) -> tuple[Path, ...]:

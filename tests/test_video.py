@@ -342,10 +342,36 @@ def test_a_file_that_was_cut_off_tells_how_many_frames_are_missing(tmp_path):
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     reader = VideoReader(cut)
+    frames = list(reader.frames())
     assert reader.missing > 0
-    assert reader.count == 40 - reader.missing
-    sound = [frame for frame in reader.frames() if not frame.problem]
+    assert reader.count == len(frames) == 40 - reader.missing
+    sound = [frame for frame in frames if not frame.problem]
     assert 0 < len(sound) <= reader.count
+
+
+@pytest.mark.parametrize(("name", "codec"), [("c.webm", "libvpx"), ("c.mkv", "libx264")])
+def test_a_webm_or_mkv_that_was_cut_off_tells_by_its_length(tmp_path, name, codec):
+    whole = encode(tmp_path / name, codec)
+    assert VideoReader(whole).missing == 0
+    cut = tmp_path / f"cut-{name}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    reader = VideoReader(cut)
+    assert reader.missing > 5
+    assert reader.missing == pytest.approx(40 - len(list(reader.frames())), abs=1)
+
+
+def test_sound_that_goes_on_after_the_last_frame_does_not_look_cut_off(tmp_path):
+    path = tmp_path / "c.mkv"
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", 25), container.add_stream("pcm_s16le", 8000)
+        video.height, video.width, video.pix_fmt, audio.layout = 32, 32, "yuv420p", "mono"
+        frame = av.VideoFrame.from_ndarray(picture(32, 32), format="rgb24")
+        container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
+        samples.sample_rate = 8000
+        container.mux(audio.encode(samples))
+    assert VideoReader(path).missing == 0
 
 
 def test_a_trimmed_mp4_begins_at_its_cut_though_no_keyframe_is_there(tmp_path):
