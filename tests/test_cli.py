@@ -280,7 +280,7 @@ def test_a_damaged_frame_ends_the_run_and_keeps_what_was_found(tmp_path, weights
     assert list(csv.reader((output / "boxes.csv").open()))[-1][0] == "2"
 
     assert run(*command, "--overwrite", "--skip-bad") == 0
-    assert "1 frames could not be decoded and carry the last mask: 3" in capsys.readouterr().err
+    assert "1 frame could not be decoded and carries the last mask: 3" in capsys.readouterr().err
     masks = [read_labels(output / "masks" / f"0000{t}.png") for t in range(6)]
     assert np.array_equal(masks[3], masks[2])
     assert not np.array_equal(masks[4], masks[3])
