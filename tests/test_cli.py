@@ -260,6 +260,15 @@ def test_a_mask_of_another_size_is_refused(tmp_path, clip, weights, bright, caps
     assert "64x48" in line
 
 
+def test_numbers_that_a_folder_leaves_out_are_told(tmp_path, weights, bright, capsys):
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(moving_square()):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t + (t > 1)}.png")
+    command = ["segment", tmp_path / "frames", "--box", "0,0,999,9", "--weights", weights]
+    assert run(*command, "--output", tmp_path / "out") == 2  # the box leaves the frame
+    assert "between 1.png and 3.png" in capsys.readouterr().err
+
+
 def test_a_damaged_frame_ends_the_run_and_keeps_what_was_found(tmp_path, weights, bright, capsys):
     folder = tmp_path / "frames"
     folder.mkdir()

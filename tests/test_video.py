@@ -437,6 +437,23 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     assert reader.frame(3)[0, 0, 0] == 60
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["0.png", "1.png", "3.png", "10.png"], "between 1.png and 3.png and in 1 more place"),
+        (["f0.png", "f1.png", "f3.png"], "between f1.png and f3.png, though"),
+        (["00000.png", "00005.png", "00010.png"], None),  # YouTube-VOS
+        (["0.png", "9.png"], None),
+        (["0.png"], None),
+        (["a.png", "b1.png", "c7.png"], None),
+        (["a.png", "b.png", "c.png"], None),
+    ],
+)
+def test_numbers_that_a_folder_leaves_out_are_told(tmp_path, names, told):
+    gaps = VideoReader(save_images(tmp_path / "clip", names)).gaps
+    assert (told in gaps) if told else gaps is None
+
+
 def test_a_glob_is_read_in_natural_order(tmp_path):
     folder = save_images(tmp_path / "clip", ["a2.png", "a9.png", "b1.png", "a10.png"])
     (folder / "a9.txt").write_text("not a frame")
