@@ -9,6 +9,7 @@
 The same command again goes on where it was interrupted: finished sequences are kept, unless they
 were made with anything else. Several hosts that share the dataset and the output folder each take
 --shard=I/N; the one that finishes last scores and packs it all, or the command without --shard.
+Their devices must be of one platform (all CPUs, or all GPUs), and their qmra-jax of one version.
 """
 
 import argparse
@@ -105,7 +106,14 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     }
     weights_digest = evaluation.model_digest(module, variables)
     module = module.clone(dtype=args.dtype or module.dtype)
-    settings = {**options, "start": args.start, "dtype": module.dtype}
+    settings = {
+        **options,
+        "start": args.start,
+        "dtype": module.dtype,
+        # Another release, or another kind of device, may find other masks.
+        "version": evaluation.package_version(),
+        "platform": jax.local_devices()[0].platform,
+    }
     make = evaluation.make_segmenter(
         module, variables, start=args.start, carry=args.skip_bad, **options
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID
@@ -16,7 +16,7 @@ MAX_ID = 127  # of an instance; above, a mask is a blended 0/255 one
 MIN_TARGET = 1 / 2000  # of the image: smaller instances are not drawn, nor frames that show less
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, *, turned: bool = False) -> np.ndarray:
     """An image file as uint8 `[h, w, 3]`, RGB; see `decode_image`.
 
     Raises:
@@ -26,27 +26,30 @@ def read_image(path: Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"image {path} cannot be read ({error.strerror})") from None
-    return decode_image(data, str(path))
+    return decode_image(data, str(path), turned=turned)
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """An encoded image as uint8 `[h, w, 3]`, RGB, as stored (no turning by EXIF: masks have none).
+def decode_image(data: bytes, name: str, *, turned: bool = False) -> np.ndarray:
+    """An encoded image as uint8 `[h, w, 3]`, RGB.
 
     Args:
       data: of a JPEG or PNG.
       name: of the image, for messages: its path, or its record's.
+      turned: as it is displayed, turned by EXIF's orientation; else as it is stored, as a dataset's
+        frames must be, whose masks have no EXIF.
 
     Raises:
       InputError: if it cannot be decoded, or is cut short.
     """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     # OpenCV 4.10 fills what a truncated JPEG lacks (4.12 no longer does). A whole one ends in FF D9
     # as a rule; where that is not near the end, Pillow, slower but strict, looks closer.
     if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]):
         try:
             with Image.open(io.BytesIO(data)) as strict:
-                image = np.asarray(strict.convert("RGB"))
+                shown = ImageOps.exif_transpose(strict) if turned else strict
+                image = np.asarray(shown.convert("RGB"))
         except UnidentifiedImageError:  # its own text names no file but a memory address
             raise InputError(f"image {name} is no image: replace the file") from None
         except (OSError, SyntaxError, ValueError) as error:

@@ -169,6 +169,8 @@ def segment(
     }
     kinds = [kind for kind, wanted in chosen.items() if wanted]
     reader = VideoReader(video)
+    if reader.gaps:
+        typer.echo(reader.gaps, err=True)
     target = Output(output)
     objects = read_objects(reader.size, box or (), mask, frame=frame)
     check_request(reader, objects, target, kinds, overwrite=overwrite, skip_bad=skip_bad)

@@ -29,19 +29,21 @@ class Decoded(NamedTuple):
     problem: str | None
 
 
-def packets(container) -> Iterator[av.Packet]:
-    """What is to be shown; at last the packet that flushes.
+def packets(container) -> Iterator[tuple[av.Packet, bool]]:
+    """(packet, whether its picture is shown), for a decoder to take; at last the one that flushes.
 
-    A broadcast may begin anywhere: what precedes its first keyframe is not shown by players.
+    What is not shown is decoded all the same, as later pictures lean on it: what an edit list cuts
+    off an mp4's beginning, up to the keyframe before, and pictures that VP8 keeps to predict from.
+    But a broadcast may begin anywhere, and what precedes its first keyframe no player shows.
     """
     stream = container.streams.video[0]
     begun = container.format.name not in _BROADCASTS
     for packet in container.demux(stream):
         begun = begun or packet.is_keyframe
-        # VP8 keeps pictures to predict from in packets of their own; a bit says they are not shown.
+        # VP8's pictures to predict from have packets of their own; a bit tells.
         hidden = stream.codec_context.name == "vp8" and packet.size and not bytes(packet)[0] & 16
-        if not packet.size or (begun and not packet.is_discard and not hidden):
-            yield packet
+        if begun or not packet.size:
+            yield packet, bool(packet.size and not packet.is_discard and not hidden)
 
 
 def decode(container) -> Iterator[Decoded]:
@@ -49,23 +51,38 @@ def decode(container) -> Iterator[Decoded]:
 
     Decoders reorder, and report an error late or not at all; so a frame is missed when one with a
     later time comes out. Comes it later still, it stays missed.
+
+    After a damaged keyframe decoders go on with whatever picture they had, and call the result
+    sound: everything up to the next keyframe is damaged too. After any other damaged frame the
+    pictures differ little as a rule, and are given.
     """
     due: list[int] = []  # a heap: the times of packets whose frames have not come
     gone: set[int] = set()  # times of missed frames
     begins: int | None = None  # of the first keyframe; what is shown before leans on absent frames
     reason = "the decoder gives nothing for it"
     damaged: set[int] = set()  # told by the container
+    keys: set[int] = set()  # times of keyframes
     context = container.streams.video[0].codec_context
-    timed = True
+    timed, adrift = True, False  # adrift: the last keyframe was damaged
+
+    def judged(decoded: Decoded) -> Decoded:
+        nonlocal adrift
+        if decoded.key or decoded.pts in keys:
+            adrift = decoded.problem is not None
+        elif adrift and decoded.problem is None:
+            return decoded._replace(picture=None, problem="the keyframe before it is damaged")
+        return decoded
 
     def missed(before: float) -> Iterator[Decoded]:
         while due and due[0] < before:
             gone.add(due[0])
-            yield Decoded(heapq.heappop(due), False, 0, None, reason)
+            yield judged(Decoded(heapq.heappop(due), False, 0, None, reason))
 
-    for packet in packets(container):
-        if packet.size and packet.pts is not None:
+    for packet, shown in packets(container):
+        if shown and packet.pts is not None:
             begins = packet.pts if begins is None else begins
+            if packet.is_keyframe:
+                keys.add(packet.pts)
             if packet.pts >= begins:
                 heapq.heappush(due, packet.pts)
             if packet.is_corrupt:
@@ -85,9 +102,9 @@ def decode(container) -> Iterator[Decoded]:
                 continue
             key, duration = picture.key_frame, picture.duration or 0
             if picture.is_corrupt or picture.pts in damaged:
-                yield Decoded(picture.pts, key, duration, None, "its data are damaged")
+                yield judged(Decoded(picture.pts, key, duration, None, "its data are damaged"))
             else:
-                yield Decoded(picture.pts, key, duration, picture, None)
+                yield judged(Decoded(picture.pts, key, duration, picture, None))
     if timed:
         yield from missed(float("inf"))
 

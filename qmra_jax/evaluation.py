@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import importlib.metadata
 import queue
 import threading
 import time
@@ -159,7 +160,12 @@ def make_segmenter(
     carry: bool = False,
     **options: Any,
 ) -> Callable[[jax.Device], Segmenter]:
-    """What `segment_videos` asks of each device; `options` are `Propagator`'s."""
+    """What `segment_videos` asks of each device; `options` are `Propagator`'s.
+
+    Raises:
+      InputError: at once, if an option is not one: before any result is touched.
+    """
+    Propagator(module, variables, **options)
 
     def make(device: jax.Device) -> Segmenter:
         own = jax.device_put(variables, device)
@@ -184,6 +190,14 @@ def model_digest(module: QMRA, variables: Mapping[str, Any]) -> str:
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = ((name, np.asarray(flat[name]).tobytes()) for name in sorted(flat))
     return digest(repr(module), *(part for pair in arrays for part in pair))
+
+
+def package_version() -> str | None:
+    """Of qmra-jax; None where it runs out of a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("qmra-jax")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 class _Stopped(Exception):

@@ -107,10 +107,17 @@ class Segmented:
         """A line about frames that could not be decoded; None if all could."""
         lines = []
         if self.skipped:
-            shown = ", ".join(map(str, self.skipped[:20])) + ", ..." * (len(self.skipped) > 20)
-            lines.append(
-                f"{len(self.skipped)} frames could not be decoded and carry the last mask: {shown}"
-            )
+            count = len(self.skipped)
+            which = "1 frame could not be decoded and carries"
+            if count > 1:
+                which = f"{count} frames could not be decoded and carry"
+            shown = ", ".join(map(str, self.skipped[:20])) + ", ..." * (count > 20)
+            lines.append(f"{which} the last mask: {shown}")
         if self.missing:
-            lines.append(f"{self.missing} frames at the end are not in the file: it was cut off")
+            which = (
+                "1 frame at the end is"
+                if self.missing == 1
+                else f"{self.missing} frames at the end are"
+            )
+            lines.append(f"{which} not in the file: it was cut off")
         return "; ".join(lines) or None

@@ -175,10 +175,11 @@ def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) ->
     for k, why in shown.items():
         captions = {method: f"{method} {values[method][k]:.3f}" for method in methods}
         data = picture(task, names[k], folder, masks, captions, merged=merged)
-        text = f"Frame {names[k]}, {' and '.join(why)}"
+        # Names again, as those drawn in the picture are plain ASCII.
+        shows = f"the truth, then {', '.join(methods)}"
+        text = escape(f"Frame {names[k]}, {' and '.join(why)}: {shows}")
         figures.append(
-            f'<figure><img alt="{escape(text)}: the truth, then {escape(", ".join(methods))}"'
-            f' src="{data}"><figcaption>{escape(text)}</figcaption></figure>'
+            f'<figure><img alt="{text}" src="{data}"><figcaption>{text}</figcaption></figure>'
         )
     return figures
 

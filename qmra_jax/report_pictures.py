@@ -67,7 +67,7 @@ def picture(
       frame: the name of the frame, without suffix.
       folder: of the sequence's frames; None shows the masks on dark ground.
       predicted: the folder of the sequence's masks of each method.
-      captions: what to write on each method's picture.
+      captions: what to write on each method's picture, as `visualize.strip` can.
       merged: all objects are one, and 0/255 masks are welcome (DAVIS 2016).
 
     Returns:

@@ -6,7 +6,8 @@
     OUTPUT/results.zip                   for a benchmark's server
 
 A sequence is finished when its record says so and its masks are there. It is used again only where
-it was made with the very same: weights, options, frames and first masks.
+it was made with the very same: weights, options, frames, first masks, version of this package and
+platform; and where its masks are those that were written then, byte for byte.
 """
 
 import dataclasses
@@ -76,6 +77,7 @@ class Results:
                 " another --output"
             )
         self._made_with = {video.name: {**settings, **_inputs(video)} for video in videos}
+        self._digests: dict[tuple, str] = {}  # by a mask's path and state
 
     def claim(self, *, overwrite: bool = False) -> list[EvalVideo]:
         """The videos that are not finished, with the folder known to be free for them.
@@ -117,9 +119,12 @@ class Results:
         return folder
 
     def finish(self, name: str, timing: Timing) -> None:
-        """Notes that all masks of a sequence are there."""
+        """Notes that all masks of a sequence are there, and what they hold."""
+        masks = {
+            mask: self._mask(name, mask) for mask in sorted(self.videos[name].written.values())
+        }
         record = {"finished": True, **dataclasses.asdict(timing)}
-        self._write(name, {**record, "made_with": self._made_with[name]})
+        self._write(name, {**record, "made_with": self._made_with[name], "masks": masks})
 
     def finished(self, name: str) -> Timing | None:
         """A finished sequence's timing; None if it is not, or was made with something else."""
@@ -148,7 +153,21 @@ class Results:
             return f"was made with {', '.join(differs)}"
         if record.get("carried") and not self._carry:
             return f"skipped bad frames ({shortened(record['carried'])}), as --skip_bad allows"
-        return ""
+        # One that is gone is made again; one that another put there is not ours to replace.
+        written = record.get("masks", {}).items()
+        changed = [mask for mask, then in written if self._mask(name, mask) not in (None, then)]
+        return f"has masks that were changed since ({shortened(changed)})" if changed else ""
+
+    def _mask(self, name: str, mask: str) -> str | None:
+        """What a mask's file holds, as a digest; None if it is not there."""
+        path = self.annotations / name / mask
+        try:
+            key = path, *_state(path)
+            if key not in self._digests:
+                self._digests[key] = digest(path.read_bytes())
+        except OSError:
+            return None
+        return self._digests[key]
 
     def _scored(self) -> set[str]:
         """The sequences in scores.json."""

@@ -71,8 +71,8 @@ def check_request(
         )
     if video.missing and not skip_bad:
         raise InputError(
-            f"video {video.path} was cut off: {video.missing} of the frames that its index lists"
-            " lie beyond its end; get it again, or take what is there (--skip-bad)"
+            f"video {video.path} was cut off: it lacks {video.missing} of the frames that its"
+            " header tells of; get it again, or take what is there (--skip-bad)"
         )
 
 

@@ -5,24 +5,19 @@ Everything here is uint8 `[h, w, 3]` RGB, as it is displayed: a phone's rotation
 
 import functools
 import glob
-from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from PIL import Image
 
+from data_pipeline.decode import read_image
 from qmra_jax.errors import InputError
-from qmra_jax.files import by_number
+from qmra_jax.image_sequence import common_size, find_images, gaps, size_text
 from qmra_jax.video_file import VideoFile
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 FOLDER_FPS = 24.0  # DAVIS's rate; a folder of images has none of its own
-
-_EXIF_ORIENTATION = 0x0112  # 5 to 8 lay the image on its side
 
 
 class Frame(NamedTuple):
@@ -57,7 +52,6 @@ class VideoReader:
       size: (height, width) in pixels, every frame's.
       time_base: seconds of which every `Frame.time` is a whole multiple, or close to one.
       pixel_aspect: a pixel's width over its height when displayed; boxes count pixels all the same.
-      missing: how many frames of a video that was cut off its index lists beyond the file's end.
 
     Raises:
       InputError: here, if the path is missing, cannot be opened, holds no frames, or holds images
@@ -70,19 +64,18 @@ class VideoReader:
     size: tuple[int, int]
     time_base: Fraction
     pixel_aspect: Fraction = Fraction(1)
-    missing: int = 0
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._images: tuple[Path, ...] = ()
         self._file: VideoFile | None = None
         if self.path.is_dir() or (not self.path.exists() and glob.has_magic(str(path))):
-            self._images = _find_images(self.path)
+            self._images = find_images(self.path)
             self.fps, self.time_base = FOLDER_FPS, 1 / Fraction(FOLDER_FPS)
-            self.size = _common_size(self._images)
+            self.size = common_size(self._images)
         elif self.path.exists():
             file = self._file = VideoFile(self.path)
-            self.fps, self.size, self.missing = float(file.rate), file.size, file.missing
+            self.fps, self.size = float(file.rate), file.size
             self.time_base, self.pixel_aspect = file.time_base, file.pixel_aspect
         else:
             raise InputError(
@@ -94,6 +87,16 @@ class VideoReader:
     def count(self) -> int:
         """How many frames there are: cheaply, without decoding (see `VideoFile.count`)."""
         return self._file.count() if self._file else len(self._images)
+
+    @property
+    def missing(self) -> int:
+        """How many frames a video file lacks that was cut off (see `VideoFile.missing`)."""
+        return self._file.missing if self._file else 0
+
+    @functools.cached_property
+    def gaps(self) -> str | None:
+        """A line about numbers that a folder's images leave out; None where they leave out none."""
+        return gaps(self._images)
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -173,23 +176,18 @@ class VideoReader:
 
     def _read_image(self, number: int) -> Frame:
         path, duration = self._images[number], self.time_base
-        # imdecode, as imread takes no file name outside ASCII on Windows; it applies EXIF's
-        # rotation.
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            problem = (
-                f"frame {number}, image {path}, cannot be decoded: expected a whole jpg or png; get"
-                " it again, or skip the frame (--skip-bad)"
-            )
+        try:
+            image = read_image(path, turned=True)
+        except InputError as error:
+            problem = f"frame {number}, {error}, or skip the frame (--skip-bad)"
             return Frame(number, number * duration, duration, None, problem)
         self._check_size(image, str(path))
-        return Frame(number, number * duration, duration, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        return Frame(number, number * duration, duration, image)
 
     def _check_size(self, image: np.ndarray, where: str) -> None:
         if image.shape[:2] != self.size:
             raise InputError(
-                f"{where} is {_size_text(image.shape)}, the first frame {_size_text(self.size)}:"
+                f"{where} is {size_text(image.shape)}, the first frame {size_text(self.size)}:"
                 " expected one size throughout; resize the frames or cut the video where the size"
                 " changes"
             )
@@ -199,52 +197,3 @@ def _sound(frame: Frame) -> np.ndarray:
     if frame.image is None:
         raise InputError(frame.problem)
     return frame.image
-
-
-def _find_images(path: Path) -> tuple[Path, ...]:
-    """A folder's images, or all files that a glob names."""
-    if path.is_dir():
-        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-        images = [p for p in images if not p.name.startswith(".")]
-        what = f"folder {path}"
-    else:
-        images = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]
-        what = f"glob {path}"
-    if not images:
-        raise InputError(
-            f"{what} holds no images: expected {', '.join(IMAGE_SUFFIXES)} files, one a frame"
-        )
-    # 00000.jpg beside 00000.png: frames and their masks, which must not be taken for one video.
-    (_, name), times = Counter((p.parent, p.stem) for p in images).most_common(1)[0]
-    if times > 1:
-        raise InputError(
-            f"{what} holds {times} images named {name}: expected one a frame; keep frames"
-            " and masks in separate folders"
-        )
-    return tuple(sorted(images, key=by_number))
-
-
-def _common_size(images: tuple[Path, ...]) -> tuple[int, int]:
-    """(height, width) of all of them, from their headers; a damaged one shows when it is read."""
-    first: tuple[Path, tuple[int, int]] | None = None
-    for path in images:
-        try:
-            with Image.open(path) as image:
-                size = (image.height, image.width)
-                if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
-                    size = (image.width, image.height)
-        except OSError:
-            continue
-        first = first or (path, size)
-        if size != first[1]:
-            raise InputError(
-                f"image {path} is {_size_text(size)}, {first[0].name} is {_size_text(first[1])}:"
-                " expected one size throughout; resize the images or split the folder"
-            )
-    if first is None:
-        raise InputError(f"image {images[0]} cannot be opened, nor any other: expected jpg or png")
-    return first[1]
-
-
-def _size_text(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]} (width x height)"

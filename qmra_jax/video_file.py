@@ -5,6 +5,7 @@ keyframe and decodes from there; what comes out is held against the times that t
 gave, so a number never slips, whatever B-frames, variable rates or a poor index do to seeking.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,6 +20,7 @@ from qmra_jax.errors import InputError
 UNKNOWN_RATE = Fraction(25)  # for a file that names no rate, such as a lone image
 BLOCK_BYTES = 192 << 20  # of decoded frames, which going backwards may hold at a time
 _FINEST = 1_000_000  # ticks a second; a finer clock says no more of a film
+_SLACK = Fraction(1, 4)  # seconds by which a sound file may end before the time in its header
 
 
 class VideoFile:
@@ -31,8 +33,6 @@ class VideoFile:
       start: the first frame's `pts`.
       pixel_aspect: a pixel's width over its height as it is displayed.
       size: (height, width) of the first sound frame, as displayed.
-      missing: how many frames the file's index lists beyond its end: it was cut off.
-
     Raises:
       InputError: if the file cannot be opened, or holds no video, or no sound frame.
     """
@@ -48,8 +48,12 @@ class VideoFile:
             self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
             index = _index(container, stream)
             end = path.stat().st_size
-            self.missing = sum(entry.pos + entry.size > end for entry in index)
-            self._count = len(index) - self.missing or None
+            # One that begins in the file comes as a damaged frame.
+            self._missing = sum(entry.pos >= end for entry in index) if index else None
+            self._count = len(index) - (self._missing or 0) or None
+            # No other container that is common states its own length.
+            states = "matroska" in container.format.name and container.duration
+            self._ends = Fraction(container.duration, av.time_base) if states else None
         first = None
         for number, decoded in enumerate(self.decode()):
             if number == 0:
@@ -76,14 +80,37 @@ class VideoFile:
             times: list[int | None] = []
             with _open(self.path) as container:
                 try:
-                    for packet in packets(container):
-                        if packet.size:
+                    for packet, shown in packets(container):
+                        if shown:
                             times.append(packet.pts)
                 except av.FFmpegError:
                     pass  # damaged from there on, as decoding will tell with the frame's number
             told = None not in times and len(set(times)) == len(times)
             self._count = len(times) if told else sum(1 for _ in self.decode())
         return self._count
+
+    @property
+    def missing(self) -> int:
+        """How many frames a file that was cut off lacks; 0 where it does not tell, as a gif.
+
+        An mp4's index lists them; of mkv and webm it is estimated from the length in the header.
+        """
+        if self._missing is None:
+            self._missing = 0
+            if self._ends is not None:
+                lacks = self._ends - self._reach()
+                self._missing = round(lacks * self.rate) if lacks > _SLACK else 0
+        return self._missing
+
+    def _reach(self) -> Fraction:
+        """When the last packet of any stream ends, in seconds; found without decoding."""
+        reach = Fraction(0)
+        with _open(self.path) as container, contextlib.suppress(av.FFmpegError):
+            for packet in container.demux():
+                if packet.size and packet.pts is not None:
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    reach = max(reach, end)
+        return reach
 
     def image(self, picture: av.VideoFrame) -> np.ndarray:
         """The picture as a player shows it, the display matrix applied: uint8 `[h, w, 3]` RGB."""

@@ -3,6 +3,7 @@
 Every image in and out is uint8 `[h, w, 3]` RGB. An object has one colour wherever it is shown.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -85,7 +86,8 @@ def strip(
       frames: uint8 `[h, w, 3]` each, all of one size, at least one.
       columns: pictures in a row; None puts all into one.
       height: of each picture, in pixels; the width follows.
-      captions: a short text for each frame, drawn in its lower left corner.
+      captions: a short text for each frame, drawn in its lower left corner; without accents, and
+        with a question mark for what is not Latin, as the font at hand has ASCII alone.
 
     Returns:
       uint8 `[h', w', 3]`, the pictures on white.
@@ -223,6 +225,9 @@ def _title(text: str, width: int) -> np.ndarray:
 
 def _caption(image: np.ndarray, text: str, size: int) -> np.ndarray:
     """The text on a dark rounded plate in the lower left corner."""
+    letters = unicodedata.normalize("NFKD", text)
+    text = "".join(c for c in letters if not unicodedata.combining(c))
+    text = text.encode("ascii", "replace").decode()
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture, "RGBA")
     font = ImageFont.load_default(size)

@@ -260,6 +260,15 @@ def test_a_mask_of_another_size_is_refused(tmp_path, clip, weights, bright, caps
     assert "64x48" in line
 
 
+def test_numbers_that_a_folder_leaves_out_are_told(tmp_path, weights, bright, capsys):
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(moving_square()):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t + (t > 1)}.png")
+    command = ["segment", tmp_path / "frames", "--box", "0,0,999,9", "--weights", weights]
+    assert run(*command, "--output", tmp_path / "out") == 2  # the box leaves the frame
+    assert "between 1.png and 3.png" in capsys.readouterr().err
+
+
 def test_a_damaged_frame_ends_the_run_and_keeps_what_was_found(tmp_path, weights, bright, capsys):
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -280,7 +289,7 @@ def test_a_damaged_frame_ends_the_run_and_keeps_what_was_found(tmp_path, weights
     assert list(csv.reader((output / "boxes.csv").open()))[-1][0] == "2"
 
     assert run(*command, "--overwrite", "--skip-bad") == 0
-    assert "1 frames could not be decoded and carry the last mask: 3" in capsys.readouterr().err
+    assert "1 frame could not be decoded and carries the last mask: 3" in capsys.readouterr().err
     masks = [read_labels(output / "masks" / f"0000{t}.png") for t in range(6)]
     assert np.array_equal(masks[3], masks[2])
     assert not np.array_equal(masks[4], masks[3])

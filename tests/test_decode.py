@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +47,22 @@ def test_images_are_not_turned_by_exif():
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn me by 90 degrees"
     assert decode_image(encoded(NOISE, "jpeg", exif=exif), "a").shape == NOISE.shape
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["OpenCV", "Pillow"])
+def test_photos_are_turned_by_exif_where_asked(monkeypatch, plain):
+    if not plain:
+        monkeypatch.setattr(cv2, "imdecode", lambda data, flags: None)
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:, :16] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # clockwise, so that the bright left half comes to the top
+    data = encoded(stored, "jpeg", exif=exif, quality=95)
+    assert decode_image(data, "a").shape == (16, 32, 3)
+    turned = decode_image(data, "a", turned=True)
+    assert turned.shape == (32, 16, 3)
+    assert turned[:12].min() > 150
+    assert turned[20:].max() < 50
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])

@@ -1,5 +1,6 @@
 """evaluate.py, from the command line on: each dataset's results, going on, sharding, bad input."""
 
+import importlib.metadata
 import json
 import sys
 import threading
@@ -187,8 +188,39 @@ def test_an_interrupted_run_goes_on_with_what_is_not_finished(
     assert segmented == ["short", "long", "long"]
 
 
+@pytest.mark.parametrize("option", ["--interval=0", "--max_memory=0", "--short_side=3"])
+def test_a_bad_option_is_refused_before_any_result_is_touched(run, folder, tmp_path, option):
+    assert "expected at least" in run(folder, option, status=2)
+    assert not (tmp_path / "out").exists()
+    scores = tmp_path / "out/scores.json"
+    scores.parent.mkdir()
+    scores.write_text('{"sequences": {}}')
+    run(folder, option, "--overwrite", status=2)
+    assert scores.exists()
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_mask_that_was_changed_is_never_scored_and_is_made_anew_when_asked(
+    run, folder, tmp_path, segmented, damaged
+):
+    run(folder)
+    mask = tmp_path / "out/Annotations/short/00002.png"
+    written = mask.read_bytes()
+    if damaged:
+        mask.write_bytes(b"xx")
+    else:
+        masks.write_labels(mask, labels((1, 8)))
+    told = run(folder, status=2)
+    assert "sequence short has masks that were changed since (00002.png)" in told
+    assert "--overwrite" in told
+    run(folder, "--overwrite")
+    assert segmented == ["long", "short", "short"]
+    assert mask.read_bytes() == written
+    assert "2 of 2 sequences are finished already" in run(folder)
+
+
 def test_results_of_another_command_are_refused_with_what_differs(
-    run, folder, tmp_path, segmented, tiny_variables
+    run, folder, tmp_path, segmented, tiny_variables, monkeypatch
 ):
     run(folder, "--interval=3")
     told = run(folder, "--interval=4", status=2)
@@ -200,6 +232,17 @@ def test_results_of_another_command_are_refused_with_what_differs(
     assert "was made with other weights" in told
     told = run(folder, "--interval=3", "--sequences", "short", status=2)
     assert "scores of long" in told  # which would be lost
+    assert len(segmented) == 2
+
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(importlib.metadata, "version", lambda package: "9.9")
+        told = run(folder, "--interval=3", status=2)
+    assert f"version {evaluation.package_version()} there and 9.9 here" in told
+    record = tmp_path / "out/sequences/long.json"
+    made_here = record.read_text()
+    record.write_text(made_here.replace('"platform": "cpu"', '"platform": "gpu"'))
+    assert "platform gpu there and cpu here" in run(folder, "--interval=3", status=2)
+    record.write_text(made_here)
     assert len(segmented) == 2
 
     run(folder, "--interval=4", "--overwrite")

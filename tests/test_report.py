@@ -87,6 +87,8 @@ def test_worst_and_best_frames_are_shown_with_the_truth_and_each_method(page, me
     section = page.split('<h2 id="tiny">')[1].split("<h2")[0]
     assert re.search(rf"<figcaption>Frame {worst}, worst of ours", section)
     assert "best of &lt;b&gt;theirs" in section
+    captions = re.findall(r"<figcaption>(Frame .*?)</figcaption>", section)
+    assert all(": the truth, then ours, &lt;b&gt;theirs" in caption for caption in captions)
     sizes = {picture.size for picture in pictures(section)}
     assert all(width > 3 * height for width, height in sizes)  # three pictures side by side
 

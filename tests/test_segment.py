@@ -1,5 +1,6 @@
 """One pass feeds every writer in order, in bounded memory; damage is told or skipped."""
 
+import dataclasses
 import threading
 from fractions import Fraction
 
@@ -197,12 +198,15 @@ def test_a_video_that_was_cut_off_is_refused_or_taken_as_far_as_it_goes(tmp_path
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     reader, output = VideoReader(tmp_path / "cut.mp4"), Output(tmp_path / "out")
     objects = read_objects(reader.size, ["1,1,4,4"])
-    with pytest.raises(InputError, match=r"cut\.mp4 was cut off: \d+ of the frames.*--skip-bad"):
+    with pytest.raises(InputError, match=r"cut\.mp4 was cut off: it lacks \d+ of.*--skip-bad"):
         check_request(reader, objects, output, overwrite=False)
     check_request(reader, objects, output, overwrite=False, skip_bad=True)
     done, _ = run(tmp_path / "cut.mp4", tmp_path / "out", skip_bad=True)
     assert 0 < done.frames < 30
     assert f"{done.missing} frames at the end are not in the file" in done.damage()
+    one = dataclasses.replace(done, skipped=(3,), missing=1)
+    assert "1 frame could not be decoded and carries the last mask: 3; " in one.damage()
+    assert "1 frame at the end is not in the file" in one.damage()
 
 
 @pytest.mark.parametrize("kind", WRITERS)

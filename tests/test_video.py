@@ -5,6 +5,7 @@ import struct
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -264,21 +265,23 @@ def test_counting_decodes_where_packets_tell_no_times(tmp_path, monkeypatch):
     plain = video_file.packets
 
     def untimed(container):
-        for packet in plain(container):
+        for packet, shown in plain(container):
             packet.pts = None
-            yield packet
+            yield packet, shown
 
     monkeypatch.setattr(video_file, "packets", untimed)
     assert reader.count == 30
 
 
-def damaged(path, number, target):
-    """The same file with zeros in place of the packet of that number, in decoding order."""
+def damaged(path, number, target, head=8):
+    """The same file with zeros in place of the packet of that number, in decoding order.
+
+    `head` bytes of it stay: a container's own before the data.
+    """
     with av.open(str(path)) as container:
         packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
     position, size = packets[number]
     content = bytearray(path.read_bytes())
-    head = 8  # a container's own few bytes before the data
     content[position + head : position + size] = bytes(size - head)
     target.write_bytes(content)
     return target
@@ -314,16 +317,96 @@ def test_a_damaged_frame_is_told_by_its_number_and_keeps_it(tmp_path, name, code
         assert np.array_equal(frame.image, frames[frame.number].image)
 
 
+@pytest.mark.parametrize("options", [NO_B_FRAMES, B_FRAMES], ids=["no B-frames", "B-frames"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_what_leans_on_a_damaged_keyframe_is_damaged_until_the_next_one(tmp_path, suffix, options):
+    """Decoders give pictures there, of what came before, and say nothing."""
+    whole = encode(tmp_path / f"c.{suffix}", "libx264", 48, options=options)
+    reader = VideoReader(damaged(whole, 12, tmp_path / f"damaged.{suffix}", head=16))
+    frames = list(reader.frames())
+    assert [frame.number for frame in frames] == list(range(48))
+    told = {frame.number for frame in frames if frame.problem}
+    # With B-frames the decoder also drops the one that it had begun.
+    assert set(range(12, 24)) <= told <= set(range(11, 24))
+    assert "(the keyframe before it is damaged)" in frames[23].problem
+    for frame, expected in zip(frames, VideoReader(whole), strict=True):
+        assert frame.problem or np.array_equal(frame.image, expected)
+    for frame in reader.frames_backwards(40):
+        assert frame.problem == frames[frame.number].problem
+        assert np.array_equal(frame.image, frames[frame.number].image)
+
+
 def test_a_file_that_was_cut_off_tells_how_many_frames_are_missing(tmp_path):
     whole = write_video(tmp_path / "whole.mp4", map(moving, range(40)), fps=25)
     assert VideoReader(whole).missing == 0
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     reader = VideoReader(cut)
+    frames = list(reader.frames())
     assert reader.missing > 0
-    assert reader.count == 40 - reader.missing
-    sound = [frame for frame in reader.frames() if not frame.problem]
+    assert reader.count == len(frames) == 40 - reader.missing
+    sound = [frame for frame in frames if not frame.problem]
     assert 0 < len(sound) <= reader.count
+
+
+@pytest.mark.parametrize(("name", "codec"), [("c.webm", "libvpx"), ("c.mkv", "libx264")])
+def test_a_webm_or_mkv_that_was_cut_off_tells_by_its_length(tmp_path, name, codec):
+    whole = encode(tmp_path / name, codec)
+    assert VideoReader(whole).missing == 0
+    cut = tmp_path / f"cut-{name}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    reader = VideoReader(cut)
+    assert reader.missing > 5
+    assert reader.missing == pytest.approx(40 - len(list(reader.frames())), abs=1)
+
+
+def test_sound_that_goes_on_after_the_last_frame_does_not_look_cut_off(tmp_path):
+    path = tmp_path / "c.mkv"
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", 25), container.add_stream("pcm_s16le", 8000)
+        video.height, video.width, video.pix_fmt, audio.layout = 32, 32, "yuv420p", "mono"
+        frame = av.VideoFrame.from_ndarray(picture(32, 32), format="rgb24")
+        container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
+        samples.sample_rate = 8000
+        container.mux(audio.encode(samples))
+    assert VideoReader(path).missing == 0
+
+
+def test_a_trimmed_mp4_begins_at_its_cut_though_no_keyframe_is_there(tmp_path):
+    """As phones trim: the frames from the keyframe on stay in the file, and an edit hides them."""
+    whole = encode(tmp_path / "whole.mp4", "libx264", options=NO_B_FRAMES)
+    trimmed = tmp_path / "trimmed.mp4"
+    with av.open(str(whole)) as source, av.open(str(trimmed), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                packet.pts -= 5 * packet.duration
+                packet.dts -= 5 * packet.duration
+                target.mux(packet)
+    reader = VideoReader(trimmed)
+    frames = list(reader.frames())
+    assert reader.count == len(frames) == 35
+    assert frames[0].time == 0
+    for frame, expected in zip(frames, list(VideoReader(whole))[5:], strict=True):
+        assert np.array_equal(frame.image, expected)
+    for frame in reader.frames_backwards(20):
+        assert np.array_equal(frame.image, frames[frame.number].image)
+
+
+def test_what_vp8_keeps_to_predict_from_is_decoded_and_not_shown(tmp_path):
+    whole = encode(tmp_path / "whole.webm", "libvpx", 20)
+    with av.open(str(whole)) as container:
+        data = [bytes(packet) for packet in container.demux(video=0) if packet.size][7]
+    kept = tmp_path / "kept.webm"
+    content = whole.read_bytes()
+    kept.write_bytes(content.replace(data, bytes([data[0] & ~16]) + data[1:]))
+    frames = list(VideoReader(kept))
+    expected = [image for number, image in enumerate(VideoReader(whole)) if number != 7]
+    assert VideoReader(kept).count == 19
+    assert all(np.array_equal(*pair) for pair in zip(frames, expected, strict=True))
 
 
 def test_a_broadcast_begins_at_its_first_keyframe(tmp_path):
@@ -352,6 +435,23 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     assert (reader.count, reader.size, reader.fps) == (5, (24, 40), FOLDER_FPS)
     assert [int(frame[0, 0, 0]) for frame in reader] == [0, 20, 40, 60, 80]
     assert reader.frame(3)[0, 0, 0] == 60
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["0.png", "1.png", "3.png", "10.png"], "between 1.png and 3.png and in 1 more place"),
+        (["f0.png", "f1.png", "f3.png"], "between f1.png and f3.png, though"),
+        (["00000.png", "00005.png", "00010.png"], None),  # YouTube-VOS
+        (["0.png", "9.png"], None),
+        (["0.png"], None),
+        (["a.png", "b1.png", "c7.png"], None),
+        (["a.png", "b.png", "c.png"], None),
+    ],
+)
+def test_numbers_that_a_folder_leaves_out_are_told(tmp_path, names, told):
+    gaps = VideoReader(save_images(tmp_path / "clip", names)).gaps
+    assert (told in gaps) if told else gaps is None
 
 
 def test_a_glob_is_read_in_natural_order(tmp_path):
@@ -446,9 +546,17 @@ def test_an_image_of_another_size_is_refused_by_name(tmp_path):
 def test_a_broken_image_is_refused_by_name(tmp_path):
     folder = save_images(tmp_path / "clip", ["0.png", "1.png"])
     (folder / "1.png").write_bytes(b"")
-    refused(folder, folder / "1.png", "frame 1", "cannot be decoded")
+    refused(folder, folder / "1.png", "frame 1", "is no image")
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:40])
     refused(folder, folder / "1.png")
+
+
+def test_half_a_jpeg_is_refused_though_opencv_fills_what_it_lacks(tmp_path, monkeypatch):
+    folder = save_images(tmp_path / "clip", ["0.jpg", "1.jpg"])
+    (folder / "1.jpg").write_bytes((folder / "1.jpg").read_bytes()[:-20])
+    filled = np.full((24, 40, 3), 128, np.uint8)  # as OpenCV 4.10 does
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: filled.copy())
+    refused(folder, folder / "1.jpg", "frame 1", "cannot be read", "replace the file, or skip")
 
 
 def test_frames_beside_their_masks_are_refused(tmp_path):

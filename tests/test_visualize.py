@@ -82,6 +82,15 @@ def test_a_strip_keeps_order_and_shape():
     assert two_rows[51, 25 + 2 * 56].tolist() == [255] * 3  # no sixth picture
 
 
+def test_a_caption_that_the_font_lacks_letters_of_stays_legible():
+    for given, drawn in (
+        ("th\u00e9irs \u017c", "theirs z"),
+        ("\u6211", "?"),
+        ("\u00e5\u0308", "a"),
+    ):
+        assert np.array_equal(strip([GREY], captions=[given]), strip([GREY], captions=[drawn]))
+
+
 def test_captions_are_written_on_their_pictures_alone():
     frames = [np.full((180, 320, 3), 200, np.uint8)] * 2
     plain, captioned = strip(frames), strip(frames, captions=["frame 0", ""])
