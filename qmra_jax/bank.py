@@ -48,7 +48,12 @@ class Slots:
             )
         self._max = max_memory
         self.change_interval(interval)
-        self.capacity = min(INITIAL_CAPACITY, max_memory or INITIAL_CAPACITY)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets every frame; the interval is what was asked for last, before any thinning."""
+        self.interval = self._asked
+        self.capacity = min(INITIAL_CAPACITY, self._max or INITIAL_CAPACITY)
         self.extras: dict[int, int] = {}
 
     def change_interval(self, interval: int) -> None:
@@ -59,7 +64,7 @@ class Slots:
         """
         if interval < 1:
             raise InputError(f"interval {interval}: expected at least 1")
-        self.interval = interval
+        self.interval = self._asked = interval
 
     def place(self, number: int) -> int:
         """The slot for frame `number` once it is past: an extra's, or `PREVIOUS` alone.

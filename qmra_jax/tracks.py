@@ -49,7 +49,7 @@ class Tracks:
 
     Attributes:
       slots: which frames the memory has.
-      memory: `[rows, capacity, H, W, c]`, a `Memory` by row; None before an object enters.
+      memory: `[rows, capacity, H, W, c]`, a `Memory` by row; None while there is no object.
       compiled: the programs that have run, by name and sizes: any other compiles first. `clear`
         leaves them.
     """
@@ -88,6 +88,10 @@ class Tracks:
     def clear(self) -> None:
         """Forgets every object and frame, for another video."""
         self.slots = self._new_slots()
+        self._free()
+
+    def _free(self) -> None:
+        """Gives back what is kept of objects, of which there are none."""
         self.memory: Any = None
         self._rows: dict[int, int] = {}  # id -> row
         self._first = np.zeros(0, np.int32)  # [rows]: the frame in which each object entered
@@ -102,10 +106,10 @@ class Tracks:
 
     def track(self, query: Query) -> None:
         """Finds the objects there are in the next frame, and remembers it."""
+        if not self._rows:
+            return  # the frame is nobody's memory
         valid = self.slots.valid(query.number, self._first)
         slots = np.asarray([bank.PREVIOUS, self.slots.place(query.number)], np.int32)
-        if not self._rows:
-            return
         rows, capacity = self._first.size, self.slots.capacity
         if capacity > valid.shape[1]:
             self.memory = bank.grow(self.memory, rows, capacity)
@@ -152,7 +156,7 @@ class Tracks:
         self._given.update(zip(ids, boxes, strict=True))
 
     def remove(self, id: int) -> None:
-        """Forgets an object.
+        """Forgets an object, and with the last one all frames.
 
         Raises:
           InputError: if there is no such object.
@@ -162,8 +166,12 @@ class Tracks:
             raise InputError(f"object {id}: there is none of this id; there are {known}")
         del self._rows[id]
         self._given.pop(id, None)
+        if not self._rows:
+            self.slots.clear()
+            self._free()
+            return
         rows = bank.bucket(len(self._rows))
-        if self._rows and rows < len(self._first):
+        if rows < len(self._first):
             # The bank shrinks to the next smaller bucket; row 0 fills it up.
             kept = np.zeros(rows, np.int32)
             kept[: len(self._rows)] = list(self._rows.values())

@@ -59,6 +59,17 @@ def test_max_memory_caps_the_bank_and_thins_the_extras_evenly():
         assert most == 2 or len(slots.extras) >= (most - 2) // 2
 
 
+def test_slots_cleared_are_as_new_and_keep_the_interval_asked_for():
+    slots = Slots(1, max_memory=3)
+    for number in range(1, 20):
+        slots.place(number)
+    slots.change_interval(2)
+    for number in range(20, 40):
+        slots.place(number)
+    slots.clear()
+    assert (slots.interval, slots.capacity, slots.extras) == (2, 3, {})
+
+
 def test_too_little_memory_is_refused():
     with pytest.raises(InputError, match="max_memory 1: expected at least 2"):
         Slots(10, 1)

@@ -101,6 +101,19 @@ def test_with_no_object_left_frames_are_empty_until_one_is_added(propagator):
     assert propagator.step(FRAMES[2]).ids == (1,)
 
 
+def test_an_object_added_after_a_long_while_without_any_is_as_in_a_new_video(propagator, alone):
+    propagator.start(FRAMES[0], [A])
+    propagator.step(FRAMES[1])
+    propagator.remove(1)
+    assert propagator._tracks.memory is None  # nothing is held for nobody
+    for _ in range(30):  # more frames than the bank has slots for
+        propagator.step(FRAMES[0])
+    result = propagator.step(FRAMES[2], [B])
+    same(margins(result)[1], alone["B"][2])
+    for frame in (3, 4, 5):
+        same(margins(propagator.step(FRAMES[frame]))[1], alone["B"][frame])
+
+
 def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
     capped = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3)
     capped.start(FRAMES[0], [A])
