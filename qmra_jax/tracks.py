@@ -34,13 +34,17 @@ class Query(NamedTuple):
 
     @classmethod
     def of(cls, number: int, frame: np.ndarray, short_side: int | None) -> "Query":
-        """The frame uint8 `[h, w, 3]`, shrunk if its shorter side is more than `short_side`."""
+        """The frame uint8 `[h, w, 3]`, shrunk if its shorter side is more than `short_side`.
+
+        It is a copy, as a camera's reader may fill the same array with the next frame.
+        """
         height, width = frame.shape[:2]
-        image = frame
         if short_side is not None and min(height, width) > short_side:
             factor = short_side / min(height, width)
             size = (round(width * factor), round(height * factor))
             image = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        else:
+            image = frame.copy()
         return cls(number, image, (height, width))
 
 
@@ -50,8 +54,6 @@ class Tracks:
     Attributes:
       slots: which frames the memory has.
       memory: `[rows, capacity, H, W, c]`, a `Memory` by row; None while there is no object.
-      compiled: the programs that have run, by name and sizes: any other compiles first. `clear`
-        leaves them.
     """
 
     def __init__(
@@ -83,7 +85,6 @@ class Tracks:
         self._track = functools.partial(frame_step.track, module)
         self._enter = functools.partial(frame_step.enter, module)
         self._merge = functools.partial(frame_step.merge_objects, merge=merge)
-        self.compiled: set[tuple] = set()
 
     def clear(self) -> None:
         """Forgets every object and frame, for another video."""
@@ -114,7 +115,6 @@ class Tracks:
         if capacity > valid.shape[1]:
             self.memory = bank.grow(self.memory, rows, capacity)
             valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
-        self._note("track", query, rows, capacity)
         self._margins, self._found, self.memory = self._track(
             self._variables,
             self.memory,
@@ -137,7 +137,6 @@ class Tracks:
         small = scale_boxes(boxes, query.frame_size, query.image.shape[:2])
         count = bank.bucket(len(ids))
         small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
-        self._note("enter", query, count)
         margins, entry = self._enter(
             self._variables, query.image, small, query.frame_size, in_turn=self._in_turn(query)
         )
@@ -148,7 +147,6 @@ class Tracks:
         free = [row for row in range(rows) if row not in taken][: len(ids)]
         self._make_room(query, entry, rows)
         place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # the rest is left out
-        self._note("place", query, count, rows, self.slots.capacity)
         self.memory = bank.enter(self.memory, entry, place)
         self._margins = self._margins.at[place].set(margins, mode="drop")
         self._first[free] = query.number
@@ -199,7 +197,6 @@ class Tracks:
         table = np.zeros(rows + 1, np.uint8)
         table[1 : len(ids) + 1] = ids
         alive = np.arange(rows) < len(ids)
-        self._note("merge", query, rows)
         labels, probabilities = self._merge(self._margins, order, alive, table)
         labels, found = jax.device_get((labels, self._found))
         boxes = scale_boxes(found[order[: len(ids)]], query.image.shape[:2], query.frame_size)
@@ -224,6 +221,3 @@ class Tracks:
         """Whether objects are looked for one after another, not as a batch."""
         height, width = query.image.shape[:2]
         return self._on_cpu and height * width >= frame_step.IN_TURN_PIXELS
-
-    def _note(self, program: str, query: Query, *sizes: int) -> None:
-        self.compiled.add((program, *sizes, query.image.shape, query.frame_size))

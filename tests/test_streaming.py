@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from qmra_jax import frame_step
+from qmra_jax.compile_count import compiled_programs
 from qmra_jax.errors import InputError
 from qmra_jax.propagate import Propagator
 
@@ -122,12 +124,38 @@ def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
 
 
 def test_a_long_video_compiles_a_handful_of_programs(propagator):
-    propagator._tracks.compiled.clear()
+    frame_step.track.clear_cache()
     propagator.start(FRAMES[0], [A])
     for k in range(40):
         propagator.step(FRAMES[k % 6])
-    tracks = {key for key in propagator._tracks.compiled if key[0] == "track"}
-    assert len(tracks) == 4  # capacities 4, 8, 16, 32
+    assert frame_step.track._cache_size() == 4  # capacities 4, 8, 16, 32
+    known = compiled_programs()
+    propagator.start(FRAMES[0], [A])
+    for k in range(40):
+        propagator.step(FRAMES[k % 6])
+    assert compiled_programs() == known
+
+
+def test_a_start_that_is_refused_leaves_the_running_video(propagator):
+    propagator.start(FRAMES[0], [A])
+    expected = propagator.step(FRAMES[1])
+    propagator.start(FRAMES[0], [A])
+    with pytest.raises(InputError, match="outside the frame"):
+        propagator.start(FRAMES[3], [[2, 2, 99, 9]])
+    np.testing.assert_array_equal(propagator.step(FRAMES[1]).labels, expected.labels)
+
+
+def test_what_the_caller_does_to_its_arrays_changes_nothing(propagator):
+    """A camera's reader fills one array again and again; results are the caller's to change."""
+    frame, box = FRAMES[0].copy(), np.array([A], np.int32)
+    propagator.start(FRAMES[0], box)
+    expected = propagator.add([B])
+    result = propagator.start(frame, box)
+    frame[:], box[:], result.boxes[:] = 0, 0, 0
+    found = propagator.add([B])
+    assert found.boxes.tolist() == [A, B]
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
 
 
 def test_bad_objects_are_refused_and_leave_the_video_as_it_was(propagator):
