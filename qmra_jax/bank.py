@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax.errors import InputError
+from qmra_jax.errors import whole_number
 from qmra_jax.model import Memory
 
 FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, and on: the extras
@@ -39,13 +39,11 @@ class Slots:
           max_memory: frames that may be kept in all, the first and the previous one among them.
 
         Raises:
-          InputError: if either is too small.
+          InputError: if either is too small, or no whole number.
         """
-        if max_memory is not None and max_memory < EXTRA:
-            raise InputError(
-                f"max_memory {max_memory}: expected at least {EXTRA}, the first frame and the"
-                " previous one"
-            )
+        if max_memory is not None:
+            both = ", the first frame and the previous one"
+            max_memory = whole_number(max_memory, "max_memory", EXTRA, both)
         self._max = max_memory
         self.change_interval(interval)
         self.clear()
@@ -60,11 +58,9 @@ class Slots:
         """From now on; what is kept stays.
 
         Raises:
-          InputError: if it is below 1.
+          InputError: if it is below 1, or no whole number.
         """
-        if interval < 1:
-            raise InputError(f"interval {interval}: expected at least 1")
-        self.interval = self._asked = interval
+        self.interval = self._asked = whole_number(interval, "interval", 1)
 
     def place(self, number: int) -> int:
         """The slot for frame `number` once it is past: an extra's, or `PREVIOUS` alone.

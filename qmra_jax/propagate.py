@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from qmra_jax.compile_count import compiled_programs
-from qmra_jax.errors import InputError
+from qmra_jax.errors import InputError, whole_number
 from qmra_jax.merges import MERGES
 from qmra_jax.model import QMRA
 from qmra_jax.prompts import read_prompts
@@ -75,8 +75,8 @@ class Propagator:
         Raises:
           InputError: if an option is not one.
         """
-        if short_side is not None and short_side < 16:
-            raise InputError(f"short side {short_side}: expected at least 16 pixels")
+        if short_side is not None:
+            short_side = whole_number(short_side, "short side", 16, " pixels")
         self._tracks = Tracks(
             module,
             variables,
@@ -101,8 +101,9 @@ class Propagator:
           frame: uint8 `[h, w, 3]` RGB.
           boxes: int `[n, 4]`: x, y, width, height in pixels of the frame, one an object; or else
           masks: uint8 `[h, w]`, a label map whose labels are the objects' ids (255 is void), or
-            bool `[n, h, w]`. The network takes a mask's tight box and no more of it: that is what
-            "weakly supervised" means.
+            one object's mask of 0 and 255 alone; or bool `[n, h, w]`, or `[h, w]` of one object.
+            The network takes a mask's tight box and no more of it: that is what "weakly
+            supervised" means.
           ids: of the objects, each 1 to 254; None: 1 to n, or a label map's own.
 
         Returns:

@@ -247,6 +247,9 @@ def test_bad_input_is_refused(tiny_model, tiny_variables, propagator):
         next(propagate_video(fresh, FRAMES[:2], BOXES, start=7))
     with pytest.raises(InputError, match="interval 0"):
         Propagator(tiny_model, tiny_variables, interval=0)
+    for option in ("interval", "max_memory", "short_side"):
+        with pytest.raises(InputError, match=r"2\.5: expected a whole number, at least"):
+            Propagator(tiny_model, tiny_variables, **{option: 2.5})
     with pytest.raises(InputError, match="short side 8"):
         Propagator(tiny_model, tiny_variables, short_side=8)
     with pytest.raises(InputError, match="merge 'max'"):

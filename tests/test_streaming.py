@@ -93,6 +93,19 @@ def test_a_mask_starts_as_its_tight_box(propagator):
         np.testing.assert_array_equal(result.labels, boxes.labels)
 
 
+def test_a_mask_of_0_and_255_is_one_object_s_as_on_the_command_line(propagator):
+    mask = np.zeros((32, 32), np.uint8)
+    x, y, w, h = A
+    mask[y : y + h, x : x + w] = 255
+    boxes = propagator.start(FRAMES[0], [A])
+    for given in (mask, mask > 0):
+        result = propagator.start(FRAMES[0], masks=given)
+        assert result.ids == (1,)
+        np.testing.assert_array_equal(result.labels, boxes.labels)
+    assert propagator.step(FRAMES[1], masks=mask).ids == (1, 2)
+    assert propagator.add(masks=mask, ids=[9]).ids == (1, 2, 9)
+
+
 def test_with_no_object_left_frames_are_empty_until_one_is_added(propagator):
     propagator.start(FRAMES[0], [A])
     propagator.remove(1)
@@ -164,8 +177,25 @@ def test_bad_objects_are_refused_and_leave_the_video_as_it_was(propagator):
         propagator.add([B], ids=[1])
     with pytest.raises(InputError, match="id 5 is used twice"):
         propagator.step(FRAMES[1], [A, B], ids=[5, 5])
-    with pytest.raises(InputError, match="id 255: expected 1 to 254"):
-        propagator.add([B], ids=[255])
+    for id in (255, 1.5, "a"):
+        with pytest.raises(InputError, match=f"id {id!r}: expected a whole number, 1 to 254"):
+            propagator.add([B], ids=[id])
+    with pytest.raises(InputError, match="ids 7: expected a list"):
+        propagator.add([B], ids=7)
+    with pytest.raises(InputError, match="254 objects beside the 1 that there are: expected at mo"):
+        propagator.add([B] * 254)
+    with pytest.raises(InputError, match="300 objects: expected at most 254"):
+        propagator.start(FRAMES[0], [B] * 300)
+    with pytest.raises(
+        InputError, match=r"boxes \[9, 1, 3, 2\]: expected a list of boxes, also of"
+    ):
+        propagator.add([9, 1, 3, 2])
+    with pytest.raises(InputError, match="boxes 9: expected a list of x,y,width,height"):
+        propagator.add(9)
+    with pytest.raises(InputError, match="masks of float32: expected bool"):
+        propagator.add(masks=np.ones((32, 32), np.float32))
+    with pytest.raises(InputError, match="mask of object 3 is empty"):
+        propagator.add(masks=np.full((32, 32), 2, np.uint8), ids=[2, 3])
     with pytest.raises(InputError, match="1 ids for 2 objects"):
         propagator.add([A, B], ids=[2])
     with pytest.raises(InputError, match="expected boxes or masks"):
