@@ -115,15 +115,25 @@ def empty(entry: Memory, rows: int, capacity: int) -> Memory:
     return jax.tree.map(lambda x: jnp.zeros((rows, capacity, *x.shape[2:]), x.dtype), entry)
 
 
-@functools.partial(jax.jit, static_argnames=("rows", "capacity"))
 def grow(memory: Memory, rows: int, capacity: int) -> Memory:
-    """The bank with room for `rows` objects and `capacity` frames."""
+    """The bank with room for `rows` objects and `capacity` frames; the old one is consumed.
 
-    def pad(x):
-        more = [(0, rows - x.shape[0]), (0, capacity - x.shape[1])]
-        return jnp.pad(x, [*more, *[(0, 0)] * (x.ndim - 2)])
+    No array can be reused for one of another size, so each is freed once its larger copy is made:
+    beside the new bank there is never more than a part of the old one.
+    """
 
-    return jax.tree.map(pad, memory)
+    def larger(x):
+        grown = _pad(x, rows, capacity)
+        x.delete()
+        return grown
+
+    return jax.tree.map(larger, memory)
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "capacity"))
+def _pad(x, rows: int, capacity: int):
+    more = [(0, rows - x.shape[0]), (0, capacity - x.shape[1])]
+    return jnp.pad(x, [*more, *[(0, 0)] * (x.ndim - 2)])
 
 
 @jax.jit
