@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax.errors import InputError
+from qmra_jax.errors import whole_number
 from qmra_jax.model import Memory
 
 FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, and on: the extras
@@ -39,27 +39,28 @@ class Slots:
           max_memory: frames that may be kept in all, the first and the previous one among them.
 
         Raises:
-          InputError: if either is too small.
+          InputError: if either is too small, or no whole number.
         """
-        if max_memory is not None and max_memory < EXTRA:
-            raise InputError(
-                f"max_memory {max_memory}: expected at least {EXTRA}, the first frame and the"
-                " previous one"
-            )
+        if max_memory is not None:
+            both = ", the first frame and the previous one"
+            max_memory = whole_number(max_memory, "max_memory", EXTRA, both)
         self._max = max_memory
         self.change_interval(interval)
-        self.capacity = min(INITIAL_CAPACITY, max_memory or INITIAL_CAPACITY)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets every frame; the interval is what was asked for last, before any thinning."""
+        self.interval = self._asked
+        self.capacity = min(INITIAL_CAPACITY, self._max or INITIAL_CAPACITY)
         self.extras: dict[int, int] = {}
 
     def change_interval(self, interval: int) -> None:
         """From now on; what is kept stays.
 
         Raises:
-          InputError: if it is below 1.
+          InputError: if it is below 1, or no whole number.
         """
-        if interval < 1:
-            raise InputError(f"interval {interval}: expected at least 1")
-        self.interval = interval
+        self.interval = self._asked = whole_number(interval, "interval", 1)
 
     def place(self, number: int) -> int:
         """The slot for frame `number` once it is past: an extra's, or `PREVIOUS` alone.
@@ -114,15 +115,25 @@ def empty(entry: Memory, rows: int, capacity: int) -> Memory:
     return jax.tree.map(lambda x: jnp.zeros((rows, capacity, *x.shape[2:]), x.dtype), entry)
 
 
-@functools.partial(jax.jit, static_argnames=("rows", "capacity"))
 def grow(memory: Memory, rows: int, capacity: int) -> Memory:
-    """The bank with room for `rows` objects and `capacity` frames."""
+    """The bank with room for `rows` objects and `capacity` frames; the old one is consumed.
 
-    def pad(x):
-        more = [(0, rows - x.shape[0]), (0, capacity - x.shape[1])]
-        return jnp.pad(x, [*more, *[(0, 0)] * (x.ndim - 2)])
+    No array can be reused for one of another size, so each is freed once its larger copy is made:
+    beside the new bank there is never more than a part of the old one.
+    """
 
-    return jax.tree.map(pad, memory)
+    def larger(x):
+        grown = _pad(x, rows, capacity)
+        x.delete()
+        return grown
+
+    return jax.tree.map(larger, memory)
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "capacity"))
+def _pad(x, rows: int, capacity: int):
+    more = [(0, rows - x.shape[0]), (0, capacity - x.shape[1])]
+    return jnp.pad(x, [*more, *[(0, 0)] * (x.ndim - 2)])
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """What a user did that cannot be done, told in one line, with exit status 2."""
 
 import contextlib
+import operator
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,29 @@ _QUOTES = "\"'"
 
 class InputError(ValueError):
     """Bad input: the message names what was given, what was expected and what to do about it."""
+
+
+def whole_number(value, name: str, least: int, what: str = "") -> int:
+    """The value as an int, once it is known to be whole and large enough.
+
+    Args:
+      value: an int, Python's or NumPy's; a float is none, even if it is whole.
+      name: of what it is, for the message.
+      least: it may be.
+      what: follows the least value in the message: a unit, or why.
+
+    Raises:
+      InputError: if it is not.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(
+            f"{name} {value!r}: expected a whole number, at least {least}{what}"
+        ) from None
+    if number < least:
+        raise InputError(f"{name} {number}: expected at least {least}{what}")
+    return number
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
+from qmra_jax.errors import InputError
+
 PLAIN_BYTES = 128 * 2**20  # of similarities: beyond this they are made a part at a time
 
 
@@ -42,6 +44,9 @@ def dot(
 
     Returns:
       `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
+
+    Raises:
+      InputError: if `rows` does not divide t H.
     """
     height, width, c_k = query_key.shape[1:]
     b, t, memory_height, memory_width = memory_key.shape[:4]
@@ -54,6 +59,11 @@ def dot(
         valid = repeat(valid, "b t -> b (t h)", h=memory_height)
     row_bytes = 4 * b * height * width * memory_width
     fitting = _largest_divisor(t * memory_height, max(PLAIN_BYTES // row_bytes, 1))
+    if rows and (rows < 0 or t * memory_height % rows):
+        raise InputError(
+            f"rows {rows}: expected a divisor of {t * memory_height}, the rows of {t} memory"
+            f" frames of {memory_height} each; or 0 for all at once"
+        )
     at_a_time = fitting if rows is None else rows
     read: Callable = _read
     if at_a_time not in (0, t * memory_height):

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from qmra_jax.errors import InputError
+from qmra_jax.compile_count import compiled_programs
+from qmra_jax.errors import InputError, whole_number
 from qmra_jax.merges import MERGES
 from qmra_jax.model import QMRA
 from qmra_jax.prompts import read_prompts
@@ -32,7 +33,8 @@ class FrameResult(NamedTuple):
     Attributes:
       labels: uint8 `[h, w]`: 0 background, else the object's id.
       boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros where it is not seen.
-      seconds: of the jitted step until its result was on the host; None where it compiled first.
+      seconds: the network took until its result was on the host; None where a program had to be
+        compiled first, and where there is no object.
       probabilities: float32 `[n + 1, h, w]`, background first; on the device until looked at.
       ids: of the n objects, in ascending order, as `boxes` and `probabilities` have them.
     """
@@ -73,8 +75,8 @@ class Propagator:
         Raises:
           InputError: if an option is not one.
         """
-        if short_side is not None and short_side < 16:
-            raise InputError(f"short side {short_side}: expected at least 16 pixels")
+        if short_side is not None:
+            short_side = whole_number(short_side, "short side", 16, " pixels")
         self._tracks = Tracks(
             module,
             variables,
@@ -99,8 +101,9 @@ class Propagator:
           frame: uint8 `[h, w, 3]` RGB.
           boxes: int `[n, 4]`: x, y, width, height in pixels of the frame, one an object; or else
           masks: uint8 `[h, w]`, a label map whose labels are the objects' ids (255 is void), or
-            bool `[n, h, w]`. The network takes a mask's tight box and no more of it: that is what
-            "weakly supervised" means.
+            one object's mask of 0 and 255 alone; or bool `[n, h, w]`, or `[h, w]` of one object.
+            The network takes a mask's tight box and no more of it: that is what "weakly
+            supervised" means.
           ids: of the objects, each 1 to 254; None: 1 to n, or a label map's own.
 
         Returns:
@@ -108,11 +111,12 @@ class Propagator:
 
         Raises:
           InputError: if there is no object, one is empty or leaves the frame, or an id comes twice.
+            A video that was running goes on.
         """
         _check_frame(frame)
-        self._query = None  # until all is known to be good
-        self._tracks.clear()
         entering = read_prompts(frame.shape[:2], boxes, masks, ids, ())
+        # All is known to be good: a video that was running ends here.
+        self._tracks.clear()
         query = self._query = Query.of(0, frame, self._short_side)
         return self._timed(lambda: self._enter(query, entering))
 
@@ -144,9 +148,9 @@ class Propagator:
             )
         given = boxes is not None or masks is not None
         entering = read_prompts(frame_size, boxes, masks, ids, self.ids) if given else None
+        query = self._query = Query.of(number + 1, frame, self._short_side)
 
         def work():
-            query = self._query = Query.of(number + 1, frame, self._short_side)
             self._tracks.track(query)
             return self._enter(query, entering) if entering else query
 
@@ -206,12 +210,12 @@ class Propagator:
 
     def _timed(self, work: Callable[[], Query]) -> FrameResult:
         """Does the work and brings the result of the frame that it answers to the host."""
-        known = len(self._tracks.compiled)
+        known = compiled_programs()
         began = time.perf_counter()
         labels, boxes, probabilities = self._tracks.merge(work())
-        seconds = time.perf_counter() - began
-        compiled = len(self._tracks.compiled) > known
-        return FrameResult(labels, boxes, None if compiled else seconds, probabilities, self.ids)
+        took = time.perf_counter() - began
+        seconds = took if self.ids and compiled_programs() == known else None
+        return FrameResult(labels, boxes, seconds, probabilities, self.ids)
 
 
 def propagate_video(

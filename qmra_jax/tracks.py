@@ -34,13 +34,17 @@ class Query(NamedTuple):
 
     @classmethod
     def of(cls, number: int, frame: np.ndarray, short_side: int | None) -> "Query":
-        """The frame uint8 `[h, w, 3]`, shrunk if its shorter side is more than `short_side`."""
+        """The frame uint8 `[h, w, 3]`, shrunk if its shorter side is more than `short_side`.
+
+        It is a copy, as a camera's reader may fill the same array with the next frame.
+        """
         height, width = frame.shape[:2]
-        image = frame
         if short_side is not None and min(height, width) > short_side:
             factor = short_side / min(height, width)
             size = (round(width * factor), round(height * factor))
             image = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        else:
+            image = frame.copy()
         return cls(number, image, (height, width))
 
 
@@ -49,9 +53,7 @@ class Tracks:
 
     Attributes:
       slots: which frames the memory has.
-      memory: `[rows, capacity, H, W, c]`, a `Memory` by row; None before an object enters.
-      compiled: the programs that have run, by name and sizes: any other compiles first. `clear`
-        leaves them.
+      memory: `[rows, capacity, H, W, c]`, a `Memory` by row; None while there is no object.
     """
 
     def __init__(
@@ -83,11 +85,14 @@ class Tracks:
         self._track = functools.partial(frame_step.track, module)
         self._enter = functools.partial(frame_step.enter, module)
         self._merge = functools.partial(frame_step.merge_objects, merge=merge)
-        self.compiled: set[tuple] = set()
 
     def clear(self) -> None:
         """Forgets every object and frame, for another video."""
         self.slots = self._new_slots()
+        self._free()
+
+    def _free(self) -> None:
+        """Gives back what is kept of objects, of which there are none."""
         self.memory: Any = None
         self._rows: dict[int, int] = {}  # id -> row
         self._first = np.zeros(0, np.int32)  # [rows]: the frame in which each object entered
@@ -102,15 +107,14 @@ class Tracks:
 
     def track(self, query: Query) -> None:
         """Finds the objects there are in the next frame, and remembers it."""
+        if not self._rows:
+            return  # the frame is nobody's memory
         valid = self.slots.valid(query.number, self._first)
         slots = np.asarray([bank.PREVIOUS, self.slots.place(query.number)], np.int32)
-        if not self._rows:
-            return
         rows, capacity = self._first.size, self.slots.capacity
         if capacity > valid.shape[1]:
             self.memory = bank.grow(self.memory, rows, capacity)
             valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
-        self._note("track", query, rows, capacity)
         self._margins, self._found, self.memory = self._track(
             self._variables,
             self.memory,
@@ -133,7 +137,6 @@ class Tracks:
         small = scale_boxes(boxes, query.frame_size, query.image.shape[:2])
         count = bank.bucket(len(ids))
         small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
-        self._note("enter", query, count)
         margins, entry = self._enter(
             self._variables, query.image, small, query.frame_size, in_turn=self._in_turn(query)
         )
@@ -144,7 +147,6 @@ class Tracks:
         free = [row for row in range(rows) if row not in taken][: len(ids)]
         self._make_room(query, entry, rows)
         place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # the rest is left out
-        self._note("place", query, count, rows, self.slots.capacity)
         self.memory = bank.enter(self.memory, entry, place)
         self._margins = self._margins.at[place].set(margins, mode="drop")
         self._first[free] = query.number
@@ -152,7 +154,7 @@ class Tracks:
         self._given.update(zip(ids, boxes, strict=True))
 
     def remove(self, id: int) -> None:
-        """Forgets an object.
+        """Forgets an object, and with the last one all frames.
 
         Raises:
           InputError: if there is no such object.
@@ -162,8 +164,12 @@ class Tracks:
             raise InputError(f"object {id}: there is none of this id; there are {known}")
         del self._rows[id]
         self._given.pop(id, None)
+        if not self._rows:
+            self.slots.clear()
+            self._free()
+            return
         rows = bank.bucket(len(self._rows))
-        if self._rows and rows < len(self._first):
+        if rows < len(self._first):
             # The bank shrinks to the next smaller bucket; row 0 fills it up.
             kept = np.zeros(rows, np.int32)
             kept[: len(self._rows)] = list(self._rows.values())
@@ -191,7 +197,6 @@ class Tracks:
         table = np.zeros(rows + 1, np.uint8)
         table[1 : len(ids) + 1] = ids
         alive = np.arange(rows) < len(ids)
-        self._note("merge", query, rows)
         labels, probabilities = self._merge(self._margins, order, alive, table)
         labels, found = jax.device_get((labels, self._found))
         boxes = scale_boxes(found[order[: len(ids)]], query.image.shape[:2], query.frame_size)
@@ -216,6 +221,3 @@ class Tracks:
         """Whether objects are looked for one after another, not as a batch."""
         height, width = query.image.shape[:2]
         return self._on_cpu and height * width >= frame_step.IN_TURN_PIXELS
-
-    def _note(self, program: str, query: Query, *sizes: int) -> None:
-        self.compiled.add((program, *sizes, query.image.shape, query.frame_size))

@@ -1,8 +1,10 @@
 """Which frames the memory keeps, and where."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qmra_jax import bank
 from qmra_jax.bank import Slots, bucket
 from qmra_jax.errors import InputError
 
@@ -59,6 +61,17 @@ def test_max_memory_caps_the_bank_and_thins_the_extras_evenly():
         assert most == 2 or len(slots.extras) >= (most - 2) // 2
 
 
+def test_slots_cleared_are_as_new_and_keep_the_interval_asked_for():
+    slots = Slots(1, max_memory=3)
+    for number in range(1, 20):
+        slots.place(number)
+    slots.change_interval(2)
+    for number in range(20, 40):
+        slots.place(number)
+    slots.clear()
+    assert (slots.interval, slots.capacity, slots.extras) == (2, 3, {})
+
+
 def test_too_little_memory_is_refused():
     with pytest.raises(InputError, match="max_memory 1: expected at least 2"):
         Slots(10, 1)
@@ -68,3 +81,21 @@ def test_objects_are_padded_to_few_sizes_and_by_no_more_than_half():
     sizes = [bucket(n) for n in range(1, 255)]
     assert all(n <= size <= 1.5 * n for n, size in enumerate(sizes, 1))
     assert sorted(set(sizes)) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+
+
+def test_a_bank_that_grows_frees_each_old_array_once_its_copy_is_made(monkeypatch):
+    old = {name: jnp.full((2, 3, 4, 4, 1), i) for i, name in enumerate("abc")}
+    left = []
+    pad = bank._pad
+    monkeypatch.setattr(
+        bank,
+        "_pad",
+        lambda *a: (left.append(sum(not x.is_deleted() for x in old.values())), pad(*a))[1],
+    )
+    new = bank.grow(old, 3, 6)
+    assert left == [3, 2, 1]
+    assert all(x.is_deleted() for x in old.values())
+    for i, x in enumerate(new.values()):
+        assert x.shape == (3, 6, 4, 4, 1)
+        assert (x[:2, :3] == i).all()
+        assert not x[2:].any()

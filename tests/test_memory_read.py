@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from qmra_jax import memory_read
+from qmra_jax.errors import InputError
 from qmra_jax.memory_read import dot
 
 RNG = np.random.default_rng(0)
@@ -61,6 +62,12 @@ def test_reading_in_parts_gives_the_same(rows, scale):
         whole = dot(QUERY, KEY, VALUE, mask, scale=scale, rows=0)
         found = dot(QUERY, KEY, VALUE, mask, scale=scale, rows=rows)
         np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [4, -3, 30])
+def test_parts_that_do_not_divide_the_memory_are_refused(rows):
+    with pytest.raises(InputError, match=f"rows {rows}: expected a divisor of 15"):
+        dot(QUERY, KEY, VALUE, rows=rows)
 
 
 def test_reading_in_parts_has_the_same_gradients():

@@ -1,6 +1,8 @@
 import functools
 import re
+import time
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,10 +90,28 @@ def test_boxes_are_the_given_ones_then_those_of_b_q(results, expected):
                 assert inside.any(1)[[0, -1]].all()
 
 
-def test_time_is_told_but_for_frames_that_compile(propagator, results):
-    timed = [result.seconds for result in propagator_again(propagator)]
-    assert all(seconds is not None and seconds > 0 for seconds in timed)
-    assert results[1].seconds is None
+def test_time_is_told_but_for_frames_that_compile(tiny_model, tiny_variables, propagator, results):
+    another = Propagator(tiny_model, tiny_variables, interval=INTERVAL)  # nothing is new to it
+    for timed in (propagator_again(propagator), propagator_again(another)):
+        assert all(result.seconds is not None and result.seconds > 0 for result in timed)
+    frame_step.track.clear_cache()
+    propagator.start(FRAMES[0], BOXES)
+    assert propagator.step(FRAMES[1]).seconds is None
+
+
+def test_no_time_is_told_of_frames_without_an_object(propagator, results):
+    propagator.start(FRAMES[0], BOXES[:1])
+    propagator.remove(1)
+    assert propagator.step(FRAMES[1]).seconds is None
+
+
+def test_the_time_is_the_network_s_alone(tiny_model, tiny_variables, monkeypatch):
+    small = Propagator(tiny_model, tiny_variables, short_side=16)
+    small.start(FRAMES[0], BOXES)
+    small.step(FRAMES[1])
+    resize = cv2.resize
+    monkeypatch.setattr(cv2, "resize", lambda *a, **k: (time.sleep(1), resize(*a, **k))[1])
+    assert small.step(FRAMES[2]).seconds < 0.9
 
 
 def propagator_again(propagator):
@@ -227,6 +247,9 @@ def test_bad_input_is_refused(tiny_model, tiny_variables, propagator):
         next(propagate_video(fresh, FRAMES[:2], BOXES, start=7))
     with pytest.raises(InputError, match="interval 0"):
         Propagator(tiny_model, tiny_variables, interval=0)
+    for option in ("interval", "max_memory", "short_side"):
+        with pytest.raises(InputError, match=r"2\.5: expected a whole number, at least"):
+            Propagator(tiny_model, tiny_variables, **{option: 2.5})
     with pytest.raises(InputError, match="short side 8"):
         Propagator(tiny_model, tiny_variables, short_side=8)
     with pytest.raises(InputError, match="merge 'max'"):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from qmra_jax import frame_step
+from qmra_jax.compile_count import compiled_programs
 from qmra_jax.errors import InputError
 from qmra_jax.propagate import Propagator
 
@@ -91,6 +93,19 @@ def test_a_mask_starts_as_its_tight_box(propagator):
         np.testing.assert_array_equal(result.labels, boxes.labels)
 
 
+def test_a_mask_of_0_and_255_is_one_object_s_as_on_the_command_line(propagator):
+    mask = np.zeros((32, 32), np.uint8)
+    x, y, w, h = A
+    mask[y : y + h, x : x + w] = 255
+    boxes = propagator.start(FRAMES[0], [A])
+    for given in (mask, mask > 0):
+        result = propagator.start(FRAMES[0], masks=given)
+        assert result.ids == (1,)
+        np.testing.assert_array_equal(result.labels, boxes.labels)
+    assert propagator.step(FRAMES[1], masks=mask).ids == (1, 2)
+    assert propagator.add(masks=mask, ids=[9]).ids == (1, 2, 9)
+
+
 def test_with_no_object_left_frames_are_empty_until_one_is_added(propagator):
     propagator.start(FRAMES[0], [A])
     propagator.remove(1)
@@ -101,6 +116,19 @@ def test_with_no_object_left_frames_are_empty_until_one_is_added(propagator):
     assert propagator.step(FRAMES[2]).ids == (1,)
 
 
+def test_an_object_added_after_a_long_while_without_any_is_as_in_a_new_video(propagator, alone):
+    propagator.start(FRAMES[0], [A])
+    propagator.step(FRAMES[1])
+    propagator.remove(1)
+    assert propagator._tracks.memory is None  # nothing is held for nobody
+    for _ in range(30):  # more frames than the bank has slots for
+        propagator.step(FRAMES[0])
+    result = propagator.step(FRAMES[2], [B])
+    same(margins(result)[1], alone["B"][2])
+    for frame in (3, 4, 5):
+        same(margins(propagator.step(FRAMES[frame]))[1], alone["B"][frame])
+
+
 def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
     capped = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3)
     capped.start(FRAMES[0], [A])
@@ -109,12 +137,38 @@ def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
 
 
 def test_a_long_video_compiles_a_handful_of_programs(propagator):
-    propagator._tracks.compiled.clear()
+    frame_step.track.clear_cache()
     propagator.start(FRAMES[0], [A])
     for k in range(40):
         propagator.step(FRAMES[k % 6])
-    tracks = {key for key in propagator._tracks.compiled if key[0] == "track"}
-    assert len(tracks) == 4  # capacities 4, 8, 16, 32
+    assert frame_step.track._cache_size() == 4  # capacities 4, 8, 16, 32
+    known = compiled_programs()
+    propagator.start(FRAMES[0], [A])
+    for k in range(40):
+        propagator.step(FRAMES[k % 6])
+    assert compiled_programs() == known
+
+
+def test_a_start_that_is_refused_leaves_the_running_video(propagator):
+    propagator.start(FRAMES[0], [A])
+    expected = propagator.step(FRAMES[1])
+    propagator.start(FRAMES[0], [A])
+    with pytest.raises(InputError, match="outside the frame"):
+        propagator.start(FRAMES[3], [[2, 2, 99, 9]])
+    np.testing.assert_array_equal(propagator.step(FRAMES[1]).labels, expected.labels)
+
+
+def test_what_the_caller_does_to_its_arrays_changes_nothing(propagator):
+    """A camera's reader fills one array again and again; results are the caller's to change."""
+    frame, box = FRAMES[0].copy(), np.array([A], np.int32)
+    propagator.start(FRAMES[0], box)
+    expected = propagator.add([B])
+    result = propagator.start(frame, box)
+    frame[:], box[:], result.boxes[:] = 0, 0, 0
+    found = propagator.add([B])
+    assert found.boxes.tolist() == [A, B]
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
 
 
 def test_bad_objects_are_refused_and_leave_the_video_as_it_was(propagator):
@@ -123,8 +177,25 @@ def test_bad_objects_are_refused_and_leave_the_video_as_it_was(propagator):
         propagator.add([B], ids=[1])
     with pytest.raises(InputError, match="id 5 is used twice"):
         propagator.step(FRAMES[1], [A, B], ids=[5, 5])
-    with pytest.raises(InputError, match="id 255: expected 1 to 254"):
-        propagator.add([B], ids=[255])
+    for id in (255, 1.5, "a"):
+        with pytest.raises(InputError, match=f"id {id!r}: expected a whole number, 1 to 254"):
+            propagator.add([B], ids=[id])
+    with pytest.raises(InputError, match="ids 7: expected a list"):
+        propagator.add([B], ids=7)
+    with pytest.raises(InputError, match="254 objects beside the 1 that there are: expected at mo"):
+        propagator.add([B] * 254)
+    with pytest.raises(InputError, match="300 objects: expected at most 254"):
+        propagator.start(FRAMES[0], [B] * 300)
+    with pytest.raises(
+        InputError, match=r"boxes \[9, 1, 3, 2\]: expected a list of boxes, also of"
+    ):
+        propagator.add([9, 1, 3, 2])
+    with pytest.raises(InputError, match="boxes 9: expected a list of x,y,width,height"):
+        propagator.add(9)
+    with pytest.raises(InputError, match="masks of float32: expected bool"):
+        propagator.add(masks=np.ones((32, 32), np.float32))
+    with pytest.raises(InputError, match="mask of object 3 is empty"):
+        propagator.add(masks=np.full((32, 32), 2, np.uint8), ids=[2, 3])
     with pytest.raises(InputError, match="1 ids for 2 objects"):
         propagator.add([A, B], ids=[2])
     with pytest.raises(InputError, match="expected boxes or masks"):
