@@ -22,7 +22,8 @@ from qmra_jax.compile_count import compiled_programs
 from qmra_jax.errors import InputError, whole_number
 from qmra_jax.merges import MERGES
 from qmra_jax.model import QMRA
-from qmra_jax.prompts import read_prompts
+from qmra_jax.prompts import MOST, read_prompts
+from qmra_jax.rehearsal import rehearse
 from qmra_jax.tracks import Query, Tracks
 from qmra_jax.variants import lookup
 
@@ -86,6 +87,40 @@ class Propagator:
         )
         self._short_side = short_side
         self._query: Query | None = None  # the last frame; None before start
+
+    def prepare(
+        self, frame_size: tuple[int, int], *, objects: int = 1, frames: int | None = None
+    ) -> int:
+        """Compiles beforehand, so that no frame of a live stream waits for it; optional.
+
+        A new number of objects, or a memory that grows, is otherwise compiled when it is first met.
+        A video that is running goes on.
+
+        Args:
+          frame_size: (height, width) of the frames to come.
+          objects: that there may be at a time, entering and leaving in any way.
+          frames: that the stream may have while there are objects; None: any number if there is a
+            `max_memory`, else as many as fit before the memory first grows.
+
+        Returns:
+          how many programs were compiled.
+
+        Raises:
+          InputError: if one of these is no whole number from 1 on, or there are too many objects.
+        """
+        try:
+            height, width = frame_size
+        except (TypeError, ValueError):
+            raise InputError(f"frame size {frame_size!r}: expected (height, width)") from None
+        size = whole_number(height, "height", 1), whole_number(width, "width", 1)
+        if whole_number(objects, "objects", 1) > MOST:
+            raise InputError(f"{objects} objects: expected at most {MOST} at a time")
+        if frames is not None:
+            frames = whole_number(frames, "frames", 1)
+        known = compiled_programs()
+        query = Query.of(1, np.zeros((*size, 3), np.uint8), self._short_side)
+        rehearse(self._tracks, query, objects, self._tracks.slots.capacities(frames))
+        return compiled_programs() - known
 
     def start(
         self,

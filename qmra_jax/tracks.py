@@ -82,8 +82,8 @@ class Tracks:
         self._variables = jax.device_put(variables)
         (device,) = jax.tree.leaves(self._variables)[0].devices()
         self._on_cpu = device.platform == "cpu"
-        self._track = functools.partial(frame_step.track, module)
-        self._enter = functools.partial(frame_step.enter, module)
+        self._track: Callable = functools.partial(frame_step.track, module)
+        self._enter: Callable = functools.partial(frame_step.enter, module)
         self._merge = functools.partial(frame_step.merge_objects, merge=merge)
 
     def clear(self) -> None:

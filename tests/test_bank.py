@@ -61,6 +61,18 @@ def test_max_memory_caps_the_bank_and_thins_the_extras_evenly():
         assert most == 2 or len(slots.extras) >= (most - 2) // 2
 
 
+def test_the_capacities_foretold_are_those_that_come():
+    for interval, most in ((1, None), (3, None), (1, 2), (1, 7), (2, 40)):
+        for frames in (1, 2, 3, 4, 7, 30):
+            slots = Slots(interval, most)
+            foretold, seen = slots.capacities(frames), {slots.capacity}
+            for number in range(1, frames):  # frame 0 is what the video starts with
+                slots.place(number)
+                seen.add(slots.capacity)
+            assert foretold == sorted(seen)
+        assert slots.capacities(None)[-1] == (most or 4)
+
+
 def test_slots_cleared_are_as_new_and_keep_the_interval_asked_for():
     slots = Slots(1, max_memory=3)
     for number in range(1, 20):
