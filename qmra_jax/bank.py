@@ -23,7 +23,9 @@ class Slots:
     """Where memory frames lie: bookkeeping on the host, frame numbers alone.
 
     With `max_memory` the extra frames are thinned evenly once there is no room: the interval
-    doubles, and the extras that are no multiples of it make room. Slots are reused in place.
+    doubles, and the extras that are no multiples of it make room. Slots are reused in place. The
+    slots are the same for all objects: one that enters late, when the interval has grown, has few
+    extras for that long. Extras from before any object left entered are forgotten.
 
     Attributes:
       interval: every so many frames one stays.
@@ -61,6 +63,10 @@ class Slots:
           InputError: if it is below 1, or no whole number.
         """
         self.interval = self._asked = whole_number(interval, "interval", 1)
+
+    def forget(self, first: int) -> None:
+        """Frees the extras up to frame `first`, in which the oldest object left entered."""
+        self.extras = {n: s for n, s in self.extras.items() if n > first}
 
     def capacities(self, frames: int | None) -> list[int]:
         """The sizes that the bank has in turn while so many frames are tracked from the start.

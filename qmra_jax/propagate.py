@@ -71,7 +71,8 @@ class Propagator:
             network; None: never. Labels and boxes are always of the frame's own size.
           merge: a name of `MERGES`.
           max_memory: frames that the memory may hold, which bounds its size for a video of any
-            length; past it the extra frames are thinned evenly. None: no bound.
+            length; past it the extra frames are thinned evenly, for all objects alike: one that
+            enters late has few of its own at first. None: no bound.
 
         Raises:
           InputError: if an option is not one.

@@ -177,6 +177,7 @@ class Tracks:
             self.memory, self._margins, self._found = bank.keep(by_row, kept)
             self._first = self._first[kept]
             self._rows = {i: row for row, i in enumerate(self._rows)}
+        self.slots.forget(min(int(self._first[row]) for row in self._rows.values()))
 
     def merge(self, query: Query) -> tuple[np.ndarray, np.ndarray, jax.Array | None]:
         """All objects as they were found in the last frame, the labels and boxes on the host.

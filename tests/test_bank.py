@@ -73,6 +73,17 @@ def test_the_capacities_foretold_are_those_that_come():
         assert slots.capacities(None)[-1] == (most or 4)
 
 
+def test_slots_of_frames_that_no_object_left_has_seen_are_free_again():
+    slots = Slots(1)
+    for number in range(1, 7):
+        slots.place(number)
+    slots.forget(5)
+    assert list(slots.extras) == [6]
+    assert slots.valid(8, np.array([5]))[0].nonzero()[0].tolist() == [0, 1, slots.extras[6]]
+    assert slots.place(7) == 2
+    assert slots.capacity == 8
+
+
 def test_slots_cleared_are_as_new_and_keep_the_interval_asked_for():
     slots = Slots(1, max_memory=3)
     for number in range(1, 20):

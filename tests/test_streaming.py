@@ -129,6 +129,16 @@ def test_an_object_added_after_a_long_while_without_any_is_as_in_a_new_video(pro
         same(margins(propagator.step(FRAMES[frame]))[1], alone["B"][frame])
 
 
+def test_a_stream_of_ever_other_objects_keeps_no_frames_of_those_that_left(propagator):
+    propagator.start(FRAMES[0], [A], ids=[100])
+    for k in range(1, 30):
+        propagator.step(FRAMES[k % 6])
+        if k % 3 == 0:  # the next one enters, then the one before leaves
+            propagator.add([A], ids=[100 + k])
+            propagator.remove(propagator.ids[0])
+    assert propagator._tracks.memory.key1.shape[1] == 4
+
+
 def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
     capped = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3)
     capped.start(FRAMES[0], [A])
