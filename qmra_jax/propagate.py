@@ -10,9 +10,8 @@ Each object is predicted by itself from its own memory (`qmra_jax.tracks`, `qmra
 they are merged (`qmra_jax.merges`).
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -252,42 +251,6 @@ class Propagator:
         took = time.perf_counter() - began
         seconds = took if self.ids and compiled_programs() == known else None
         return FrameResult(labels, boxes, seconds, probabilities, self.ids)
-
-
-def propagate_video(
-    propagator: Propagator, frames: Iterable[np.ndarray], boxes: np.ndarray, *, start: int = 0
-) -> Iterator[tuple[int, FrameResult]]:
-    """Every frame of a video, from boxes drawn in any one of them.
-
-    Args:
-      propagator: with the network.
-      frames: uint8 `[h, w, 3]` RGB, in order. Those before `start` are held in memory, unless
-        `frames` has a method `backwards(start)` that gives frames start - 1 to 0 once more.
-      boxes: `[n, 4]`: x, y, width, height in frame `start`.
-      start: the frame with the boxes, from 0.
-
-    Yields:
-      (frame number, result): `start` and on to the end, then from `start - 1` back to 0.
-
-    Raises:
-      InputError: if the video has no such frame, or as `Propagator.start` and `step`.
-    """
-    again = getattr(frames, "backwards", None)
-    later = iter(frames)
-    earlier = []
-    for frame in itertools.islice(later, start):
-        earlier.append(None if again else frame)
-    first = next(later, None)
-    if first is None:
-        raise InputError(f"frame {start}: the video has {len(earlier)} frames, numbered from 0")
-    yield start, propagator.start(first, boxes)
-    for number, frame in enumerate(later, start + 1):
-        yield number, propagator.step(frame)
-    if start:
-        propagator.start(first, boxes)
-        back = again(start) if again else reversed(earlier)
-        for number, frame in zip(reversed(range(start)), back, strict=True):
-            yield number, propagator.step(frame)
 
 
 def _check_frame(frame: np.ndarray) -> None:
