@@ -15,7 +15,7 @@ _HOME = {
     "load": "weights",
     "save": "weights",
     "Propagator": "propagate",
-    "propagate_video": "propagate",
+    "propagate_video": "both_ways",
 }
 
 __all__ = sorted(_HOME)

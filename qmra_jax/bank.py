@@ -23,7 +23,9 @@ class Slots:
     """Where memory frames lie: bookkeeping on the host, frame numbers alone.
 
     With `max_memory` the extra frames are thinned evenly once there is no room: the interval
-    doubles, and the extras that are no multiples of it make room. Slots are reused in place.
+    doubles, and the extras that are no multiples of it make room. Slots are reused in place. The
+    slots are the same for all objects: one that enters late, when the interval has grown, has few
+    extras for that long. Extras from before any object left entered are forgotten.
 
     Attributes:
       interval: every so many frames one stays.
@@ -62,6 +64,28 @@ class Slots:
         """
         self.interval = self._asked = whole_number(interval, "interval", 1)
 
+    def forget(self, first: int) -> None:
+        """Frees the extras up to frame `first`, in which the oldest object left entered."""
+        self.extras = {n: s for n, s in self.extras.items() if n > first}
+
+    def capacities(self, frames: int | None) -> list[int]:
+        """The sizes that the bank has in turn while so many frames are tracked from the start.
+
+        None is any number of frames if there is a `max_memory`, and else as many as fit before the
+        bank first grows.
+        """
+        if frames is None:
+            most = self._max or INITIAL_CAPACITY
+        else:
+            most = EXTRA + max(frames - 1, 0) // self._asked
+        sizes = [min(INITIAL_CAPACITY, self._max or INITIAL_CAPACITY)]
+        while sizes[-1] < min(most, self._max or most):
+            sizes.append(self._grown(sizes[-1]))
+        return sizes
+
+    def _grown(self, capacity: int) -> int:
+        return min(2 * capacity, self._max or 2 * capacity)
+
     def place(self, number: int) -> int:
         """The slot for frame `number` once it is past: an extra's, or `PREVIOUS` alone.
 
@@ -78,7 +102,7 @@ class Slots:
         slot = next(s for s in range(EXTRA, EXTRA + len(taken) + 1) if s not in taken)
         self.extras[number] = slot
         if slot >= self.capacity:
-            self.capacity = min(2 * self.capacity, self._max or 2 * self.capacity)
+            self.capacity = self._grown(self.capacity)
         return slot
 
     def valid(self, number: int, first: np.ndarray) -> np.ndarray:

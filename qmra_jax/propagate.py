@@ -10,9 +10,8 @@ Each object is predicted by itself from its own memory (`qmra_jax.tracks`, `qmra
 they are merged (`qmra_jax.merges`).
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,7 +21,8 @@ from qmra_jax.compile_count import compiled_programs
 from qmra_jax.errors import InputError, whole_number
 from qmra_jax.merges import MERGES
 from qmra_jax.model import QMRA
-from qmra_jax.prompts import read_prompts
+from qmra_jax.prompts import MOST, read_prompts
+from qmra_jax.rehearsal import rehearse
 from qmra_jax.tracks import Query, Tracks
 from qmra_jax.variants import lookup
 
@@ -70,7 +70,8 @@ class Propagator:
             network; None: never. Labels and boxes are always of the frame's own size.
           merge: a name of `MERGES`.
           max_memory: frames that the memory may hold, which bounds its size for a video of any
-            length; past it the extra frames are thinned evenly. None: no bound.
+            length; past it the extra frames are thinned evenly, for all objects alike: one that
+            enters late has few of its own at first. None: no bound.
 
         Raises:
           InputError: if an option is not one.
@@ -86,6 +87,40 @@ class Propagator:
         )
         self._short_side = short_side
         self._query: Query | None = None  # the last frame; None before start
+
+    def prepare(
+        self, frame_size: tuple[int, int], *, objects: int = 1, frames: int | None = None
+    ) -> int:
+        """Compiles beforehand, so that no frame of a live stream waits for it; optional.
+
+        A new number of objects, or a memory that grows, is otherwise compiled when it is first met.
+        A video that is running goes on.
+
+        Args:
+          frame_size: (height, width) of the frames to come.
+          objects: that there may be at a time, entering and leaving in any way.
+          frames: that the stream may have while there are objects; None: any number if there is a
+            `max_memory`, else as many as fit before the memory first grows.
+
+        Returns:
+          how many programs were compiled.
+
+        Raises:
+          InputError: if one of these is no whole number from 1 on, or there are too many objects.
+        """
+        try:
+            height, width = frame_size
+        except (TypeError, ValueError):
+            raise InputError(f"frame size {frame_size!r}: expected (height, width)") from None
+        size = whole_number(height, "height", 1), whole_number(width, "width", 1)
+        if whole_number(objects, "objects", 1) > MOST:
+            raise InputError(f"{objects} objects: expected at most {MOST} at a time")
+        if frames is not None:
+            frames = whole_number(frames, "frames", 1)
+        known = compiled_programs()
+        query = Query.of(1, np.zeros((*size, 3), np.uint8), self._short_side)
+        rehearse(self._tracks, query, objects, self._tracks.slots.capacities(frames))
+        return compiled_programs() - known
 
     def start(
         self,
@@ -216,42 +251,6 @@ class Propagator:
         took = time.perf_counter() - began
         seconds = took if self.ids and compiled_programs() == known else None
         return FrameResult(labels, boxes, seconds, probabilities, self.ids)
-
-
-def propagate_video(
-    propagator: Propagator, frames: Iterable[np.ndarray], boxes: np.ndarray, *, start: int = 0
-) -> Iterator[tuple[int, FrameResult]]:
-    """Every frame of a video, from boxes drawn in any one of them.
-
-    Args:
-      propagator: with the network.
-      frames: uint8 `[h, w, 3]` RGB, in order. Those before `start` are held in memory, unless
-        `frames` has a method `backwards(start)` that gives frames start - 1 to 0 once more.
-      boxes: `[n, 4]`: x, y, width, height in frame `start`.
-      start: the frame with the boxes, from 0.
-
-    Yields:
-      (frame number, result): `start` and on to the end, then from `start - 1` back to 0.
-
-    Raises:
-      InputError: if the video has no such frame, or as `Propagator.start` and `step`.
-    """
-    again = getattr(frames, "backwards", None)
-    later = iter(frames)
-    earlier = []
-    for frame in itertools.islice(later, start):
-        earlier.append(None if again else frame)
-    first = next(later, None)
-    if first is None:
-        raise InputError(f"frame {start}: the video has {len(earlier)} frames, numbered from 0")
-    yield start, propagator.start(first, boxes)
-    for number, frame in enumerate(later, start + 1):
-        yield number, propagator.step(frame)
-    if start:
-        propagator.start(first, boxes)
-        back = again(start) if again else reversed(earlier)
-        for number, frame in zip(reversed(range(start)), back, strict=True):
-            yield number, propagator.step(frame)
 
 
 def _check_frame(frame: np.ndarray) -> None:

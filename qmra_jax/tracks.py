@@ -82,8 +82,8 @@ class Tracks:
         self._variables = jax.device_put(variables)
         (device,) = jax.tree.leaves(self._variables)[0].devices()
         self._on_cpu = device.platform == "cpu"
-        self._track = functools.partial(frame_step.track, module)
-        self._enter = functools.partial(frame_step.enter, module)
+        self._track: Callable = functools.partial(frame_step.track, module)
+        self._enter: Callable = functools.partial(frame_step.enter, module)
         self._merge = functools.partial(frame_step.merge_objects, merge=merge)
 
     def clear(self) -> None:
@@ -177,6 +177,7 @@ class Tracks:
             self.memory, self._margins, self._found = bank.keep(by_row, kept)
             self._first = self._first[kept]
             self._rows = {i: row for row, i in enumerate(self._rows)}
+        self.slots.forget(min(int(self._first[row]) for row in self._rows.values()))
 
     def merge(self, query: Query) -> tuple[np.ndarray, np.ndarray, jax.Array | None]:
         """All objects as they were found in the last frame, the labels and boxes on the host.

@@ -61,6 +61,29 @@ def test_max_memory_caps_the_bank_and_thins_the_extras_evenly():
         assert most == 2 or len(slots.extras) >= (most - 2) // 2
 
 
+def test_the_capacities_foretold_are_those_that_come():
+    for interval, most in ((1, None), (3, None), (1, 2), (1, 7), (2, 40)):
+        for frames in (1, 2, 3, 4, 7, 30):
+            slots = Slots(interval, most)
+            foretold, seen = slots.capacities(frames), {slots.capacity}
+            for number in range(1, frames):  # frame 0 is what the video starts with
+                slots.place(number)
+                seen.add(slots.capacity)
+            assert foretold == sorted(seen)
+        assert slots.capacities(None)[-1] == (most or 4)
+
+
+def test_slots_of_frames_that_no_object_left_has_seen_are_free_again():
+    slots = Slots(1)
+    for number in range(1, 7):
+        slots.place(number)
+    slots.forget(5)
+    assert list(slots.extras) == [6]
+    assert slots.valid(8, np.array([5]))[0].nonzero()[0].tolist() == [0, 1, slots.extras[6]]
+    assert slots.place(7) == 2
+    assert slots.capacity == 8
+
+
 def test_slots_cleared_are_as_new_and_keep_the_interval_asked_for():
     slots = Slots(1, max_memory=3)
     for number in range(1, 20):

@@ -129,6 +129,16 @@ def test_an_object_added_after_a_long_while_without_any_is_as_in_a_new_video(pro
         same(margins(propagator.step(FRAMES[frame]))[1], alone["B"][frame])
 
 
+def test_a_stream_of_ever_other_objects_keeps_no_frames_of_those_that_left(propagator):
+    propagator.start(FRAMES[0], [A], ids=[100])
+    for k in range(1, 30):
+        propagator.step(FRAMES[k % 6])
+        if k % 3 == 0:  # the next one enters, then the one before leaves
+            propagator.add([A], ids=[100 + k])
+            propagator.remove(propagator.ids[0])
+    assert propagator._tracks.memory.key1.shape[1] == 4
+
+
 def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
     capped = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3)
     capped.start(FRAMES[0], [A])
@@ -147,6 +157,40 @@ def test_a_long_video_compiles_a_handful_of_programs(propagator):
     for k in range(40):
         propagator.step(FRAMES[k % 6])
     assert compiled_programs() == known
+
+
+def test_a_stream_that_was_prepared_for_compiles_nothing(tiny_model, tiny_variables):
+    """Whatever comes, of any size up to what was said; a frame size no other test has."""
+    propagator = Propagator(tiny_model, tiny_variables, interval=1, max_memory=5, short_side=16)
+    frames, box = FRAMES[:, :, :20], [2, 3, 9, 9]
+    propagator.start(frames[0], [box])
+    assert propagator.prepare((32, 20), objects=2) > 0
+    assert propagator.prepare([32, 20], objects=2) == 0
+    known = compiled_programs()
+    propagator.step(frames[1])  # the video that was running
+    for first in (1, 2):
+        for entering in range(6):
+            propagator.start(frames[0], [box] * first)
+            for k, frame in enumerate(frames[1:]):
+                there = len(propagator.ids)
+                if k == entering and there < 2:
+                    propagator.step(frame, [box] * (2 - there))
+                elif k == entering:
+                    propagator.remove(propagator.ids[0])
+                    propagator.add([box])
+                else:
+                    propagator.step(frame)
+            for id in propagator.ids:
+                propagator.remove(id)
+                propagator.step(frames[0])
+            propagator.add([box] * 2)
+            propagator.remove(1)
+            propagator.add([box])
+    assert compiled_programs() == known
+    with pytest.raises(InputError, match=r"expected \(height, width\)"):
+        propagator.prepare(32)
+    with pytest.raises(InputError, match="objects 0: expected at least 1"):
+        propagator.prepare((32, 20), objects=0)
 
 
 def test_a_start_that_is_refused_leaves_the_running_video(propagator):
