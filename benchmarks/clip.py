@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from configs import common, small
+from benchmarks.workload import CONFIGS
 
-CONFIGS = {"small": small, "paper": common}
 FRAMES = 8  # that come again and again
 
 

@@ -7,7 +7,6 @@ the memory in arrays allocated beforehand, laid out so that reading copies none 
 
 import functools
 import itertools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.clip import Clip
-from benchmarks.torch_qmra import QMRA, SIZES, STRIDE, QueryMemoryAggregation, foreground
+from benchmarks.torch_device import TorchDevice
+from benchmarks.torch_qmra import (
+    QMRA,
+    SIZES,
+    STRIDE,
+    QueryMemoryAggregation,
+    filled_boxes,
+    foreground,
+)
 from benchmarks.torch_resnet import Encoder
 
 
-class TorchProgram:
+class TorchProgram(TorchDevice):
     """The twin's frames, eager or compiled by torch.compile."""
 
     def __init__(self, clip: Clip, state_file: Path, compiled: bool):
         """Loads the weights that our own program left in `state_file`, and fills the memory."""
-        cuda = clip.device != "cpu" and torch.cuda.is_available()
-        self._device = torch.device("cuda" if cuda else "cpu")
-        torch.set_float32_matmul_precision("high" if clip.tf32 else "highest")
-        torch.backends.cudnn.allow_tf32 = clip.tf32
+        super().__init__(clip.device, clip.tf32)
         torch.backends.cudnn.benchmark = True
         model = QMRA(**SIZES[clip.config])
         model.load_state_dict(load_file(state_file), strict=True)
@@ -55,12 +59,6 @@ class TorchProgram:
                 return see(self._model, image, memory)
 
             self._see = torch.compile(whole)
-        self.facts: dict[str, Any] = {
-            "version": f"torch {torch.__version__}",
-            "platform": "gpu" if cuda else "cpu",
-            "device": torch.cuda.get_device_name() if cuda else "cpu",
-            "threads": torch.get_num_threads(),
-        }
 
     def step(self) -> float:
         """A frame, its labels and boxes on the host; the share of it that is some object's."""
@@ -74,11 +72,7 @@ class TorchProgram:
     def _start(self, frame: np.ndarray, boxes: Tensor) -> None:
         image = self._to_device(frame)
         query, pads = prepare(image, self._dtype)
-        x, y, w, h = (boxes.to(self._device)[:, i, None] for i in range(4))
-        columns = torch.arange(image.shape[1], device=self._device)
-        rows = torch.arange(image.shape[0], device=self._device)
-        in_x, in_y = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
-        maps = (in_y[:, :, None] & in_x[:, None, :]).to(self._dtype)[:, None]
+        maps = filled_boxes(boxes.to(self._device), *image.shape[:2]).to(self._dtype)[:, None]
         r4, _, _ = encode_objects(self._model.memory_encoder, query, F.pad(maps, pads))
         entry = memorize(self._model, r4)
         n, places = entry[0].shape[:2]
@@ -104,24 +98,6 @@ class TorchProgram:
 
     def _to_device(self, frame: np.ndarray) -> Tensor:
         return torch.from_numpy(frame).to(self._device)
-
-    def matrix_product(self) -> float:
-        """FLOP a second of a square float32 product, the better of three."""
-        cuda = self._device.type == "cuda"
-        n = 8192 if cuda else 2048
-        a = torch.ones(n, n, device=self._device)
-        seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            a @ a
-            if cuda:
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-        return 2 * n**3 / min(seconds[1:])
-
-    def peak_memory(self) -> int:
-        """Of the GPU, in bytes."""
-        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
 
 
 def see(

@@ -153,6 +153,15 @@ def foreground(logits: Tensor) -> Tensor:
     return torch.softmax(logits, 1)[:, 1:]
 
 
+def filled_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
+    """int `[..., 4]` (x, y, width, height) -> bool `[..., height, width]`, true inside."""
+    x, y, w, h = (boxes[..., i, None] for i in range(4))
+    columns = torch.arange(width, device=boxes.device)
+    rows = torch.arange(height, device=boxes.device)
+    in_x, in_y = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
+    return in_y[..., :, None] & in_x[..., None, :]
+
+
 class QMRA(nn.Module):
     """The whole network; `SIZES` holds the paper's and the small one's arguments."""
 

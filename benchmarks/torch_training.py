@@ -4,7 +4,6 @@ channels_last throughout, one fused AdamW with groups for learning rate and deca
 frozen, gradients clipped: the numbers are ours to rounding, which `training.py` checks.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,19 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import torch_qmra
-from benchmarks.torch_qmra import QMRA, SIZES, qmra_loss
+from benchmarks.torch_device import TorchDevice
+from benchmarks.torch_qmra import QMRA, SIZES, filled_boxes, qmra_loss
 from benchmarks.workload import Workload
 
 ENCODERS = ("query_encoder.", "memory_encoder.")
 
 
-class TorchProgram:
+class TorchProgram(TorchDevice):
     """The twin's step, eager or compiled by torch.compile."""
 
     def __init__(self, workload: Workload, state_file: Path, compiled: bool):
         """Loads the weights that our own program left in `state_file`."""
-        cuda = workload.device != "cpu" and torch.cuda.is_available()
-        self._device = torch.device("cuda" if cuda else "cpu")
-        torch.set_float32_matmul_precision("high" if workload.tf32 else "highest")
-        torch.backends.cudnn.allow_tf32 = workload.tf32
+        super().__init__(workload.device, workload.tf32)
         config = workload.training_config()
         self._autocast = torch.autocast(
             self._device.type, torch.bfloat16, enabled=workload.dtype == "bfloat16"
@@ -45,12 +42,6 @@ class TorchProgram:
         self._warmup, self._clip_norm = config.optimizer.warmup_steps, config.optimizer.clip_norm
         self._done = 0
         self._loss = _compiled(self._plain_loss) if compiled else self._plain_loss
-        self.facts: dict[str, Any] = {
-            "version": f"torch {torch.__version__}",
-            "platform": "gpu" if cuda else "cpu",
-            "device": torch.cuda.get_device_name() if cuda else "cpu",
-            "threads": torch.get_num_threads(),
-        }
 
     def _plain_loss(self, batch: dict[str, Tensor]) -> Tensor:
         inputs, mask, box_map = unpack(batch)
@@ -69,27 +60,8 @@ class TorchProgram:
         if self._clip_norm:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm)
         self._optimizer.step()
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
+        self.wait()
         return loss.item()
-
-    def matrix_product(self) -> float:
-        """FLOP a second of a square float32 product, the better of three."""
-        cuda = self._device.type == "cuda"
-        n = 8192 if cuda else 2048
-        a = torch.ones(n, n, device=self._device)
-        seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            a @ a
-            if cuda:
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-        return 2 * n**3 / min(seconds[1:])
-
-    def peak_memory(self) -> int:
-        """Of the GPU, in bytes."""
-        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
 
 
 def _compiled(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -110,12 +82,7 @@ def unpack(batch: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor], Ten
       query's mask and filled box `[b, h, w]`.
     """
     images = batch["images"].movedim(-1, -3).float() / 255  # channels stay last in memory
-    height, width = images.shape[-2:]
-    x, y, w, h = (batch["boxes"][..., i, None] for i in range(4))
-    columns = torch.arange(width, device=images.device)
-    rows = torch.arange(height, device=images.device)
-    in_x, in_y = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
-    maps = (in_y[..., :, None] & in_x[..., None, :]).float()
+    maps = filled_boxes(batch["boxes"], *images.shape[-2:]).float()
     inputs = images[:, 2], images[:, :2], maps[:, :2, None]
     return inputs, batch["masks"][:, 2], maps[:, 2]
 
