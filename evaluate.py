@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from data_pipeline.decode import check_headers
 from data_pipeline.eval_videos import DATASETS, EvalSet, find_eval_videos
-from qmra_jax import checkpoint, compile_cache, errors, evaluation, model, scoring, weights
+from qmra_jax import bank, checkpoint, compile_cache, errors, evaluation, model, scoring, weights
 from qmra_jax.merges import MERGES
 from qmra_jax.results import Results
 from qmra_jax.submission import write_zip
@@ -64,6 +64,12 @@ def parse_args() -> argparse.Namespace:
         help="every so many frames one stays in the memory (default: 10; 5 of YouTube-VOS)",
     )
     add("--max_memory", type=int, help="frames that the memory may hold (default: no bound)")
+    add(
+        "--extra_frames",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="--no-extra_frames: the first and the previous frame alone, as --max_memory=2",
+    )
     add("--merge", choices=sorted(MERGES), default="softmax", help="how objects become one map")
     add("--dtype", choices=("float32", "bfloat16"), help="of the network (default: the model's)")
     add("--skip_bad", action="store_true", help="a frame that cannot be read keeps the last mask")
@@ -97,11 +103,15 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     """
     index, count = parse_shard(args.shard)
     module, variables, short_side = load(args)
+    if not args.extra_frames and args.max_memory not in (None, bank.EXTRA):
+        raise errors.InputError(
+            f"--max_memory={args.max_memory} with --no-extra_frames: expected one of them"
+        )
     default = 5 if args.dataset == "youtube_vos" else 10
     options = {
         "interval": default if args.interval is None else args.interval,
         "short_side": short_side,
-        "max_memory": args.max_memory,
+        "max_memory": args.max_memory if args.extra_frames else bank.EXTRA,
         "merge": args.merge,
     }
     weights_digest = evaluation.model_digest(module, variables)

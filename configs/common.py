@@ -17,10 +17,16 @@ def get_config() -> ConfigDict:
     config.model.key_dim = 128
     config.model.value_dim = 512
     config.model.decoder_dim = 256
-    config.model.reader = "dot"  # dot | dot:scale=False
-    config.model.aggregator = "bca"  # bca | bca:reduction=N
+    config.model.stages = 2  # 2 | 1: stage 1 alone, which then predicts the mask
+    config.model.align = "box"  # box | mask: what stage 1 predicts, and stage 2's query carries
+    config.model.siamese = True  # whether the memory's encoder encodes stage 2's query too
+    config.model.reader = (
+        "dot"  # dot[:scale=False] | l2 | cosine | topk:k=30 | kernel:sigma=7 | none
+    )
+    config.model.aggregator = "bca"  # bca[:reduction=N] | query_only | memory_only | spatial | none
+    config.model.kv_kernel = 1  # 1 | 3: of the convolutions that make keys and values
     config.model.prior = "soft"  # soft | binary | rectified: what of B_q stage 2 is told
-    config.model.refine = "crm"  # crm | crm:features=both
+    config.model.refine = "crm"  # crm[:features=both] | crm_no_coord | none
     config.model.dtype = "float32"  # of the computation: float32 | bfloat16; inference: | float16
     config.model.batch_norm = "frozen"  # frozen | sync: by the statistics of all devices' batch
     config.model.remat = "none"  # none | encoders | all: less memory, more time; no use on a CPU
@@ -102,6 +108,7 @@ def get_config() -> ConfigDict:
     config.eval.protocol = "davis2016"  # davis2016 | davis2017
     config.eval.short_side = 0  # pixels to which larger frames are shrunk; 0: not shrunk
     config.eval.interval = 10  # frames between those that stay in the memory
+    config.eval.extra_frames = True  # False: the memory is the first and the previous frame alone
     config.eval.max_sequences = 0  # of the split, from the first on; 0: all
     config.eval.metric = "J&F"  # J&F | J | F: the best checkpoints have the highest
     return config

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from qmra_jax import bank, boxes
-from qmra_jax.model import foreground
 
 # Pixels of a frame from which on a CPU is quicker with one object after another (480p: 1.2 times),
 # and below which with a batch (240p: 1.2 times), as all objects' activations fit its cache.
@@ -15,7 +14,7 @@ IN_TURN_PIXELS = 2**18
 
 @functools.partial(jax.jit, static_argnames=("module", "frame_size", "in_turn"))
 def enter(module, variables, image, given, frame_size, *, in_turn=False):
-    """Objects' first frame: the given boxes stand for B_q, and it is its own memory.
+    """Objects' first frame: the given maps stand for B_q, and it is its own memory.
 
     f_m is asked twice for the same features, of which the compiler makes one.
 
@@ -23,22 +22,20 @@ def enter(module, variables, image, given, frame_size, *, in_turn=False):
       module: `QMRA`, and
       variables: its weights.
       image: uint8 `[h', w', 3]`, the frame at the network's size.
-      given: int32 `[n, 4]`: x, y, width, height in that image.
+      given: float32 `[n, h', w']` in [0, 1]: the maps that are given of them in that image.
       frame_size: (h, w) of the frame itself.
       in_turn: objects one after another, not as a batch; see `_for_each`.
 
     Returns:
-      the margins float32 `[n, h, w]`, foreground minus background logits of S_q^r, and the frame as
-      a memory of each object, `[n, 1, H, W, c]`.
+      the margins float32 `[n, h, w]`, foreground minus background logits of the network's answer,
+      and the frame as a memory of each object, `[n, 1, H, W, c]`.
     """
 
     def see(given):
-        maps = boxes.box_to_map(given, *image.shape[:2])[..., None]
-        (query, maps), crop = _pad(image, maps)
+        (query, maps), crop = _pad(image, given[..., None])
         memory = module.apply(variables, query, maps, method="memorize")
-        located = module.apply(variables, query, memory, method="locate")
-        segmented = module.apply(variables, query, maps, memory, located.feature, method="segment")
-        return _margins(segmented.refined, crop, frame_size), segmented.memory
+        answer = module.apply(variables, query, memory, None, maps, method="answer")
+        return _margins(answer.logits, crop, frame_size), memory
 
     return _for_each(see, given, in_turn)
 
@@ -62,19 +59,16 @@ def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn
       in_turn: objects one after another, not as a batch; see `_for_each`.
 
     Returns:
-      the margins float32 `[n, h, w]`, the boxes of B_q int32 `[n, 4]` in that image, and the bank.
+      the margins float32 `[n, h, w]`, the boxes of stage 1's map int32 `[n, 4]` in that image, and
+      the bank.
     """
 
     def see(known):
         memory, valid = known
         (query,), crop = _pad(image)
-        located = module.apply(variables, query, memory, valid, method="locate")
-        box = foreground(located.box)
-        segmented = module.apply(
-            variables, query, box, memory, located.feature, valid, method="segment"
-        )
-        found = boxes.map_to_box(box[:, crop[0], crop[1], 0])
-        return _margins(segmented.refined, crop, frame_size), found, segmented.memory
+        answer = module.apply(variables, query, memory, valid, method="answer")
+        found = boxes.map_to_box(answer.box[:, crop[0], crop[1], 0])
+        return _margins(answer.logits, crop, frame_size), found, answer.memory
 
     margins, found, entry = _for_each(see, (memory, valid), in_turn)
     return margins, found, bank.write(memory, entry, slots)

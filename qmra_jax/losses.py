@@ -58,34 +58,33 @@ def dice(logits, target):
     return 1 - (2 * overlap + 1) / (total + 1)
 
 
-def example_losses(outputs, mask, box_map, *, dice_weight=DICE_WEIGHT, share=None):
+def example_losses(outputs, targets, *, dice_weight=DICE_WEIGHT, share=None):
     """Eq. 10's terms of each example: cross-entropy + 0.1 dice of B_q, S_q and S_q^r.
 
     Args:
-      outputs: "box", "mask", "refined": logits `[b, h, w, 2]`.
-      mask: S_l, the query's mask `[b, h, w]` in {0, 1}.
-      box_map: B_l, the filled tight box of that mask `[b, h, w]`.
+      outputs: by name ("box", "mask", "refined"): logits `[b, h, w, 2]`.
+      targets: by the same names: B_l, the filled tight box of the query's mask, or S_l, that mask:
+        `[b, h, w]` in {0, 1}; see `QMRA.targets`.
       dice_weight: the paper's 0.1.
       share: see `cross_entropy`.
 
     Returns:
-      {"box", "mask", "refined"} -> float32 `[b]`.
+      by the same names: float32 `[b]`.
     """
-    target = {"box": box_map, "mask": mask, "refined": mask}
     parts = {}
     for name, logits in outputs.items():
-        truth = target[name].astype(jnp.float32)
+        truth = targets[name].astype(jnp.float32)
         parts[name] = cross_entropy(logits, truth, share) + dice_weight * dice(logits, truth)
     return parts
 
 
-def qmra_loss(outputs, mask, box_map, *, dice_weight=DICE_WEIGHT, share=None):
-    """Eq. 10: the sum of `example_losses`' three terms, each the mean over its examples.
+def qmra_loss(outputs, targets, *, dice_weight=DICE_WEIGHT, share=None):
+    """Eq. 10: the sum of `example_losses`' terms, each the mean over its examples.
 
     Returns:
-      the loss, a float32 scalar, and its parts: {"box", "mask", "refined"} -> scalar.
+      the loss, a float32 scalar, and its parts by name: scalars.
     """
-    parts = example_losses(outputs, mask, box_map, dice_weight=dice_weight, share=share)
+    parts = example_losses(outputs, targets, dice_weight=dice_weight, share=share)
     parts = {name: part.mean() for name, part in parts.items()}
     return sum(parts.values()), parts
 

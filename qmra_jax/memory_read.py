@@ -11,19 +11,17 @@ A reader is a pure function
     read-out      [b, H, W, c_v]
 
 with an entry in `READERS`, which makes it a value of `config.model.reader`. The query's b may be 1
-beside a memory of several objects.
+beside a memory of several objects. Most differ in their similarity alone, and leave the softmax to
+`softmax_read`, whose option `rows` they share.
 """
-
-import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 
+from qmra_jax import softmax_read as softmax
 from qmra_jax.errors import InputError
-
-PLAIN_BYTES = 128 * 2**20  # of similarities: beyond this they are made a part at a time
+from qmra_jax.softmax_read import softmax_read
 
 
 def dot(
@@ -37,126 +35,151 @@ def dot(
       memory_value: see the module.
       valid: see the module.
       scale: divide by sqrt(c_k). The paper's equation shows no scale; STM, its source, has it.
-      rows: rows of memory places (W each) that are compared at a time, a divisor of t H; 0 for all
-        at once; None for what is quickest: on a CPU with `valid`, as in inference, an object and a
-        frame at a time, else as many as keep the similarities below `PLAIN_BYTES`. The result is
-        the same to rounding.
+      rows: see `softmax_read`.
+    """
+    if scale:
+        query_key = _scaled(query_key)
+    return softmax_read(_product, query_key, memory_key, memory_value, valid, rows)
 
-    Returns:
-      `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
+
+def l2(query_key, memory_key, memory_value, valid=None, *, rows: int | None = None):
+    """STCN's negative squared distance (Cheng et al. 2021), over sqrt(c_k).
+
+    `-|k_q - k_m|^2 = 2 k_q k_m - |k_m|^2 - |k_q|^2`, of which the softmax does not see the last.
+    """
+    c_k = query_key.shape[-1]
+
+    def similarity(queries, keys):
+        squares = jnp.sum(keys.astype(jnp.float32) ** 2, axis=-1)
+        return _product(queries, keys) - squares[:, None, :] / c_k**0.5
+
+    return softmax_read(similarity, 2 * _scaled(query_key), memory_key, memory_value, valid, rows)
+
+
+def cosine(
+    query_key,
+    memory_key,
+    memory_value,
+    valid=None,
+    *,
+    temperature: float = 0.07,
+    rows: int | None = None,
+):
+    """The angle between keys alone: softmax of `cos(k_q, k_m) / temperature`.
+
+    0.07 is what contrastive random walks (Jabri et al. 2020) are trained with.
 
     Raises:
-      InputError: if `rows` does not divide t H.
+      InputError: if the temperature is not above 0.
     """
-    height, width, c_k = query_key.shape[1:]
+    if not temperature > 0:
+        raise InputError(f"cosine temperature {temperature!r}: expected a number above 0")
+    query_key, memory_key = (_unit(key) for key in (query_key, memory_key))
+    query_key = query_key / temperature
+    return softmax_read(_product, query_key, memory_key, memory_value, valid, rows)
+
+
+def kernel(
+    query_key,
+    memory_key,
+    memory_value,
+    valid=None,
+    *,
+    sigma: float = 7.0,
+    rows: int | None = None,
+):
+    """KMN's Gaussian prior (Seong et al. 2020, Eq. 6-8): memory is read near where it matches.
+
+    Each memory place finds the query's place that is most similar to it, and counts less the
+    further a place is from that one: by `exp(-distance^2 / (2 sigma^2))`.
+
+    Args:
+      query_key: see the module.
+      memory_key: see the module.
+      memory_value: see the module.
+      valid: see the module.
+      sigma: the Gaussian's width in places (16 pixels each); KMN's is 7, `inf` is no prior.
+      rows: see `softmax_read`.
+
+    Raises:
+      InputError: if sigma is not above 0.
+    """
+    if not float(sigma) > 0:
+        raise InputError(f"kernel sigma {sigma!r}: expected a number above 0")
+    height, width = query_key.shape[1:3]
+    i, j = (x.ravel() for x in jnp.mgrid[:height, :width])
+
+    def similarity(queries, keys):
+        found = _product(queries, keys)
+        best = jnp.argmax(found, axis=1)[:, None, :]  # of the query's places: [b, 1, m]
+        squared = (i[:, None] - best // width) ** 2 + (j[:, None] - best % width) ** 2
+        return found - squared / (2 * float(sigma) ** 2)
+
+    return softmax_read(similarity, _scaled(query_key), memory_key, memory_value, valid, rows)
+
+
+def topk(query_key, memory_key, memory_value, valid=None, *, k: int = 30):
+    """Eq. 6 with the k most similar memory places alone (MiVOS: Cheng et al. 2021; XMem's k is 30).
+
+    Of places that are as similar as the k-th all count. Large memories are read for some rows of
+    the query at a time.
+
+    Raises:
+      InputError: if k is below 1, or no whole number.
+    """
+    if not isinstance(k, int) or k < 1:
+        raise InputError(f"topk k {k!r}: expected a whole number of at least 1")
     b, t, memory_height, memory_width = memory_key.shape[:4]
-    queries = rearrange(query_key, "b h w c -> b (h w) c")
-    if scale:
-        queries = queries / c_k**0.5  # the smaller side, and in bfloat16 an exact power of two
+    height, width = query_key.shape[1:3]
     keys = rearrange(memory_key, "b t h w c -> b (t h) w c")
-    values = rearrange(memory_value, "b t h w c -> b (t h) w c")
+    values = rearrange(memory_value, "b t h w c -> b (t h w) c")
     if valid is not None:
         valid = repeat(valid, "b t -> b (t h)", h=memory_height)
-    row_bytes = 4 * b * height * width * memory_width
-    fitting = _largest_divisor(t * memory_height, max(PLAIN_BYTES // row_bytes, 1))
-    if rows and (rows < 0 or t * memory_height % rows):
-        raise InputError(
-            f"rows {rows}: expected a divisor of {t * memory_height}, the rows of {t} memory"
-            f" frames of {memory_height} each; or 0 for all at once"
-        )
-    at_a_time = fitting if rows is None else rows
-    read: Callable = _read
-    if at_a_time not in (0, t * memory_height):
-        read = functools.partial(_read_in_parts, rows=at_a_time)
-    if rows is None and valid is not None:
-        by_frame = functools.partial(_read_by_object, rows=memory_height)
-        read_out = jax.lax.platform_dependent(
-            queries, keys, values, valid, cpu=by_frame, default=read
-        )
-    else:
-        read_out = read(queries, keys, values, valid)
-    return rearrange(read_out, "b (h w) c -> b h w c", h=height, w=width)
+    places = t * memory_height * memory_width
+
+    def read(queries):
+        found = softmax.compare(_product, queries, keys, valid)
+        least = jax.lax.top_k(jax.lax.stop_gradient(found), min(k, places))[0][..., -1:]
+        weights = jax.nn.softmax(jnp.where(found >= least, found, -jnp.inf), axis=-1)
+        return jnp.einsum("bqm,bmc->bqc", weights.astype(values.dtype), values)
+
+    query_key = jnp.broadcast_to(_scaled(query_key), (b, *query_key.shape[1:]))
+    row_bytes = 4 * b * width * places
+    at_a_time = softmax.largest_divisor(height, softmax.PLAIN_BYTES // row_bytes)
+    parts = rearrange(query_key, "b (n r) w c -> n b (r w) c", r=at_a_time)
+    read_out = read(parts[0])[None] if len(parts) == 1 else jax.lax.map(read, parts)
+    return rearrange(read_out, "n b (r w) c -> b (n r) w c", w=width)
 
 
-def _similarity(queries, keys, valid):
-    """float32 `[b, q, m]`, minus infinity at places that do not count."""
-    keys = rearrange(keys, "b r w c -> b (r w) c")
-    similarity = jnp.einsum("bqc,bmc->bqm", queries, keys, preferred_element_type=jnp.float32)
-    if valid is not None:
-        places = repeat(valid, "b r -> b 1 (r w)", w=keys.shape[1] // valid.shape[1])
-        similarity = jnp.where(places, similarity, -jnp.inf)
-    return similarity
+def none(query_key, memory_key, memory_value, valid=None):
+    """No read (Table 3's "w/o QMA"): the mean of the memory frames' values, place by place."""
+    del query_key, memory_key
+    if valid is None:
+        return reduce(memory_value, "b t h w c -> b h w c", "mean")
+    weights = valid / valid.sum(axis=1, keepdims=True)
+    return jnp.einsum("bt,bthwc->bhwc", weights.astype(memory_value.dtype), memory_value)
 
 
-def _read(queries, keys, values, valid):
-    """All memory places at once: `[b, q, c_v]`."""
-    weights = jax.nn.softmax(_similarity(queries, keys, valid), axis=-1)
-    values = rearrange(values, "b r w c -> b (r w) c")
-    return jnp.einsum("bqm,bmc->bqc", weights.astype(values.dtype), values)
+def _product(queries, keys):
+    return jnp.einsum("bqc,bmc->bqm", queries, keys, preferred_element_type=jnp.float32)
 
 
-def _read_in_parts(queries, keys, values, valid, rows: int, whole_parts: bool = False):
-    """`rows` rows of memory places at a time, by an online softmax (Milakov & Gimelshein 2018).
-
-    Carried from part to part, in float32: the largest similarity so far, the sum of exponentials
-    relative to it, and their weighted sum of values. Parts where nothing counts are passed over;
-    `whole_parts` promises that of the others all counts.
-    """
-
-    def parts(x):
-        return rearrange(x, "b (n r) ... -> n b r ...", r=rows)
-
-    def add(carry, part):
-        largest, total, read_out = carry
-        keys, values, valid = part
-        similarity = _similarity(queries, keys, None if whole_parts else valid)
-        new = jnp.maximum(largest, similarity.max(axis=-1))
-        finite = jnp.where(jnp.isfinite(new), new, 0.0)  # nothing has counted yet for this object
-        weights = jnp.exp(similarity - finite[..., None])
-        shrink = jnp.exp(largest - finite)
-        values = rearrange(values, "b r w c -> b (r w) c")
-        more = jnp.einsum(
-            "bqm,bmc->bqc",
-            weights.astype(values.dtype),
-            values,
-            preferred_element_type=jnp.float32,
-        )
-        total = shrink * total + weights.sum(axis=-1)
-        return new, total, shrink[..., None] * read_out + more
-
-    def step(carry, part):
-        if part[2] is None:
-            return add(carry, part), None
-        return jax.lax.cond(part[2].any(), add, lambda carry, part: carry, carry, part), None
-
-    shape = (keys.shape[0], queries.shape[1])
-    start = (
-        jnp.full(shape, -jnp.inf),
-        jnp.zeros(shape),
-        jnp.zeros((*shape, values.shape[-1])),
-    )
-    stacked = (parts(keys), parts(values), None if valid is None else parts(valid))
-    (_, total, read_out), _ = jax.lax.scan(step, start, stacked)
-    return (read_out / total[..., None]).astype(values.dtype)
+def _scaled(query_key):
+    """Over sqrt(c_k): of the smaller side, and in bfloat16 often by an exact power of two."""
+    return query_key / query_key.shape[-1] ** 0.5
 
 
-def _read_by_object(queries, keys, values, valid, rows: int):
-    """`_read_in_parts`, one object after another.
-
-    The similarities of one object with one frame stay in a CPU's cache from product to product, and
-    a frame costs nothing where it does not count.
-    """
-    queries = jnp.broadcast_to(queries, (keys.shape[0], *queries.shape[1:]))
-
-    def read(one):
-        queries, keys, values, valid = (x[None] for x in one)
-        return _read_in_parts(queries, keys, values, valid, rows, whole_parts=True)[0]
-
-    return jax.lax.map(read, (queries, keys, values, valid))
+def _unit(key):
+    """Of length 1, but for those shorter than 1e-6."""
+    squares = jnp.sum(key.astype(jnp.float32) ** 2, axis=-1, keepdims=True)
+    return (key * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))).astype(key.dtype)
 
 
-def _largest_divisor(n: int, most: int) -> int:
-    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
-
-
-READERS = {"dot": dot}
+READERS = {
+    "dot": dot,
+    "l2": l2,
+    "cosine": cosine,
+    "kernel": kernel,
+    "topk": topk,
+    "none": none,
+}

@@ -7,6 +7,8 @@
 f_m also encodes the memory frames with their boxes: that is the siamese encoder, and what it makes
 of the query joins the memory, so that no frame is encoded twice. A batch of one image may stand
 beside several objects (the memory's batch); what does not depend on the object is computed once.
+
+The paper's Table 3 takes parts of this away: see `QMRA`'s attributes.
 """
 
 from collections.abc import Mapping
@@ -22,13 +24,21 @@ from qmra_jax.aggregation import AGGREGATORS, QueryMemoryAggregation
 from qmra_jax.decoder import Decoder
 from qmra_jax.errors import InputError
 from qmra_jax.memory_read import READERS
-from qmra_jax.priors import PRIORS, foreground
+from qmra_jax.priors import PRIORS, foreground, rectified_prior
 from qmra_jax.refinement import REFINERS
-from qmra_jax.resnet import BACKBONES, Encoder, Features
-from qmra_jax.structures import Located, Memory, Segmented
+from qmra_jax.resnet import BACKBONES, Encoder
+from qmra_jax.structures import Answer, Located, Memory, Segmented
 
-DTYPES = ("float32", "bfloat16", "float16")
-REMATS = ("none", "encoders", "all")
+# What an attribute may be, where it is one of a few.
+CHOICES = {
+    "stages": (1, 2),
+    "align": ("box", "mask"),
+    "siamese": (True, False),
+    "kv_kernel": (1, 3),
+    "dtype": ("float32", "bfloat16", "float16"),
+    "batch_norm": batch_norm.MODES,
+    "remat": ("none", "encoders", "all"),
+}
 
 
 class QMRA(nn.Module):
@@ -39,9 +49,15 @@ class QMRA(nn.Module):
       key_dim: channels of the keys, c_k.
       value_dim: channels of the values, c_v.
       decoder_dim: width of the decoders.
+      stages: 2, or 1: stage 1 alone, which then predicts the mask ("1stage").
+      align: what stage 1 predicts, and stage 2's query carries: a "box" as the memory does, or the
+        "mask" ("2stage-NoAlign"; memory frames keep boxes). With one stage: what memory frames
+        carry, the tight box of the mask or, as in STM, the mask itself.
+      siamese: whether f_m encodes stage 2's query, or an encoder of its own ("2stage-NoSiam").
       reader: a name of `memory_read.READERS`, with options ("dot:scale=False").
       aggregator: a name of `aggregation.AGGREGATORS`, with options ("bca:reduction=8").
-      prior: a name of `priors.PRIORS`: what of B_q stage 2 is told.
+      kv_kernel: size of the kernels that make keys and values: 1, or STM's 3.
+      prior: a name of `priors.PRIORS`: what of stage 1's map stage 2 is told.
       refine: a name of `refinement.REFINERS`, with options ("crm:features=both").
       dtype: of the computation; parameters, statistics, softmaxes, BCA's weights and logits are
         float32.
@@ -57,8 +73,12 @@ class QMRA(nn.Module):
     key_dim: int = 128
     value_dim: int = 512
     decoder_dim: int = 256
+    stages: int = 2
+    align: str = "box"
+    siamese: bool = True
     reader: str = "dot"
     aggregator: str = "bca"
+    kv_kernel: int = 1
     prior: str = "soft"
     refine: str = "crm"
     dtype: Any = "float32"
@@ -67,18 +87,36 @@ class QMRA(nn.Module):
     stats_axis: str | None = None
 
     def setup(self):
-        qma = (self.key_dim, self.value_dim, self.reader, self.aggregator, self.dtype)
+        qma = (self.key_dim, self.value_dim, self.reader, self.aggregator, self.kv_kernel)
         encoder = (self.backbone, self.dtype, self.stats_axis, self.remat != "none")
         decoder = nn.remat(Decoder) if self.remat == "all" else Decoder
+        self.to_prior = variants.choose("prior", PRIORS, self.prior)
         self.query_encoder = Encoder(*encoder)
         self.memory_encoder = Encoder(*encoder)
-        self.qma1 = QueryMemoryAggregation(*qma)
-        self.qma2 = QueryMemoryAggregation(*qma)
-        self.box_decoder = decoder(self.decoder_dim, self.dtype)
+        self.qma1 = QueryMemoryAggregation(*qma, self.dtype)
         self.mask_decoder = decoder(self.decoder_dim, self.dtype)
+        if self.stages == 1:
+            return
+        self.box_decoder = decoder(self.decoder_dim, self.dtype)
+        if not self.siamese:
+            self.refined_query_encoder = Encoder(*encoder)
+        self.qma2 = QueryMemoryAggregation(*qma, self.dtype)
         self.crm = variants.choose("refine", REFINERS, self.refine)(dtype=self.dtype)
-        self.refine_decoder = decoder(self.decoder_dim, self.dtype)
-        self.to_prior = variants.choose("prior", PRIORS, self.prior)
+        if self.crm is not None:
+            self.refine_decoder = decoder(self.decoder_dim, self.dtype)
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """What each output is trained on, in their order: the "box" (Eq. 10's B_l) or "mask"."""
+        if self.stages == 1:
+            return {"mask": "mask"}
+        refined = {} if self.refine == "none" else {"refined": "mask"}
+        return {"box": self.align, "mask": "mask"} | refined
+
+    @property
+    def remembers(self) -> str:
+        """What a memory frame's map shows: the object's filled "box", or in STM its "mask"."""
+        return self.align if self.stages == 1 else "box"
 
     def __call__(self, query, memory_images, memory_maps) -> dict[str, jax.Array]:
         """The whole network on a query and its memory frames, as in training.
@@ -86,11 +124,12 @@ class QMRA(nn.Module):
         Args:
           query: float32 `[b, h, w, 3]` RGB in [0, 1]; h and w multiples of 16.
           memory_images: float32 `[b, t, h, w, 3]`, likewise.
-          memory_maps: float32 `[b, t, h, w, 1]` in [0, 1]: the memory frames' filled boxes.
+          memory_maps: float32 `[b, t, h, w, 1]` in [0, 1]: the memory frames' filled boxes, or
+            masks where that is what the network `remembers`.
 
         Returns:
           float32 logits `[b, h, w, 2]` (background, foreground): "box" (B_q), "mask" (S_q) and
-          "refined" (S_q^r).
+          "refined" (S_q^r), or those of them that `targets` names, in this order.
 
         Raises:
           InputError: if the shapes are not these.
@@ -103,7 +142,7 @@ class QMRA(nn.Module):
         memory = jax.tree.map(
             lambda x: rearrange(x, "(b t) 1 h w c -> b t h w c", b=query.shape[0]), memory
         )
-        return self._answer(query, memory)
+        return self._predict(query, memory)[0]
 
     def with_predicted_maps(
         self, query, memory_images, memory_maps, predicted, gradient: bool = False
@@ -127,14 +166,30 @@ class QMRA(nn.Module):
         check_inputs(query, memory_images, memory_maps)
         memory = self.memorize(memory_images[:, 0], memory_maps[:, 0])
         for i in range(1, memory_images.shape[1]):
-            image, box = memory_images[:, i], memory_maps[:, i]
-            stored = self.to_prior(foreground(self.locate(image, memory).box))
+            image, given = memory_images[:, i], memory_maps[:, i]
+            stored = self._to_stored(foreground(self.locate(image, memory).box))
             if not gradient:
                 stored = jax.lax.stop_gradient(stored)
-            box = jnp.where(predicted[:, None, None, None], stored, box)
-            frame = self.memorize(image, box)
+            stored = jnp.where(predicted[:, None, None, None], stored, given)
+            frame = self.memorize(image, stored)
             memory = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), memory, frame)
-        return self._answer(query, memory)
+        return self._predict(query, memory)[0]
+
+    def answer(self, query, memory: Memory, valid=None, given=None) -> Answer:
+        """Both stages and the refinement, and the frame as a memory frame.
+
+        Args:
+          query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
+          memory: of t frames.
+          valid: bool `[b, t]`: which memory frames count; None for all.
+          given: the map float32 `[b, h, w, 1]` that a user gave for this very frame. It stands for
+            stage 1's box map, and is the frame's in the memory.
+        """
+        outputs, box, r4 = self._predict(query, memory, valid, given)
+        if r4 is not None and self.siamese and self.align == "box":  # f_m has seen it already
+            return Answer(outputs, box, self._to_memory(r4))
+        stored = self._to_stored(box) if given is None else given
+        return Answer(outputs, box, self.memorize(query, stored))
 
     def memorize(self, images, maps) -> Memory:
         """Encodes memory frames with f_m.
@@ -146,7 +201,7 @@ class QMRA(nn.Module):
         Returns:
           their keys and values, each `[b, 1, H, W, c]`.
         """
-        return self._to_memory(self.memory_encoder(images, maps))
+        return self._to_memory(self.memory_encoder(images, maps).r4)
 
     def locate(self, query, memory: Memory, valid=None) -> Located:
         """Stage 1 (Eq. 1-2): where is the object?
@@ -158,33 +213,52 @@ class QMRA(nn.Module):
         """
         r4, r3, r2 = self.query_encoder(query)
         feature = self.qma1(r4, memory.key1, memory.value1, valid)
-        return Located(self.box_decoder(feature, r3, r2), feature)
+        decoder = self.mask_decoder if self.stages == 1 else self.box_decoder
+        return Located(decoder(feature, r3, r2), feature)
 
     def segment(self, query, box, memory: Memory, stage1, valid=None) -> Segmented:
         """Stage 2 and the refinement (Eq. 3-5, Figure 4): which pixels are the object's?
 
         Args:
           query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
-          box: foreground probability of B_q, float32 `[b, h, w, 1]`, or a given box's map.
+          box: foreground probability of stage 1's map, float32 `[b, h, w, 1]`, or a given box's.
           memory: of t frames.
           stage1: F_a of stage 1 `[b, H, W, c_a]`.
           valid: bool `[b, t]`: which memory frames count; None for all.
         """
-        features = self.memory_encoder(query, self.to_prior(box))
-        r4, r3, r2 = features
+        encoder = self.memory_encoder if self.siamese else self.refined_query_encoder
+        r4, r3, r2 = encoder(query, self.to_prior(box))
         feature = self.qma2(r4, memory.key2, memory.value2, valid)
         mask = self.mask_decoder(feature, r3, r2)
+        if self.crm is None:
+            return Segmented(mask, None, r4)
         refined = self.crm(stage1, feature, box, foreground(mask))
-        return Segmented(mask, self.refine_decoder(refined, r3, r2), self._to_memory(features))
+        return Segmented(mask, self.refine_decoder(refined, r3, r2), r4)
 
-    def _answer(self, query, memory: Memory) -> dict[str, jax.Array]:
-        located = self.locate(query, memory)
-        segmented = self.segment(query, foreground(located.box), memory, located.feature)
-        return {"box": located.box, "mask": segmented.mask, "refined": segmented.refined}
+    def _predict(self, query, memory: Memory, valid=None, given=None):
+        """`answer`'s outputs and box, and the feature r4 of stage 2, None without one."""
+        located = self.locate(query, memory, valid)
+        found = foreground(located.box)
+        box = found if given is None else given
+        if self.stages == 1:
+            return {"mask": located.box}, box, None
+        told = box if self.align == "box" else found
+        mask, refined, r4 = self.segment(query, told, memory, located.feature, valid)
+        outputs = {"box": located.box, "mask": mask}
+        outputs |= {} if refined is None else {"refined": refined}
+        return outputs, box, r4
 
-    def _to_memory(self, features: Features) -> Memory:
-        arrays = (*self.qma1.memorize(features.r4), *self.qma2.memorize(features.r4))
+    def _to_memory(self, r4) -> Memory:
+        """f_m's r4 `[b, H, W, c]` as a memory frame of both stages."""
+        arrays = self.qma1.memorize(r4)
+        if self.stages == 2:
+            arrays = (*arrays, *self.qma2.memorize(r4))
         return Memory(*(x[:, None] for x in arrays))
+
+    def _to_stored(self, probability):
+        """A frame's map in the memory, of stage 1's foreground probability `[b, h, w, 1]`."""
+        masks_become_boxes = self.remembers == "box" and "box" not in self.targets.values()
+        return rectified_prior(probability) if masks_become_boxes else self.to_prior(probability)
 
 
 def check_inputs(query, memory_images, memory_maps) -> None:
@@ -224,15 +298,11 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
         width = getattr(model, name)
         if not isinstance(width, int) or width < 1:
             raise InputError(f"model {name} {width!r}: expected a whole number of at least 1")
-    for name, values in (
-        ("dtype", DTYPES),
-        ("batch_norm", batch_norm.MODES),
-        ("remat", REMATS),
-    ):
-        if getattr(model, name) not in values:
-            raise InputError(
-                f"model {name} {getattr(model, name)!r}: expected one of {', '.join(values)}"
-            )
+    for name, values in CHOICES.items():
+        value = getattr(model, name)
+        if value not in values or type(value) is not type(values[0]):  # 1 is no True
+            listed = ", ".join(map(str, values))
+            raise InputError(f"model {name} {value!r}: expected one of {listed}")
     # Linen would find these only when the module is first applied, after other work is done.
     variants.lookup("backbone", BACKBONES, model.backbone)
     variants.choose("reader", READERS, model.reader)

@@ -79,7 +79,8 @@ def memory() -> dict[str, float]:
 
 def summary(metrics: dict[str, float]) -> str:
     """A step's figures in a few words, for the progress bar."""
-    text = f"loss {metrics['loss']:.3f}, J {metrics['J_refined']:.3f}"
+    answer = next(name for name in ("J_refined", "J_mask") if name in metrics)
+    text = f"loss {metrics['loss']:.3f}, J {metrics[answer]:.3f}"
     if "triplets_per_second" in metrics:
         text += f", {metrics['triplets_per_second']:.1f} triplets/s"
     return text

@@ -3,6 +3,7 @@
 import itertools
 import operator
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,28 @@ from qmra_jax.masks import VOID
 MOST = VOID - 1  # objects at a time, and the largest id: labels are uint8, and 255 is void
 
 
+class Prompts(NamedTuple):
+    """Objects that enter in a frame.
+
+    Attributes:
+      ids: of n objects.
+      boxes: int32 `[n, 4]`: x, y, width, height in pixels of the frame, none empty.
+      masks: bool `[n, h, w]`, of which these are the tight boxes; None if boxes were given. They
+        are for networks alone that `remember` masks.
+    """
+
+    ids: tuple[int, ...]
+    boxes: np.ndarray
+    masks: np.ndarray | None = None
+
+
 def read_prompts(
     frame_size: tuple[int, ...],
     boxes,
     masks: np.ndarray | None,
     ids: Sequence[int] | None,
     taken: Iterable[int],
-) -> tuple[tuple[int, ...], np.ndarray]:
+) -> Prompts:
     """The objects that enter in a frame, known to be good.
 
     Args:
@@ -29,9 +45,6 @@ def read_prompts(
         `qmra_jax.objects.read_objects` takes it; or bool `[n, h, w]` or `[h, w]`; or None.
       ids: of the objects; None: the lowest that are free, or a label map's labels.
       taken: ids in use.
-
-    Returns:
-      the ids, and their boxes int32 `[n, 4]`: those given, or the masks' tight ones.
 
     Raises:
       InputError: if both or neither of boxes and masks are given, there is no object or more than
@@ -58,7 +71,7 @@ def read_prompts(
         if masks is not None and not np.any(box):
             raise InputError(f"mask of object {i} is empty: expected some pixels of it")
         checked.append(check_box(box, *frame_size))
-    return ids, np.stack(checked)
+    return Prompts(ids, np.stack(checked), masks)
 
 
 def _by_object(

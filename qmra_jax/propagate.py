@@ -17,11 +17,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from qmra_jax import bank
 from qmra_jax.compile_count import compiled_programs
 from qmra_jax.errors import InputError, whole_number
 from qmra_jax.merges import MERGES
 from qmra_jax.model import QMRA
-from qmra_jax.prompts import MOST, read_prompts
+from qmra_jax.prompts import MOST, Prompts, read_prompts
 from qmra_jax.rehearsal import rehearse
 from qmra_jax.tracks import Query, Tracks
 from qmra_jax.variants import lookup
@@ -58,6 +59,7 @@ class Propagator:
         short_side: int | None = None,
         merge: str = "softmax",
         max_memory: int | None = None,
+        extra_frames: bool = True,
     ):
         """Prepares; compiles nothing yet.
 
@@ -72,10 +74,16 @@ class Propagator:
           max_memory: frames that the memory may hold, which bounds its size for a video of any
             length; past it the extra frames are thinned evenly, for all objects alike: one that
             enters late has few of its own at first. None: no bound.
+          extra_frames: whether frames stay at all; else the memory is an object's first frame and
+            the previous one (Table 3's "w/o EF"), which is a `max_memory` of 2.
 
         Raises:
           InputError: if an option is not one.
         """
+        if not extra_frames:
+            if max_memory not in (None, bank.EXTRA):
+                raise InputError(f"max_memory {max_memory} without extra frames: expected None")
+            max_memory = bank.EXTRA
         if short_side is not None:
             short_side = whole_number(short_side, "short side", 16, " pixels")
         self._tracks = Tracks(
@@ -138,7 +146,7 @@ class Propagator:
           masks: uint8 `[h, w]`, a label map whose labels are the objects' ids (255 is void), or
             one object's mask of 0 and 255 alone; or bool `[n, h, w]`, or `[h, w]` of one object.
             The network takes a mask's tight box and no more of it: that is what "weakly
-            supervised" means.
+            supervised" means. One that `remembers` masks (STM) takes the whole.
           ids: of the objects, each 1 to 254; None: 1 to n, or a label map's own.
 
         Returns:
@@ -239,8 +247,8 @@ class Propagator:
             raise InputError(f"{what} before start: give the first frame and its boxes to start()")
         return self._query
 
-    def _enter(self, query: Query, entering: tuple[tuple[int, ...], np.ndarray]) -> Query:
-        self._tracks.enter(query, *entering)
+    def _enter(self, query: Query, entering: Prompts) -> Query:
+        self._tracks.enter(query, entering)
         return query
 
     def _timed(self, work: Callable[[], Query]) -> FrameResult:

@@ -7,7 +7,8 @@ A refiner is a small Linen module
 with an entry in `REFINERS`, which makes it a value of `config.model.refine`.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from einops import reduce
@@ -35,6 +36,8 @@ class CRM(nn.Module):
       dtype: of the computation.
     """
 
+    has_coordinates: ClassVar[bool] = True  # whether there is a CoordConv
+
     features: str = "stage2"
     dtype: Any = jnp.float32
 
@@ -55,15 +58,20 @@ class CRM(nn.Module):
             raise InputError(f"crm features {self.features!r}: expected stage2 or both")
         x = stage1 + stage2 if self.features == "both" else stage2
         batch, height, width, c = x.shape
-        ij = jnp.broadcast_to(coordinates(height, width), (batch, height, width, 2))
-        for name, extra in (
-            ("coord_conv", ij),
-            ("box_conv", pool16(box)),
-            ("mask_conv", pool16(mask)),
-        ):
+        extras = {"box_conv": pool16(box), "mask_conv": pool16(mask)}
+        if self.has_coordinates:
+            ij = jnp.broadcast_to(coordinates(height, width), (batch, height, width, 2))
+            extras = {"coord_conv": ij} | extras
+        for name, extra in extras.items():
             merged = jnp.concatenate([x, extra.astype(x.dtype)], axis=-1)
             x = nn.relu(Conv(c, 1, dtype=self.dtype, name=name)(merged))
         return x
+
+
+class CRMWithoutCoordinates(CRM):
+    """Table 3's "CRM w/o CL": the two predictions alone are merged in."""
+
+    has_coordinates: ClassVar[bool] = False
 
 
 def pool16(probability):
@@ -71,4 +79,9 @@ def pool16(probability):
     return reduce(probability, "b (h y) (w x) c -> b h w c", "mean", y=16, x=16)
 
 
-REFINERS = {"crm": CRM}
+def none(dtype) -> None:
+    """No refiner (Table 3's "w/o CRM"): stage 2's mask S_q is the network's answer."""
+    del dtype
+
+
+REFINERS: dict[str, Callable] = {"crm": CRM, "crm_no_coord": CRMWithoutCoordinates, "none": none}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qmra_jax import bank
+from qmra_jax.prompts import Prompts
 from qmra_jax.tracks import Query, Tracks
 
 
@@ -68,7 +69,8 @@ def _enter(stage: Tracks, query: Query, first: int, last: int) -> None:
     ids = tuple(range(first, last + 1))
     if ids:
         height, width = query.frame_size
-        stage.enter(query, ids, np.asarray([[0, 0, width, height]] * len(ids), np.int32))
+        boxes = np.asarray([[0, 0, width, height]] * len(ids), np.int32)
+        stage.enter(query, Prompts(ids, boxes))
 
 
 def _stage(tracks: Tracks) -> Tracks:

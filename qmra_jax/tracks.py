@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmra_jax import bank, frame_step
-from qmra_jax.boxes import scale_boxes
+from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA
+from qmra_jax.prompts import Prompts
 
 
 class Query(NamedTuple):
@@ -79,6 +80,7 @@ class Tracks:
         """
         self._new_slots = functools.partial(bank.Slots, interval, max_memory)
         self.clear()
+        self._remembers = module.remembers
         self._variables = jax.device_put(variables)
         (device,) = jax.tree.leaves(self._variables)[0].devices()
         self._on_cpu = device.platform == "cpu"
@@ -126,16 +128,16 @@ class Tracks:
         )
         self._given = {}
 
-    def enter(self, query: Query, ids: tuple[int, ...], boxes: np.ndarray) -> None:
+    def enter(self, query: Query, entering: Prompts) -> None:
         """Finds new objects in the last frame, from their boxes, and remembers it for them.
 
         Args:
           query: the frame that was tracked last, or a video's first.
-          ids: of n objects, none of which is in use.
-          boxes: int32 `[n, 4]`: x, y, width, height in pixels of the frame.
+          entering: n objects, none of whose ids is in use.
         """
-        small = scale_boxes(boxes, query.frame_size, query.image.shape[:2])
+        ids, boxes, _ = entering
         count = bank.bucket(len(ids))
+        small = self._maps(query, entering)
         small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
         margins, entry = self._enter(
             self._variables, query.image, small, query.frame_size, in_turn=self._in_turn(query)
@@ -204,6 +206,16 @@ class Tracks:
         for box, i in zip(boxes, ids, strict=True):
             box[:] = self._given.get(i, box)
         return labels, boxes, probabilities[: len(ids) + 1]
+
+    def _maps(self, query: Query, entering: Prompts) -> np.ndarray:
+        """What is given of the objects, float32 `[n, h', w']` at the network's size."""
+        height, width = query.image.shape[:2]
+        if entering.masks is None or self._remembers == "box":
+            small = scale_boxes(entering.boxes, query.frame_size, (height, width))
+            return box_to_map(small, height, width)
+        whole = entering.masks.astype(np.float32)
+        resize = functools.partial(cv2.resize, dsize=(width, height), interpolation=cv2.INTER_AREA)
+        return np.stack([resize(mask) for mask in whole])
 
     def _make_room(self, query: Query, entry, rows: int) -> None:
         """For as many rows, if there are fewer; `entry` is a memory as the bank is to hold."""

@@ -19,26 +19,34 @@ AXIS = "data"
 Metrics = dict[str, jax.Array]
 
 
-def unpack(batch: dict[str, Any]) -> dict[str, jax.Array]:
+def unpack(batch: dict[str, Any], remembers: str = "box") -> dict[str, jax.Array]:
     """A batch of triplets as the network takes it.
 
     Args:
       batch: images uint8 `[b, 3, h, w, 3]`, masks uint8 `[b, 3, h, w]`, boxes int32 `[b, 3, 4]`:
         two memory frames, then the query.
+      remembers: what the memory frames' maps show, see `QMRA.remembers`: "box" or "mask".
 
     Returns:
-      query, memory_images, memory_maps (see `QMRA.__call__`), and the labels of Eq. 10: mask and
-      box_map float32 `[b, h, w]`.
+      query, memory_images, memory_maps (see `QMRA.__call__`), and the labels of Eq. 10: mask (S_l)
+      and box (B_l) float32 `[b, h, w]`.
     """
     images = batch["images"].astype(jnp.float32) / 255
+    masks = batch["masks"].astype(jnp.float32)
     maps = boxes.box_to_map(batch["boxes"], *images.shape[2:4])
+    remembered = {"box": maps, "mask": masks}[remembers]
     return {
         "query": images[:, 2],
         "memory_images": images[:, :2],
-        "memory_maps": maps[:, :2, ..., None],
-        "mask": batch["masks"][:, 2].astype(jnp.float32),
-        "box_map": maps[:, 2],
+        "memory_maps": remembered[:, :2, ..., None],
+        "mask": masks[:, 2],
+        "box": maps[:, 2],
     }
+
+
+def make_targets(model: QMRA, inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What each output is to be, `[b, h, w]` by name, of what `unpack` gave."""
+    return {name: inputs[kind] for name, kind in model.targets.items()}
 
 
 def example_numbers(batch) -> jax.Array:
@@ -64,7 +72,7 @@ def check_config(model: QMRA, config: Any) -> None:
 
 
 def make_forward(model: QMRA, config: Any) -> Callable:
-    """(variables, inputs, step, examples) -> the three logits and the new batch_stats.
+    """(variables, inputs, step, examples) -> the outputs' logits and the new batch_stats.
 
     `inputs` is what `unpack` gave, `step` the steps done, `examples` int32 `[b]` the numbers of the
     batch's examples in that of all devices.
@@ -101,15 +109,15 @@ def make_gradient(model: QMRA, config: Any) -> Callable:
     parts = config.grad_accumulation
 
     def loss_fn(params, batch_stats, batch, step, examples):
-        inputs = unpack(batch)
+        inputs = unpack(batch, model.remembers)
+        targets = make_targets(model, inputs)
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, batch_stats = forward(variables, inputs, step, examples)
         options = loss_options(config.loss, step)
-        loss, terms = qmra_loss(outputs, inputs["mask"], inputs["box_map"], **options)
+        loss, terms = qmra_loss(outputs, targets, **options)
         metrics = {"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}
         for name, logits in outputs.items():
-            truth = inputs["box_map" if name == "box" else "mask"]
-            metrics[f"J_{name}"] = batch_jaccard(logits, truth)
+            metrics[f"J_{name}"] = batch_jaccard(logits, targets[name])
         return loss, (batch_stats, metrics)
 
     grad_fn = jax.grad(loss_fn, has_aux=True)
@@ -209,13 +217,13 @@ def make_predict(model: QMRA) -> Callable[[TrainState, Any], dict[str, jax.Array
     They are what evaluation would see: by stored statistics, true maps and the average.
 
     Returns:
-      a jitted function: one local copy of a `TrainState`, triplets -> {"box", "mask", "refined"}:
-      `[b, h, w]`.
+      a jitted function: one local copy of a `TrainState`, triplets -> `[b, h, w]` by the
+      outputs' names.
     """
 
     @jax.jit
     def predict(state: TrainState, batch):
-        inputs = unpack(batch)
+        inputs = unpack(batch, model.remembers)
         outputs: Any = model.apply(
             state.variables, inputs["query"], inputs["memory_images"], inputs["memory_maps"]
         )
@@ -238,7 +246,7 @@ def make_diagnose(
 
     Returns:
       (state, batch) -> (the same state, losses) under a mapped axis named `AXIS`. The losses are
-      {"box", "mask", "refined"}: float32 `[b]` of all devices' examples, the same on every device.
+      by the outputs' names: float32 `[b]` of all devices' examples, the same on every device.
     """
     forward = make_forward(model, config)
     parts = config.grad_accumulation
@@ -248,12 +256,12 @@ def make_diagnose(
         options = loss_options(config.loss, state.step)
         numbers = example_numbers(batch)
         everyone = jnp.zeros(len(numbers) * jax.lax.axis_size(AXIS))
-        losses = dict.fromkeys(("box", "mask", "refined"), everyone)
+        losses = dict.fromkeys(model.targets, everyone)
         for k in range(parts):
             micro, examples = jax.tree.map(lambda x, k=k: x[k::parts], (batch, numbers))
-            inputs = unpack(micro)
+            inputs = unpack(micro, model.remembers)
             outputs, _ = forward(variables, inputs, state.step, examples)
-            found = example_losses(outputs, inputs["mask"], inputs["box_map"], **options)
+            found = example_losses(outputs, make_targets(model, inputs), **options)
             losses = {name: losses[name].at[examples].set(found[name]) for name in losses}
         return state, jax.lax.psum(losses, AXIS)
 

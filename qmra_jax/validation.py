@@ -43,6 +43,7 @@ class Validation:
       every: so many steps.
       short_side: larger frames are shrunk to this many pixels on their shorter side; None: never.
       interval: every so many frames one stays in the memory.
+      extra_frames: whether any does.
       metric: a name of `METRICS`, by which the best checkpoints are chosen.
     """
 
@@ -53,6 +54,7 @@ class Validation:
     every: int
     short_side: int | None
     interval: int
+    extra_frames: bool
     metric: str
 
     def is_due(self, step: int, steps: int) -> bool:
@@ -99,7 +101,11 @@ class Validation:
           Abandoned: if `stop` said so.
         """
         propagator = Propagator(
-            module, variables, interval=self.interval, short_side=self.short_side
+            module,
+            variables,
+            interval=self.interval,
+            short_side=self.short_side,
+            extra_frames=self.extra_frames,
         )
         index, count = distributed.place()
         table = np.zeros((len(self.videos), 3))  # J, F, and how many objects these are means of
@@ -177,6 +183,7 @@ def open_validation(config: ConfigDict, run: epath.Path) -> Validation:
         wanted.every,
         wanted.short_side or None,
         wanted.interval,
+        wanted.extra_frames,
         wanted.metric,
     )
 

@@ -20,6 +20,7 @@ from flax import traverse_util
 from configs import common
 from qmra_jax import build_model, parallel
 from qmra_jax.batch_norm import BatchNorm
+from qmra_jax.model import QMRA
 from qmra_jax.optimizer import make_optimizer
 from qmra_jax.schedules import make_schedule
 from qmra_jax.torch_names import variable_shapes
@@ -33,6 +34,12 @@ STEPS, BATCH, SIZE = 5, 16, 32
 class Miniature(nn.Module):
     """Stands for QMRA, which takes long to compile: one layer, its BatchNorm, a mean for memory."""
 
+    remembers = QMRA.remembers
+    targets = QMRA.targets
+
+    stages: int = 2
+    align: str = "box"
+    refine: str = "crm"
     batch_norm: str = "sync"
     dtype: str = "float32"
     stats_axis: str | None = None

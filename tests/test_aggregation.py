@@ -1,7 +1,9 @@
 import jax
 import numpy as np
+import pytest
 
-from qmra_jax.aggregation import BCA, QueryMemoryAggregation
+from qmra_jax.aggregation import AGGREGATORS, BCA, QueryMemoryAggregation
+from qmra_jax.errors import InputError
 from qmra_jax.memory_read import dot
 
 RNG = np.random.default_rng(0)
@@ -46,3 +48,40 @@ def test_qma_reads_then_aggregates_with_its_parameters_side_by_side():
     bca = {"params": {name: params[name] for name in ("fc1", "fc2")}}
     expected = BCA(4).apply(bca, project("query_kv", "value", 2 * features), read)
     np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_one_way_bca_weighs_one_half_and_leaves_the_other():
+    for name, weighed in (("query_only", slice(8)), ("memory_only", slice(8, 16))):
+        layer = AGGREGATORS[name](reduction=4)
+        out, variables = layer.init_with_output(jax.random.key(0), QUERY, READ)
+        params = variables["params"]
+        assert params["fc2"]["kernel"].shape == (4, 8)
+        both = np.concatenate([QUERY, READ], axis=-1)
+        hidden = np.maximum(both.mean((1, 2)) @ params["fc1"]["kernel"], 0)
+        weights = 1 / (1 + np.exp(-(hidden @ params["fc2"]["kernel"])))
+        expected = both.copy()
+        expected[..., weighed] *= weights[:, None, None]
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_without_an_aggregator_query_and_read_out_stand_side_by_side():
+    layer = AGGREGATORS["none"]()
+    out, variables = layer.init_with_output(jax.random.key(0), QUERY, READ)
+    assert not variables
+    np.testing.assert_array_equal(out, np.concatenate([QUERY, READ], axis=-1))
+
+
+def test_spatial_weighs_each_place_of_each_half():
+    layer = AGGREGATORS["spatial"](reduction=4)
+    out, _ = layer.init_with_output(jax.random.key(0), QUERY, READ)
+    for half, given in ((out[..., :8], QUERY), (out[..., 8:], READ)):
+        weights = np.asarray(half / given)
+        np.testing.assert_allclose(weights, weights[..., :1].repeat(8, -1), rtol=1e-3)
+        assert ((weights > 0) & (weights < 1)).all()
+        assert weights[..., 0].std() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["bca", "spatial", "query_only"])
+def test_a_reduction_to_nothing_is_refused(name):
+    with pytest.raises(InputError, match="reduction 17: expected 1 to 16"):
+        AGGREGATORS[name](reduction=17).init(jax.random.key(0), QUERY, READ)

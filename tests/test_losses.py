@@ -24,7 +24,7 @@ def term(logits, target):
 def test_the_loss_is_equation_10():
     outputs = {"box": LOGITS, "mask": 2 * LOGITS, "refined": -LOGITS}
     box_map = 1 - MASK
-    loss, parts = losses.qmra_loss(outputs, MASK, box_map)
+    loss, parts = losses.qmra_loss(outputs, {"box": box_map, "mask": MASK, "refined": MASK})
     expected = {
         "box": term(LOGITS, box_map),
         "mask": term(2 * LOGITS, MASK),
@@ -72,15 +72,17 @@ def test_the_share_of_pixels_falls_linearly_between_two_steps():
 
 def test_the_weight_of_dice_may_change():
     outputs = {"mask": LOGITS}
-    with_dice, _ = losses.qmra_loss(outputs, MASK, MASK, dice_weight=0.5)
-    without, _ = losses.qmra_loss(outputs, MASK, MASK, dice_weight=0.0)
+    truth = dict.fromkeys(outputs, MASK)
+    with_dice, _ = losses.qmra_loss(outputs, truth, dice_weight=0.5)
+    without, _ = losses.qmra_loss(outputs, truth, dice_weight=0.0)
     assert float(with_dice - without) == pytest.approx(0.5 * losses.dice(LOGITS, MASK).mean())
 
 
 def test_an_example_s_losses_are_its_own():
     outputs = {"box": LOGITS, "mask": LOGITS, "refined": LOGITS}
-    both = losses.example_losses(outputs, MASK, 1 - MASK)
-    alone = losses.example_losses({n: x[1:] for n, x in outputs.items()}, MASK[1:], 1 - MASK[1:])
+    truth = {"box": 1 - MASK, "mask": MASK, "refined": MASK}
+    both = losses.example_losses(outputs, truth)
+    alone = losses.example_losses(*({n: x[1:] for n, x in d.items()} for d in (outputs, truth)))
     for name, part in both.items():
         assert part.shape == (2,)
         np.testing.assert_allclose(part[1:], alone[name], rtol=1e-6)

@@ -68,8 +68,10 @@ def test_the_methods_apart_are_the_network_as_a_whole(tiny_model, tiny_variables
     np.testing.assert_allclose(segmented.refined, whole["refined"], atol=1e-4)
 
     # Siamese: what stage 2 makes of the query is what memorising it with B_q would.
+    answer = apply(query, memory, method="answer")
+    np.testing.assert_allclose(answer.logits, whole["refined"], atol=1e-4)
     again = apply(query, foreground(located.box), method="memorize")
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), segmented.memory, again)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), answer.memory, again)
 
 
 def test_one_image_beside_several_objects_is_each_object_by_itself(tiny_model, tiny_variables):

@@ -44,7 +44,8 @@ def expected(tiny_model, tiny_variables):
         segmented = tiny_model.apply(
             tiny_variables, query, box, memory, located.feature, method="segment"
         )
-        return box, segmented
+        entry = tiny_model.apply(tiny_variables, query, box, method="memorize")
+        return box, segmented, entry
 
     stored, out = [], []
     for k, frame in enumerate(FRAMES):
@@ -55,14 +56,14 @@ def expected(tiny_model, tiny_variables):
             for box_map, (x, y, w, h) in zip(given, BOXES, strict=True):
                 box_map[2 + y : 2 + y + h, 2 + x : 2 + x + w] = 1
             memory = tiny_model.apply(tiny_variables, image, given, method="memorize")
-            box, segmented = see(image, memory, given)
+            box, segmented, entry = see(image, memory, given)
         else:
             numbers = sorted({0, k - 1, *range(0, k, INTERVAL)})
             memory = jax.tree.map(
                 lambda *x: jnp.concatenate(x, axis=1), *[stored[i] for i in numbers]
             )
-            box, segmented = see(image, memory)
-        stored.append(segmented.memory)
+            box, segmented, entry = see(image, memory)
+        stored.append(entry)
         margin = segmented.refined[:, 2:-3, 2:-2, 1] - segmented.refined[:, 2:-3, 2:-2, 0]
         out.append((np.asarray(margin), np.asarray(box[:, 2:-3, 2:-2, 0])))
     return out

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from qmra_jax.errors import InputError
-from qmra_jax.refinement import CRM, coordinates, pool16
+from qmra_jax.refinement import CRM, REFINERS, coordinates, pool16
 
 RNG = np.random.default_rng(0)
 STAGE1, STAGE2 = RNG.standard_normal((2, 1, 2, 3, 4)).astype(np.float32)
@@ -42,3 +42,18 @@ def test_crm_merges_coordinates_box_and_mask_in_turn(features, x):
 def test_unknown_features_are_refused():
     with pytest.raises(InputError, match="stage2 or both"):
         CRM("stage3").init(jax.random.key(0), STAGE1, STAGE2, BOX, MASK)
+
+
+def test_without_coordinates_only_the_two_predictions_are_merged_in():
+    layer = REFINERS["crm_no_coord"]()
+    variables = layer.init(jax.random.key(0), STAGE1, STAGE2, BOX, MASK)
+    assert set(variables["params"]) == {"box_conv", "mask_conv"}
+    whole = CRM()
+    params = whole.init(jax.random.key(0), STAGE1, STAGE2, BOX, MASK)["params"]
+    identity = np.zeros((1, 1, 6, 4), np.float32)
+    identity[0, 0, :4] = np.eye(4)
+    blind = {**variables["params"], "coord_conv": {**params["coord_conv"], "kernel": identity}}
+    positive = np.abs(STAGE2)  # which the ReLU behind coord_conv lets pass
+    expected = whole.apply({"params": blind}, STAGE1, positive, BOX, MASK)
+    found = layer.apply(variables, STAGE1, positive, BOX, MASK)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -9,7 +9,14 @@ from qmra_jax.losses import qmra_loss
 from qmra_jax.optimizer import make_optimizer, make_schedule
 from qmra_jax.torch_names import variable_shapes
 from qmra_jax.train_state import create_train_state
-from qmra_jax.train_step import make_diagnose, make_forward, make_predict, make_train_step, unpack
+from qmra_jax.train_step import (
+    make_diagnose,
+    make_forward,
+    make_predict,
+    make_targets,
+    make_train_step,
+    unpack,
+)
 from tests.invariance import Miniature, make_batch, make_config
 from tests.tiny import TINY, random_variables
 from tests.toy import BATCH, BLACK, RATE, Toy, distance, toy_config, toy_state, toy_step
@@ -27,7 +34,7 @@ def test_memory_is_the_first_two_frames_with_their_boxes_and_the_third_is_the_qu
     np.testing.assert_allclose(inputs["memory_images"], BATCH["images"][:, :2] / 255, atol=1e-6)
     assert inputs["memory_maps"].shape == (4, 2, 16, 16, 1)
     assert float(inputs["memory_maps"].sum()) == 4 * 2 * 8 * 5
-    np.testing.assert_array_equal(inputs["box_map"][0, 3:8, 2:10], 1)
+    np.testing.assert_array_equal(inputs["box"][0, 3:8, 2:10], 1)
     np.testing.assert_array_equal(inputs["mask"], BATCH["masks"][:, 2])
 
 
@@ -159,7 +166,7 @@ def test_in_bfloat16_convolutions_are_half_and_all_that_is_delicate_stays_float3
         variables = {"params": params, "batch_stats": batch_stats}
         forward = make_forward(model, toy_config())
         outputs, _ = forward(variables, inputs, jnp.zeros((), int), jnp.arange(4))
-        return qmra_loss(outputs, inputs["mask"], inputs["box_map"])[0]
+        return qmra_loss(outputs, make_targets(Toy(), inputs))[0]
 
     traced = jax.make_jaxpr(jax.value_and_grad(loss))(
         shapes["params"], shapes["batch_stats"], BATCH

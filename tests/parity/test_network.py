@@ -38,7 +38,8 @@ def both(request):
         def loss(params):
             variables = {"params": params, "batch_stats": batch_stats}
             outputs = module.apply(variables, query, memory_images, memory_maps)
-            return qmra_loss(outputs, mask, box_map)[0], outputs
+            targets = {"box": box_map, "mask": mask, "refined": mask}
+            return qmra_loss(outputs, targets)[0], outputs
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 

@@ -1,0 +1,159 @@
+"""A softmax over all memory places, whatever the similarity: at once, or a part at a time.
+
+The parts give the same to rounding, by an online softmax (Milakov & Gimelshein 2018); their
+temporaries are O(H W x part), not O(H W x t H W).
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange, repeat
+
+from qmra_jax.errors import InputError
+
+PLAIN_BYTES = 128 * 2**20  # of similarities: beyond this they are made a part at a time
+
+# (queries [b, q, c], keys [b, m, c]) -> float32 [b, q, m], the exponents of the softmax
+Similarity = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def softmax_read(
+    similarity: Similarity,
+    query_key,
+    memory_key,
+    memory_value,
+    valid=None,
+    rows: int | None = None,
+):
+    """Gathers values by `softmax(similarity)` over the memory places that count.
+
+    Args:
+      similarity: of queries with any part of the keys, each memory place by itself.
+      query_key: `[b, H, W, c_k]`; b may be 1 beside several objects.
+      memory_key: `[b, t, H, W, c_k]`.
+      memory_value: `[b, t, H, W, c_v]`.
+      valid: bool `[b, t]`: which memory frames count; None for all.
+      rows: rows of memory places (W each) that are compared at a time, a divisor of t H; 0 for all
+        at once; None for what is quickest: on a CPU with `valid`, as in inference, an object and a
+        frame at a time, else as many as keep the similarities below `PLAIN_BYTES`.
+
+    Returns:
+      `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
+
+    Raises:
+      InputError: if `rows` does not divide t H.
+    """
+    height, width, _ = query_key.shape[1:]
+    b, t, memory_height, memory_width = memory_key.shape[:4]
+    queries = rearrange(query_key, "b h w c -> b (h w) c")
+    keys = rearrange(memory_key, "b t h w c -> b (t h) w c")
+    values = rearrange(memory_value, "b t h w c -> b (t h) w c")
+    if valid is not None:
+        valid = repeat(valid, "b t -> b (t h)", h=memory_height)
+    row_bytes = 4 * b * height * width * memory_width
+    fitting = largest_divisor(t * memory_height, PLAIN_BYTES // row_bytes)
+    if rows and (rows < 0 or t * memory_height % rows):
+        raise InputError(
+            f"rows {rows}: expected a divisor of {t * memory_height}, the rows of {t} memory"
+            f" frames of {memory_height} each; or 0 for all at once"
+        )
+    at_a_time = fitting if rows is None else rows
+    read = functools.partial(_read, similarity)
+    if at_a_time not in (0, t * memory_height):
+        read = functools.partial(_read_in_parts, similarity, rows=at_a_time)
+    if rows is None and valid is not None:
+        by_frame = functools.partial(_read_by_object, similarity, rows=memory_height)
+        read_out = jax.lax.platform_dependent(
+            queries, keys, values, valid, cpu=by_frame, default=read
+        )
+    else:
+        read_out = read(queries, keys, values, valid)
+    return rearrange(read_out, "b (h w) c -> b h w c", h=height, w=width)
+
+
+def compare(similarity: Similarity, queries, keys, valid):
+    """float32 `[b, q, m]`, minus infinity at places that do not count.
+
+    `keys` `[b, r, W, c]` and `valid` bool `[b, r]` are by rows of memory places.
+    """
+    found = similarity(queries, rearrange(keys, "b r w c -> b (r w) c"))
+    if valid is not None:
+        places = repeat(valid, "b r -> b 1 (r w)", w=keys.shape[2])
+        found = jnp.where(places, found, -jnp.inf)
+    return found
+
+
+def largest_divisor(n: int, most: int) -> int:
+    """Of n, at most `most` but at least 1."""
+    return next(d for d in range(max(min(n, most), 1), 0, -1) if n % d == 0)
+
+
+def _read(similarity: Similarity, queries, keys, values, valid):
+    """All memory places at once: `[b, q, c_v]`."""
+    weights = jax.nn.softmax(compare(similarity, queries, keys, valid), axis=-1)
+    values = rearrange(values, "b r w c -> b (r w) c")
+    return jnp.einsum("bqm,bmc->bqc", weights.astype(values.dtype), values)
+
+
+def _read_in_parts(
+    similarity: Similarity, queries, keys, values, valid, rows: int, whole_parts: bool = False
+):
+    """`rows` rows of memory places at a time, by an online softmax.
+
+    Carried from part to part, in float32: the largest similarity so far, the sum of exponentials
+    relative to it, and their weighted sum of values. Parts where nothing counts are passed over;
+    `whole_parts` promises that of the others all counts.
+    """
+
+    def parts(x):
+        return rearrange(x, "b (n r) ... -> n b r ...", r=rows)
+
+    def add(carry, part):
+        largest, total, read_out = carry
+        keys, values, valid = part
+        found = compare(similarity, queries, keys, None if whole_parts else valid)
+        new = jnp.maximum(largest, found.max(axis=-1))
+        finite = jnp.where(jnp.isfinite(new), new, 0.0)  # nothing has counted yet for this object
+        weights = jnp.exp(found - finite[..., None])
+        shrink = jnp.exp(largest - finite)
+        values = rearrange(values, "b r w c -> b (r w) c")
+        more = jnp.einsum(
+            "bqm,bmc->bqc",
+            weights.astype(values.dtype),
+            values,
+            preferred_element_type=jnp.float32,
+        )
+        total = shrink * total + weights.sum(axis=-1)
+        return new, total, shrink[..., None] * read_out + more
+
+    def step(carry, part):
+        if part[2] is None:
+            return add(carry, part), None
+        return jax.lax.cond(part[2].any(), add, lambda carry, part: carry, carry, part), None
+
+    shape = (keys.shape[0], queries.shape[1])
+    start = (
+        jnp.full(shape, -jnp.inf),
+        jnp.zeros(shape),
+        jnp.zeros((*shape, values.shape[-1])),
+    )
+    stacked = (parts(keys), parts(values), None if valid is None else parts(valid))
+    (_, total, read_out), _ = jax.lax.scan(step, start, stacked)
+    return (read_out / total[..., None]).astype(values.dtype)
+
+
+def _read_by_object(similarity: Similarity, queries, keys, values, valid, rows: int):
+    """`_read_in_parts`, one object after another.
+
+    The similarities of one object with one frame stay in a CPU's cache from product to product, and
+    a frame costs nothing where it does not count.
+    """
+    queries = jnp.broadcast_to(queries, (keys.shape[0], *queries.shape[1:]))
+
+    def read(one):
+        queries, keys, values, valid = (x[None] for x in one)
+        return _read_in_parts(similarity, queries, keys, values, valid, rows, whole_parts=True)[0]
+
+    return jax.lax.map(read, (queries, keys, values, valid))
