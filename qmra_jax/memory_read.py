@@ -21,13 +21,21 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
+from qmra_jax import fused_read
 from qmra_jax.errors import InputError
 
 PLAIN_BYTES = 128 * 2**20  # of similarities: beyond this they are made a part at a time
 
 
 def dot(
-    query_key, memory_key, memory_value, valid=None, *, scale: bool = True, rows: int | None = None
+    query_key,
+    memory_key,
+    memory_value,
+    valid=None,
+    *,
+    scale: bool = True,
+    rows: int | None = None,
+    fused: bool | str = False,
 ):
     """Eq. 6: softmax over all memory places of `K_q K_m^T / sqrt(c_k)`, times `V_m`.
 
@@ -41,13 +49,17 @@ def dot(
         at once; None for what is quickest: on a CPU with `valid`, as in inference, an object and a
         frame at a time, else as many as keep the similarities below `PLAIN_BYTES`. The result is
         the same to rounding.
+      fused: take the kernel of `fused_read`, on a GPU or TPU; "interpret": on any device, slowly.
+        Its gradient is that of the form which is taken otherwise.
 
     Returns:
       `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
 
     Raises:
-      InputError: if `rows` does not divide t H.
+      InputError: if `rows` does not divide t H; or `fused` is set on a CPU, or is no such value.
     """
+    if fused not in (True, False, "interpret"):
+        raise InputError(f"reader dot:fused={fused}: expected True, False or interpret")
     height, width, c_k = query_key.shape[1:]
     b, t, memory_height, memory_width = memory_key.shape[:4]
     queries = rearrange(query_key, "b h w c -> b (h w) c")
@@ -68,7 +80,11 @@ def dot(
     read: Callable = _read
     if at_a_time not in (0, t * memory_height):
         read = functools.partial(_read_in_parts, rows=at_a_time)
-    if rows is None and valid is not None:
+    if fused:
+        interpret = fused == "interpret"
+        platform = "gpu" if interpret else fused_read.check_platform()
+        read_out = fused_read.read(queries, keys, values, valid, read, platform, interpret)
+    elif rows is None and valid is not None:
         by_frame = functools.partial(_read_by_object, rows=memory_height)
         read_out = jax.lax.platform_dependent(
             queries, keys, values, valid, cpu=by_frame, default=read
