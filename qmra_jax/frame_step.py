@@ -12,8 +12,8 @@ from qmra_jax import bank, boxes
 IN_TURN_PIXELS = 2**18
 
 
-@functools.partial(jax.jit, static_argnames=("module", "frame_size", "in_turn"))
-def enter(module, variables, image, given, frame_size, *, in_turn=False):
+@functools.partial(jax.jit, static_argnames=("module", "frame_size"))
+def enter(module, variables, image, given, frame_size, *, in_turn=None):
     """Objects' first frame: the given maps stand for B_q, and it is its own memory.
 
     f_m is asked twice for the same features, of which the compiler makes one.
@@ -24,7 +24,7 @@ def enter(module, variables, image, given, frame_size, *, in_turn=False):
       image: uint8 `[h', w', 3]`, the frame at the network's size.
       given: float32 `[n, h', w']` in [0, 1]: the maps that are given of them in that image.
       frame_size: (h, w) of the frame itself.
-      in_turn: objects one after another, not as a batch; see `_for_each`.
+      in_turn: which objects to see one after another; None for all as a batch. See `_for_each`.
 
     Returns:
       the margins float32 `[n, h, w]`, foreground minus background logits of the network's answer,
@@ -42,10 +42,10 @@ def enter(module, variables, image, given, frame_size, *, in_turn=False):
 
 @functools.partial(
     jax.jit,
-    static_argnames=("module", "frame_size", "in_turn"),
+    static_argnames=("module", "frame_size"),
     donate_argnames=("memory",),
 )
-def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn=False):
+def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn=None):
     """A frame: located, segmented, and written into the memory's slots.
 
     Args:
@@ -56,7 +56,7 @@ def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn
       slots: int32 `[2]`: where the frame's own memory goes.
       image: uint8 `[h', w', 3]`, the frame at the network's size.
       frame_size: (h, w) of the frame itself.
-      in_turn: objects one after another, not as a batch; see `_for_each`.
+      in_turn: which objects to see one after another; None for all as a batch. See `_for_each`.
 
     Returns:
       the margins float32 `[n, h, w]`, the boxes of stage 1's map int32 `[n, 4]` in that image, and
@@ -74,17 +74,35 @@ def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn
     return margins, found, bank.write(memory, entry, slots)
 
 
-def _for_each(see, objects, in_turn: bool):
-    """`see` of a batch of objects `[n, ...]`, or of one after another, which gives the same.
+def _for_each(see, objects, in_turn):
+    """`see` of a batch of objects `[n, ...]`, or of some of them one after another.
 
     An accelerator works best on a batch. In a CPU's cache there is room for a large frame's
-    activations of one object sooner than for those of all (`IN_TURN_PIXELS`). What does not depend
-    on the object is computed once either way: the compiler takes it out of the loop.
+    activations of one object sooner than for those of all (`IN_TURN_PIXELS`); and rows that only
+    fill up a bucket are passed over. What does not depend on the object is computed once either
+    way: the compiler takes it out of the loop.
+
+    Args:
+      see: gives a tree of arrays `[n, ...]`.
+      objects: a tree of arrays `[n, ...]`.
+      in_turn: None for a batch; or rows int32 `[n]` and how many of them, from the first on, are to
+        be seen. The others get zeros, and seen rows what a batch gives, to rounding.
     """
-    if not in_turn:
+    if in_turn is None:
         return see(objects)
-    each = jax.tree.map(lambda x: x[:, None], objects)  # batches of one
-    return jax.tree.map(lambda x: x[:, 0], jax.lax.map(see, each))
+    rows, count = in_turn
+
+    def one(row):
+        return see(jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, row, 1), objects))
+
+    def step(turn, found):
+        row = rows[turn]
+        put = jax.lax.dynamic_update_slice_in_dim
+        return jax.tree.map(lambda all, own: put(all, own, row, 0), found, one(row))
+
+    shapes = jax.eval_shape(one, rows[0])
+    found = jax.tree.map(lambda x: jnp.zeros((len(rows), *x.shape[1:]), x.dtype), shapes)
+    return jax.lax.fori_loop(0, count, step, found)
 
 
 @functools.partial(jax.jit, static_argnames="merge")

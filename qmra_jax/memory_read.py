@@ -15,17 +15,27 @@ beside a memory of several objects. Most differ in their similarity alone, and l
 `softmax_read`, whose option `rows` they share.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
 
 from qmra_jax import softmax_read as softmax
 from qmra_jax.errors import InputError
+from qmra_jax.fused_read import fused_read
 from qmra_jax.softmax_read import softmax_read
 
 
 def dot(
-    query_key, memory_key, memory_value, valid=None, *, scale: bool = True, rows: int | None = None
+    query_key,
+    memory_key,
+    memory_value,
+    valid=None,
+    *,
+    scale: bool = True,
+    rows: int | None = None,
+    fused: bool | str = False,
 ):
     """Eq. 6: softmax over all memory places of `K_q K_m^T / sqrt(c_k)`, times `V_m`.
 
@@ -36,9 +46,17 @@ def dot(
       valid: see the module.
       scale: divide by sqrt(c_k). The paper's equation shows no scale; STM, its source, has it.
       rows: see `softmax_read`.
+      fused: take the kernel of `fused_read`, on a GPU or TPU; "interpret": on any device, slowly.
+        Its gradient is that of the form which is taken otherwise.
+
+    Raises:
+      InputError: as `softmax_read`; or if `fused` is set on a CPU, or is no such value.
     """
     if scale:
         query_key = _scaled(query_key)
+    if fused:
+        like = functools.partial(softmax_read, _product, rows=rows)
+        return fused_read(query_key, memory_key, memory_value, valid, like, fused)
     return softmax_read(_product, query_key, memory_key, memory_value, valid, rows)
 
 

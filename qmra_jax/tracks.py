@@ -124,7 +124,7 @@ class Tracks:
             slots,
             query.image,
             query.frame_size,
-            in_turn=self._in_turn(query),
+            in_turn=self._in_turn(query, self._order(), len(self._rows)),
         )
         self._given = {}
 
@@ -140,7 +140,11 @@ class Tracks:
         small = self._maps(query, entering)
         small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
         margins, entry = self._enter(
-            self._variables, query.image, small, query.frame_size, in_turn=self._in_turn(query)
+            self._variables,
+            query.image,
+            small,
+            query.frame_size,
+            in_turn=self._in_turn(query, np.arange(count, dtype=np.int32), len(ids)),
         )
 
         taken = set(self._rows.values())
@@ -195,8 +199,7 @@ class Tracks:
         if not self._rows:
             return np.zeros(query.frame_size, np.uint8), np.zeros((0, 4), np.int32), None
         ids, rows = self.ids, self._first.size
-        order = np.zeros(rows, np.int32)
-        order[: len(ids)] = [self._rows[i] for i in ids]
+        order = self._order()
         table = np.zeros(rows + 1, np.uint8)
         table[1 : len(ids) + 1] = ids
         alive = np.arange(rows) < len(ids)
@@ -230,7 +233,15 @@ class Tracks:
             self._found = jnp.pad(self._found, ((0, more), (0, 0)))
         self._first = np.pad(self._first, (0, more))
 
-    def _in_turn(self, query: Query) -> bool:
-        """Whether objects are looked for one after another, not as a batch."""
-        height, width = query.image.shape[:2]
-        return self._on_cpu and height * width >= frame_step.IN_TURN_PIXELS
+    def _order(self) -> np.ndarray:
+        """int32 `[rows]`: those of the objects by ascending id, then any."""
+        order = np.zeros(self._first.size, np.int32)
+        order[: len(self._rows)] = [self._rows[i] for i in self.ids]
+        return order
+
+    def _in_turn(
+        self, query: Query, rows: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.int32] | None:
+        """The first `count` of these rows, to be seen one after another; None: as a batch."""
+        large = query.image.shape[0] * query.image.shape[1] >= frame_step.IN_TURN_PIXELS
+        return (rows, np.int32(count)) if self._on_cpu and large and len(rows) > 1 else None

@@ -14,6 +14,7 @@ from PIL import Image
 
 import qmra_jax
 from qmra_jax import cli
+from qmra_jax.bank import Slots
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.propagate import FrameResult
@@ -154,7 +155,7 @@ def test_segment_writes_masks_boxes_and_an_overlay(tmp_path, clip, weights, brig
         "interval": 5,
         "short_side": 32,
         "merge": "softmax",
-        "max_memory": None,
+        "max_memory": 20,
     }
 
     masks = sorted((output / "masks").iterdir())
@@ -233,6 +234,21 @@ def test_the_networks_options_reach_it(tmp_path, clip, weights, bright):
     settings = bright[0].settings
     assert (settings["max_memory"], settings["merge"]) == (7, "soft_aggregation")
     assert settings["dtype"] == "bfloat16"
+
+
+def test_memory_has_a_bound_unless_none_is_asked_for(tmp_path, clip, weights, bright):
+    """A 2,000-frame clip would keep 200 frames of each object."""
+    command = ["segment", clip, "--box", "0,16,16,16", "--weights", weights]
+    assert run(*command, "--output", tmp_path / "bounded") == 0
+    assert run(*command, "--output", tmp_path / "all", "--max-memory", 0) == 0
+    assert [propagator.settings["max_memory"] for propagator in bright] == [20, None]
+    bounded, all_there_are = Slots(10, 20), Slots(10)
+    assert max(bounded.capacities(2000)) == 20
+    for number in range(1, 191):  # frames 0 to 190 have the same memory
+        assert bounded.extras == all_there_are.extras
+        bounded.place(number)
+        all_there_are.place(number)
+    assert bounded.extras != all_there_are.extras
 
 
 def test_a_mask_starts_its_objects_by_its_labels_and_boxes_take_free_ids(

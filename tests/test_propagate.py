@@ -20,6 +20,7 @@ RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 27, 44  # padded to 32 x 48: 2 rows above, 3 below; 2 columns on each side
 FRAMES = RNG.integers(0, 256, (9, HEIGHT, WIDTH, 3)).astype(np.uint8)
 BOXES = np.array([[5, 6, 20, 11], [30, 2, 9, 20]])
+BOTH = np.arange(2, dtype=np.int32), np.int32(2)  # rows to be seen in turn, and how many
 INTERVAL = 2  # frames 2, 4, 6 stay: the bank of 4 must grow once
 
 
@@ -173,7 +174,7 @@ def test_probabilities_are_there_to_be_looked_at(results):
 def first_frames(tiny_model, tiny_variables):
     """`frame_step.enter` of a batch of objects, and of one after another."""
     see = functools.partial(frame_step.enter, tiny_model, tiny_variables, FRAMES[0], BOXES)
-    return [see((HEIGHT, WIDTH), in_turn=in_turn) for in_turn in (False, True)]
+    return [see((HEIGHT, WIDTH), in_turn=in_turn) for in_turn in (None, BOTH)]
 
 
 def test_objects_in_turn_are_what_they_are_as_a_batch(tiny_model, tiny_variables, first_frames):
@@ -190,17 +191,33 @@ def test_objects_in_turn_are_what_they_are_as_a_batch(tiny_model, tiny_variables
             (HEIGHT, WIDTH),
             in_turn=in_turn,
         )
-        for in_turn, (_, memory) in zip((False, True), first_frames, strict=True)
+        for in_turn, (_, memory) in zip((None, BOTH), first_frames, strict=True)
     ]
     for batch, in_turn in (first_frames, later):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), batch, in_turn)
+
+
+def test_rows_that_only_fill_up_a_bucket_are_passed_over(first_frames, tiny_model, tiny_variables):
+    """The loop over objects takes as many turns as there are objects, in rows of any order."""
+    (both, _), _ = first_frames
+    (found, memory) = frame_step.enter(
+        tiny_model,
+        tiny_variables,
+        FRAMES[0],
+        BOXES,
+        (HEIGHT, WIDTH),
+        in_turn=(np.array([1, 0], np.int32), np.int32(1)),
+    )
+    np.testing.assert_allclose(found[1], both[1], atol=1e-3)
+    assert not found[0].any()
+    assert not any(np.asarray(x)[0].any() for x in jax.tree.leaves(memory))
 
 
 def test_what_no_object_changes_is_computed_once(tiny_model, tiny_variables, first_frames):
     """The loop over objects holds nothing of f_q: the compiler takes it out."""
     arguments = (first_frames[1][1], np.ones((2, 1), bool), np.zeros(2, np.int32), FRAMES[1])
     lowered = frame_step.track.lower(
-        tiny_model, tiny_variables, *arguments, (HEIGHT, WIDTH), in_turn=True
+        tiny_model, tiny_variables, *arguments, (HEIGHT, WIDTH), in_turn=BOTH
     )
     text = lowered.compile().as_text()
     bodies = set(re.findall(r"body=%?([\w.\-]+)", text))

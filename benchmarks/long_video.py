@@ -1,0 +1,241 @@
+"""Resident memory along a long video: does it stay flat, and how many programs are compiled?
+
+    python -m benchmarks.long_video                       # 3,000 frames of 1080p, twice
+    python -m benchmarks.long_video --frames=300 --max_memory 6 --json=long.json
+    python -m benchmarks.long_video --video=cat.mp4 --box=120,80,64,48
+
+An mp4 is made first: a disc that drifts over a still ground, or a real video there and back again
+until it is long enough. It then goes through what `qmra segment` does, masks, overlay and boxes
+written and all, once for each bound of the memory and in a process of its own.
+"""
+
+import argparse
+import concurrent.futures
+import contextlib
+import itertools
+import multiprocessing
+import shlex
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import psutil
+
+from benchmarks.tables import Table, check_output, load, machine, report
+from qmra_jax.cli import find_weights
+from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.objects import read_objects
+from qmra_jax.outputs import Output
+from qmra_jax.segment import check_request, segment_video
+from qmra_jax.video import VideoReader
+from qmra_jax.video_writer import VideoWriter
+
+LOOP = 120  # frames of a real video that come again and again, at most
+
+
+class Course(NamedTuple):
+    """What a run was like.
+
+    Attributes:
+      resident: bytes of the process's memory after each frame.
+      programs: compiled since the network was loaded, after each frame.
+      seconds: of the network for each frame that compiled nothing.
+      wall_seconds: of all, compiling and disk included.
+    """
+
+    resident: list[int]
+    programs: list[int]
+    seconds: list[float]
+    wall_seconds: float
+
+
+def made_frames(size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Without end: uint8 `[h, w, 3]`, a disc on its round over smooth noise."""
+    height, width = size
+    coarse = np.random.default_rng(0).integers(60, 130, (height // 40, width // 40, 3), np.uint8)
+    ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    for k in itertools.count():
+        angle = 2 * np.pi * k / LOOP
+        centre = width / 2 + width / 4 * np.sin(angle), height / 2 - height / 5 * np.cos(angle)
+        at = round(centre[0]), round(centre[1])
+        yield cv2.circle(ground.copy(), at, height // 8, (230, 200, 60), cv2.FILLED)
+
+
+def made_box(size: tuple[int, int]) -> str:
+    """Of that disc in the first frame: "x,y,width,height"."""
+    height, width = size
+    radius = height // 8
+    x, y = round(width / 2) - radius, round(height / 2 - height / 5) - radius
+    return f"{x},{y},{2 * radius},{2 * radius}"
+
+
+def looped_frames(video: VideoReader, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The video's first `LOOP` frames there and back again, without end: uint8 `[h, w, 3]`."""
+    frames = list(itertools.islice(video, LOOP))
+    for frame in itertools.cycle(frames + frames[-2:0:-1]):
+        yield cv2.resize(frame, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def scaled_box(text: str, there: tuple[int, int], here: tuple[int, int]) -> str:
+    """A box of a video of one (height, width) in a video of another."""
+    ((objects),) = read_objects(there, [text]).values()
+    x, y, width, height = objects.boxes[0] * np.tile([here[1] / there[1], here[0] / there[0]], 2)
+    return ",".join(str(round(number)) for number in (x, y, width, height))
+
+
+def write_video(path: Path, frames: Iterator[np.ndarray], count: int, fps: int) -> None:
+    """The first `count` frames as H.264 in an mp4."""
+    tick = Fraction(1, fps)
+    with contextlib.closing(VideoWriter(path, rate=Fraction(fps), time_base=tick)) as writer:
+        for k, frame in enumerate(itertools.islice(frames, count)):
+            writer.write(frame, k * tick, tick)
+
+
+def follow(
+    path: Path, box: str, folder: Path, max_memory: int, short_side: int, weights: Path | None
+) -> Course:
+    """Segments the video as `qmra segment` does; `max_memory` 0 is no bound."""
+    import qmra_jax
+    from qmra_jax.compile_count import compiled_programs
+
+    process = psutil.Process()
+    resident: list[int] = []
+    programs: list[int] = []
+    seconds: list[float] = []
+
+    class Watched(qmra_jax.Propagator):
+        """One that looks at the process after each frame."""
+
+        def start(self, *arguments, **options):
+            return watched(super().start(*arguments, **options))
+
+        def step(self, *arguments, **options):
+            return watched(super().step(*arguments, **options))
+
+    def watched(result):
+        resident.append(process.memory_info().rss)
+        programs.append(compiled_programs() - known)
+        seconds.extend([result.seconds] if result.seconds is not None else [])
+        return result
+
+    module, variables, _ = qmra_jax.load(find_weights(weights))
+    propagator = Watched(
+        module, variables, short_side=short_side or None, max_memory=max_memory or None
+    )
+    known = compiled_programs()
+    video, output = VideoReader(path), Output(folder)
+    objects = read_objects(video.size, [box])
+    check_request(video, objects, output, overwrite=False)
+    done = segment_video(video, objects, propagator, output)
+    return Course(resident, programs, seconds, done.wall_seconds)
+
+
+def table(courses: dict[int, Course]) -> Table:
+    """Rows by bound of the memory (0: none)."""
+    rows = []
+    for bound, course in courses.items():
+        count = len(course.resident)
+        quarters = [course.resident[max(count * k // 4 - 1, 0)] / 1e6 for k in (1, 2, 3, 4)]
+        rows.append(
+            (
+                bound or "none",
+                *(round(number) for number in (course.resident[0] / 1e6, *quarters)),
+                round(max(course.resident) / 1e6),
+                course.programs[-1],
+                course.programs[count // 2],
+                1 / statistics.median(course.seconds),
+                count / course.wall_seconds,
+            )
+        )
+    columns = (
+        *("max_memory", "MB at first", "at 1/4", "at 1/2", "at 3/4", "at the end", "at most"),
+        *(
+            "programs compiled",
+            "of these by half-way",
+            "network's frames/s",
+            "all in all, frames/s",
+        ),
+    )
+    note = (
+        f"Resident memory of the whole process after a frame, of {count} frames; masks, overlay and"
+        " boxes are written beside. Programs count also where they came from the cache on disk. The"
+        " network's frames/s are the median's, a frame's result on the host; all in all counts"
+        " decoding, compiling and writing."
+    )
+    return Table("A long video, once for each bound of the memory", columns, rows, note)
+
+
+def measure(args: argparse.Namespace) -> Table:
+    """Makes the video and segments it.
+
+    Raises:
+      InputError: for a number that makes no sense, and as `qmra segment`.
+    """
+    frames = args.seconds * args.fps if args.frames is None else args.frames
+    least = {"fps": 1, "height": 64, "width": 64, "short_side": 0}
+    given = {name: getattr(args, name) for name in least} | {"frames": frames}
+    for name, minimum in {**least, "frames": 4}.items():
+        if given[name] < minimum:
+            raise InputError(f"{name} {given[name]}: expected at least {minimum}")
+    if bool(args.video) != bool(args.box):
+        raise InputError("--video and --box go together: the box of an object in its first frame")
+    size = args.height, args.width
+    with tempfile.TemporaryDirectory() as name:
+        path, source, box = Path(name) / "long.mp4", made_frames(size), made_box(size)
+        if args.video:
+            video = VideoReader(args.video)
+            source, box = looped_frames(video, size), scaled_box(args.box, video.size, size)
+        write_video(path, source, frames, args.fps)
+        courses = {}
+        spawn = multiprocessing.get_context("spawn")
+        for bound in args.max_memory:
+            folder = Path(name) / f"bound{bound}"
+            with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as own:
+                arguments = path, box, folder, bound, args.short_side, args.weights
+                courses[bound] = own.submit(follow, *arguments).result()
+    return table(courses)
+
+
+def main() -> None:
+    """Measures, prints and, if asked, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--seconds", type=int, default=600, help="of the video (default: 600)")
+    add("--fps", type=int, default=5, help="its frames a second (default: 5)")
+    add("--frames", type=int, help="of the video, in place of --seconds")
+    add("--height", type=int, default=1080, help="of its frames (default: 1080)")
+    add("--width", type=int, default=1920, help="of its frames (default: 1920)")
+    add("--video", help="a real one to go there and back again in; needs --box")
+    add("--box", metavar="X,Y,WIDTH,HEIGHT", help="of an object in its first frame")
+    add(
+        "--max_memory",
+        type=int,
+        nargs="+",
+        default=[20, 0],
+        help="bounds of the memory; 0: none (default: 20 0)",
+    )
+    add("--short_side", type=int, default=144, help="of the network's frames (default: 144)")
+    add("--weights", type=Path, help="a .safetensors file (default: the checkout's own)")
+    add("--json", default="", metavar="FILE", help="also write the results here")
+    args = parser.parse_args()
+    with exit_on_input_error():
+        check_output(args.json)
+        about = {
+            "command": shlex.join(["python", "-m", "benchmarks.long_video", *sys.argv[1:]]),
+            "machine": machine(),
+            "load before": load(),
+        }
+        found = measure(args)
+        report({**about, "load after": load()}, [found], args.json)
+
+
+if __name__ == "__main__":
+    main()
