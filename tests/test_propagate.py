@@ -10,7 +10,7 @@ import pytest
 
 from qmra_jax import frame_step
 from qmra_jax.both_ways import propagate_video
-from qmra_jax.boxes import scale_boxes
+from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
 from qmra_jax.merges import MERGES
 from qmra_jax.model import foreground
@@ -20,6 +20,7 @@ RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 27, 44  # padded to 32 x 48: 2 rows above, 3 below; 2 columns on each side
 FRAMES = RNG.integers(0, 256, (9, HEIGHT, WIDTH, 3)).astype(np.uint8)
 BOXES = np.array([[5, 6, 20, 11], [30, 2, 9, 20]])
+MAPS = box_to_map(np.asarray(BOXES), HEIGHT, WIDTH)
 BOTH = np.arange(2, dtype=np.int32), np.int32(2)  # rows to be seen in turn, and how many
 INTERVAL = 2  # frames 2, 4, 6 stay: the bank of 4 must grow once
 
@@ -173,7 +174,7 @@ def test_probabilities_are_there_to_be_looked_at(results):
 @pytest.fixture(scope="module")
 def first_frames(tiny_model, tiny_variables):
     """`frame_step.enter` of a batch of objects, and of one after another."""
-    see = functools.partial(frame_step.enter, tiny_model, tiny_variables, FRAMES[0], BOXES)
+    see = functools.partial(frame_step.enter, tiny_model, tiny_variables, FRAMES[0], MAPS)
     return [see((HEIGHT, WIDTH), in_turn=in_turn) for in_turn in (None, BOTH)]
 
 
@@ -204,7 +205,7 @@ def test_rows_that_only_fill_up_a_bucket_are_passed_over(first_frames, tiny_mode
         tiny_model,
         tiny_variables,
         FRAMES[0],
-        BOXES,
+        MAPS,
         (HEIGHT, WIDTH),
         in_turn=(np.array([1, 0], np.int32), np.int32(1)),
     )
