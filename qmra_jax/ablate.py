@@ -93,12 +93,11 @@ def ablate(
                 break
             problem = _train(runs, training, f"[{number}/{len(mine)}]")
             for run in served[training]:
-                if not problem and not children.stopping:
-                    problem_here = _evaluate(runs, run)
-                else:
-                    problem_here = f"training {problem}" if problem else "stopped"
-                if problem_here:
-                    problems[run] = problem_here
+                if children.stopping:
+                    break
+                failed = f"training: {problem}" if problem else _evaluate(runs, run)
+                if failed and not children.stopping:  # being asked to stop is no failure
+                    problems[run] = failed
             write_report(runs, problems)
     if not mine:
         write_report(runs, problems)
@@ -137,9 +136,9 @@ def _evaluate(runs: Runs, run: Run) -> str:
         return ""
     problem = runs.evaluate(run, lambda: None)
     scores = runs.scores(run)
-    told = f"J&F {scores['J&F']:.3f}" if scores else f"evaluation {problem}"
+    told = f"J&F {scores['J&F']:.3f}" if scores else problem
     print(f"  {run}{how}: {told}", flush=True)
-    return problem
+    return f"evaluation: {problem}" if problem else ""
 
 
 def main() -> None:

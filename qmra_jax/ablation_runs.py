@@ -160,7 +160,7 @@ class Runs:
             return "stopped and saved"
         if status == 0 and not self.is_trained(training):
             return f"ended before its last step: see {log}"
-        return "" if status == 0 else f"{child.last_words(log)} (status {status}; {log})"
+        return child.failure(status, log)
 
     # -------------------------------------------------------------- evaluation
 
@@ -211,7 +211,7 @@ class Runs:
             status = self._start([sys.executable, *command], log, lock=lock, tick=tick)
             seconds = time.perf_counter() - began
         if status:
-            return f"{child.last_words(log)} (status {status}; {log})"
+            return child.failure(status, log)
         scores = json.loads((folder / "results" / "scores.json").read_text())
         del scores["sequences"]
         record = {"made_with": made_with, "seconds": seconds, "scores": scores}

@@ -93,9 +93,22 @@ def only_one(path: Path) -> Iterator[IO | None]:
             yield file
 
 
-def last_words(log: Path) -> str:
-    """Why a command failed, by what it printed: its last error, or else its last line."""
+def failure(status: int, log: Path) -> str:
+    """Why a command failed, by what it printed: its last error, or else its last line.
+
+    Args:
+      status: that `Children` gave.
+      log: file with what it printed.
+
+    Returns:
+      "" if it did not fail.
+    """
+    if status == 0:
+        return ""
+    if status < 0:
+        return f"ended by {signal.Signals(-status).name} (see {log})"
     text = log.read_bytes()[-20_000:].decode(errors="replace")
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (errors or lines or ["it printed nothing"])[-1]
+    words = (errors or lines or ["it printed nothing"])[-1]
+    return f"{words} (status {status}; see {log})"
