@@ -132,7 +132,7 @@ def make_plan(
         )
     numbers = tuple(_once("seed", seeds, _seed))
     for override in overrides:
-        name = override.removeprefix("--config.").partition("=")[0]
+        name = _key(override)
         if name == "seed":
             raise InputError(f"{override}: give --seeds={override.partition('=')[2]} instead")
         if name == "init_from" and init_from:
@@ -183,8 +183,8 @@ def _settle(name: str, base: str, overrides: tuple[str, ...]) -> ConfigDict:
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
         values(arguments)
-    except AttributeError as error:  # how ml_collections refuses a key
-        key = str(error).strip("\"'")
+    except AttributeError:  # how ml_collections refuses a key
+        key = next(key for key in map(_key, overrides) if not _has(config, key))
         raise InputError(
             f"config key {key!r}: there is none of this name; configs/common.py has them all"
         ) from None
@@ -216,6 +216,18 @@ def _check_start(names: Sequence[str], settled: dict[str, ConfigDict], init_from
             f"init_from {start!r} is one network's, and the rows are several: give --init_from=DIR"
             " of an ablation that trained each of them, or --config.init_from= for none"
         )
+
+
+def _key(override: str) -> str:
+    return override.removeprefix("--config.").partition("=")[0]
+
+
+def _has(config: ConfigDict, key: str) -> bool:
+    try:
+        _value(config, key)
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def _value(config: ConfigDict, key: str) -> Any:

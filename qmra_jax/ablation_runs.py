@@ -62,8 +62,11 @@ class Runs:
         self._overwrite = ["--overwrite"] if overwrite else []
         self._examinations: dict[str, Examination] = {}  # by row
 
-    def check(self) -> None:
+    def check(self, *, trains: bool = True) -> None:
         """Finds out whether all of it can be done; writes nothing.
+
+        Args:
+          trains: whether what training needs is looked at too.
 
         Raises:
           InputError: if the folder is another ablation's, or data or programs are not there.
@@ -87,7 +90,8 @@ class Runs:
                     f"--init_from={self.plan.init_from} has no {training}: expected"
                     f" {config.init_from}/checkpoints"
                 )
-        if left := [t for t in self.plan.trainings(self.plan.runs) if not self.is_trained(t)]:
+        left = [t for t in self.plan.trainings(self.plan.runs) if not self.is_trained(t)]
+        if left and trains:
             self._check_training(left)
         opened: dict[str, Examination] = {}  # by what it depends on
         for row in self.plan.rows:
