@@ -101,7 +101,7 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
 
     Every device of this host takes videos, the longest first, until none of its shard is left.
     """
-    index, count = parse_shard(args.shard)
+    index, count = evaluation.parse_shard(args.shard)
     module, variables, short_side = load(args)
     if not args.extra_frames and args.max_memory not in (None, bank.EXTRA):
         raise errors.InputError(
@@ -138,14 +138,6 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     with tqdm(total=total, unit="frame", desc="segment", disable=not left) as bar:
         evaluation.segment_videos(left, results, make, jax.local_devices(), tick=bar.update)
     return results, settings
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """I and N of "I/N"."""
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise errors.InputError(f"shard {text!r}: expected I/N, such as 1/4, with I from 1 to N")
-    return int(index), int(count)
 
 
 def score(args: argparse.Namespace, chosen: EvalSet, results: Results, settings: dict) -> dict:

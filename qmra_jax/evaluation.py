@@ -180,6 +180,18 @@ def longest_first(videos: Sequence[EvalVideo]) -> list[EvalVideo]:
     return sorted(videos, key=lambda video: (-len(video.frames), video.name))
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """I and N of "I/N".
+
+    Raises:
+      InputError: if it has another form, or I is not from 1 to N.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise InputError(f"shard {text!r}: expected I/N, such as 1/4, with I from 1 to N")
+    return int(index), int(count)
+
+
 def shard(videos: Sequence[EvalVideo], index: int, count: int) -> list[EvalVideo]:
     """The part of the videos that host `index` (from 1) of `count` is to make."""
     return longest_first(videos)[index - 1 :: count]

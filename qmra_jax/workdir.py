@@ -8,6 +8,7 @@ workdir/metrics.jsonl, tensorboard/, pictures/, profile/
 """
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from etils import epath
@@ -42,8 +43,13 @@ def is_remote(path: Any) -> bool:
     return "://" in str(path)
 
 
-def check_run(workdir: epath.Path, config: ConfigDict) -> None:
+def check_run(workdir: epath.Path, config: ConfigDict, free: Collection[str] = FREE) -> None:
     """Finds out whether a workdir is free, or holds this very run.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      free: settings, or groups of them, that may differ.
 
     Raises:
       InputError: if it cannot be reached, is no folder, or holds a run with another config.
@@ -69,7 +75,7 @@ def check_run(workdir: epath.Path, config: ConfigDict) -> None:
         there = json.loads(path.read_text())
     except ValueError:
         raise InputError(f"{path} is damaged: put it back, or give another --workdir") from None
-    _check_same(workdir, there, config)
+    _check_same(workdir, there, config, free)
 
 
 def claim(workdir: epath.Path, config: ConfigDict, init_from: str = "") -> None:
@@ -154,12 +160,14 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_same(workdir: epath.Path, old: dict[str, Any], new: ConfigDict) -> None:
+def _check_same(
+    workdir: epath.Path, old: dict[str, Any], new: ConfigDict, free: Collection[str]
+) -> None:
     before, now = _flat(old), _flat(plain(new))
     different = [
         f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here"
         for key in sorted(before.keys() | now.keys())
-        if key not in FREE and key.split(".")[0] not in FREE and before.get(key) != now.get(key)
+        if key not in free and key.split(".")[0] not in free and before.get(key) != now.get(key)
     ]
     if different:
         raise InputError(
