@@ -78,7 +78,7 @@ def train(config, run: epath.PathLike) -> int:
     if config.cpu_devices < 0:
         raise errors.InputError(f"cpu_devices {config.cpu_devices}: expected 0 (one) or more")
     if config.cpu_devices:
-        jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+        parallel.simulate_devices(config.cpu_devices)
     distributed.check_same_config(workdir.plain(config))
     parallel.check_batch(config.batch_size, config.grad_accumulation)
     is_first = distributed.is_first()

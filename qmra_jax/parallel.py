@@ -1,5 +1,6 @@
 """How a per-device step meets the devices: pmap, or jit of shard_map. Nothing else knows which."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,23 @@ from qmra_jax.train_step import AXIS
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 Devices = Sequence[jax.Device]
+
+
+def simulate_devices(count: int) -> None:
+    """So many CPU devices, before JAX has met any, that wait for each other as long as it takes.
+
+    XLA otherwise aborts the process when one device waits for another for 40 seconds, as happens
+    on a busy machine, or on one that slept. What `XLA_FLAGS` says of it comes first.
+
+    Args:
+      count: at least 1.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    for name, seconds in (("warn_stuck", 3600), ("terminate", 10**6)):
+        flag = f"--xla_cpu_collective_call_{name}_timeout_seconds"
+        flags += "" if flag in flags else f" {flag}={seconds}"
+    os.environ["XLA_FLAGS"] = flags.strip()
+    jax.config.update("jax_num_cpu_devices", count)
 
 
 def check_batch(global_batch: int, grad_accumulation: int = 1) -> None:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,3 +88,37 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(batch, accumulation, s
 def test_an_unknown_wrapper_is_refused():
     with pytest.raises(InputError, match="parallel 'xmap': expected one of pmap, shard_map"):
         parallel.parallelize(lambda state, batch: (state, batch), "xmap")
+
+
+def test_simulated_devices_wait_for_each_other_on_a_busy_machine():
+    """One is late by more than XLA would wait, had we not told it: here a second."""
+    program = """
+import os, time
+import jax
+import numpy as np
+from qmra_jax import parallel
+
+os.environ["XLA_FLAGS"] = os.environ.get("PATIENCE", "")
+parallel.simulate_devices(2)
+
+def late(x):
+    time.sleep(4 * float(x[0]))
+    return np.asarray(x)
+
+def step(x):
+    x = jax.pure_callback(late, jax.ShapeDtypeStruct((1,), np.float32), x)
+    return jax.lax.psum(x, "data")
+
+print(jax.pmap(step, axis_name="data")(np.array([[0.0], [1.0]], np.float32)).tolist())
+"""
+    terminate = "--xla_cpu_collective_call_terminate_timeout_seconds=1"
+    warn = "--xla_cpu_collective_call_warn_stuck_timeout_seconds=1"
+    for patience, status in (("", 0), (f"{warn} {terminate}", -6)):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PATIENCE": patience, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == status, done.stderr
