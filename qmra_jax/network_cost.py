@@ -33,9 +33,11 @@ def frame_flops(module: QMRA, height: int, width: int, memory: int) -> int:
     """
     shape = jax.ShapeDtypeStruct
     variables = variable_shapes(module)
-    image, box = shape((height, width, 3), jnp.uint8), shape((1, 4), jnp.int32)
+    image, given = shape((height, width, 3), jnp.uint8), shape((1, height, width), jnp.float32)
     size = (height, width)
-    _, entry = jax.eval_shape(lambda *x: frame_step.enter(module, *x, size), variables, image, box)
+    _, entry = jax.eval_shape(
+        lambda *x: frame_step.enter(module, *x, size), variables, image, given
+    )
     bank = jax.tree.map(lambda x: shape((1, memory, *x.shape[2:]), x.dtype), entry)
     valid, slots = shape((1, memory), jnp.bool_), shape((2,), jnp.int32)
     traced = jax.make_jaxpr(lambda *x: frame_step.track(module, *x, size))(
