@@ -24,6 +24,7 @@ PARAMETERS = {
     "youtube_vos": 53_235_782,
     "small": 7_867_430,
     "smoke": 6_277_750,
+    "ablations": 7_867_430,
 }
 
 
