@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
-from qmra_jax import fused_read
 from qmra_jax.errors import InputError
 
 PLAIN_BYTES = 128 * 2**20  # of similarities: beyond this they are made a part at a time
@@ -81,6 +80,8 @@ def dot(
     if at_a_time not in (0, t * memory_height):
         read = functools.partial(_read_in_parts, rows=at_a_time)
     if fused:
+        from qmra_jax import fused_read  # Pallas takes half a second to import
+
         interpret = fused == "interpret"
         platform = "gpu" if interpret else fused_read.check_platform()
         read_out = fused_read.read(queries, keys, values, valid, read, platform, interpret)
