@@ -14,13 +14,14 @@ Their devices must be of one platform (all CPUs, or all GPUs), and their qmra-ja
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from tqdm import tqdm
 
-from data_pipeline.decode import check_headers
-from data_pipeline.eval_videos import DATASETS, EvalSet, find_eval_videos
+from data_pipeline.decode import check_headers, check_whole
+from data_pipeline.eval_videos import DATASETS, EvalSet, EvalVideo, find_eval_videos
 from qmra_jax import bank, checkpoint, compile_cache, errors, evaluation, model, scoring, weights
 from qmra_jax.merges import MERGES
 from qmra_jax.results import Results
@@ -131,6 +132,8 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     made_with = {"weights": weights_digest, **settings}
     results = Results(args.output, chosen.videos, made_with, carry=args.skip_bad)
     mine = {video.name for video in evaluation.shard(chosen.videos, index, count)}
+    made = [v for v in chosen.videos if v.name in mine and not results.finished(v.name)]
+    check_frames(made, skip_bad=args.skip_bad)
     left = [video for video in results.claim(overwrite=args.overwrite) if video.name in mine]
     if kept := len(mine) - len(left):
         print(f"{kept} of {len(mine)} sequences are finished already and are kept")
@@ -138,6 +141,16 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     with tqdm(total=total, unit="frame", desc="segment", disable=not left) as bar:
         evaluation.segment_videos(left, results, make, jax.local_devices(), tick=bar.update)
     return results, settings
+
+
+def check_frames(videos: Sequence[EvalVideo], *, skip_bad: bool) -> None:
+    """Refuses frames that are cut short; with `skip_bad` only where no mask could be carried."""
+    if skip_bad:
+        needed = [v.frames[k] for v in videos for k in (*range(min(v.starts)), *v.starts)]
+        check_whole(needed, "mend them: where objects enter or none has yet, none can be skipped")
+    else:
+        frames = [frame for video in videos for frame in video.frames]
+        check_whole(frames, "mend them, or let --skip_bad carry the mask before over them")
 
 
 def score(args: argparse.Namespace, chosen: EvalSet, results: Results, settings: dict) -> dict:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from qmra_jax.masks import VOID
 
 MAX_ID = 127  # of an instance; above, a mask is a blended 0/255 one
 MIN_TARGET = 1 / 2000  # of the image: smaller instances are not drawn, nor frames that show less
+
+_END = 64  # bytes of a file, within which a whole one says so
 
 
 def read_image(path: Path, *, turned: bool = False) -> np.ndarray:
@@ -45,7 +48,7 @@ def decode_image(data: bytes, name: str, *, turned: bool = False) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     # OpenCV 4.10 fills what a truncated JPEG lacks (4.12 no longer does). A whole one ends in FF D9
     # as a rule; where that is not near the end, Pillow, slower but strict, looks closer.
-    if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]):
+    if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-_END:]):
         try:
             with Image.open(io.BytesIO(data)) as strict:
                 shown = ImageOps.exif_transpose(strict) if turned else strict
@@ -139,6 +142,47 @@ def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
             f"{len(faults)} of {len(pairs)} images and masks cannot be used:"
             f" {'; '.join(faults[:5])}{more}: mend or remove them"
         )
+
+
+def check_whole(paths: Iterable[Path], what: str = "mend or remove them") -> None:
+    """Looks at the ends of image files, so that one cut short is found before any work begins.
+
+    A file with a sound end is not decoded; damage in its middle shows when it is.
+
+    Args:
+      paths: of JPEGs and PNGs.
+      what: to do about bad ones, for the message.
+
+    Raises:
+      InputError: if any is cut short or cannot be read; it names the first few and says how many
+        there are.
+    """
+    paths = list(paths)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        whole = list(pool.map(_is_whole, paths))
+    if bad := sorted(str(path) for path, fine in zip(paths, whole, strict=True) if not fine):
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise InputError(
+            f"{len(bad)} of {len(paths)} frames are cut short or cannot be read:"
+            f" {', '.join(bad[:5])}{more}: {what}"
+        )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether it ends as a JPEG or PNG does, or else can be decoded all the same."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(4)
+            file.seek(max(file.seek(0, os.SEEK_END) - _END, 0))
+            end = file.read()
+        if (begin[:2] == b"\xff\xd8" and b"\xff\xd9" in end) or (
+            begin == b"\x89PNG" and b"IEND" in end
+        ):
+            return True
+        read_image(path)
+    except (OSError, InputError):
+        return False
+    return True
 
 
 def _fault(pair: tuple[Path, Path]) -> str:

@@ -23,7 +23,6 @@ from einops import rearrange, reduce, repeat
 
 from qmra_jax import softmax_read as softmax
 from qmra_jax.errors import InputError
-from qmra_jax.fused_read import fused_read
 from qmra_jax.softmax_read import softmax_read
 
 
@@ -55,6 +54,8 @@ def dot(
     if scale:
         query_key = _scaled(query_key)
     if fused:
+        from qmra_jax.fused_read import fused_read  # Pallas takes half a second to import
+
         like = functools.partial(softmax_read, _product, rows=rows)
         return fused_read(query_key, memory_key, memory_value, valid, like, fused)
     return softmax_read(_product, query_key, memory_key, memory_value, valid, rows)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipeline import decode
 from data_pipeline.decode import (
     check_headers,
+    check_whole,
     decode_image,
     instance_masks,
     label_counts,
@@ -151,3 +153,35 @@ def test_headers_that_disagree_are_listed_first_few_and_count(tmp_path):
         r" 48x32; .*6\.png is 48x32 and 1 more: mend",
     ):
         check_headers(pairs)
+
+
+def test_files_cut_short_are_named_without_decoding_the_sound_ones(tmp_path, monkeypatch):
+    jpeg, png = encoded(NOISE, "jpeg"), encoded(NOISE, "png")
+    files = {
+        "whole.jpg": jpeg,
+        "whole.png": png,
+        "trailer.jpg": jpeg + bytes(900),  # some cameras write on behind the picture
+        "short.jpg": jpeg[:-200],
+        "short.png": png[:-200],
+        "empty.jpg": b"",
+        "text.jpg": b"not an image",
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    paths = [tmp_path / name for name in (*files, "absent.jpg")]
+    decoded = []
+
+    def spy(path):
+        decoded.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr(decode, "read_image", spy)
+    with pytest.raises(InputError) as refused:
+        check_whole(paths, "get them again")
+    bad = [str(tmp_path / f"{name}.jpg") for name in ("absent", "empty", "short")]
+    bad += [str(tmp_path / name) for name in ("short.png", "text.jpg")]
+    assert str(refused.value) == (
+        "5 of 8 frames are cut short or cannot be read: " + ", ".join(bad) + ": get them again"
+    )
+    assert not {"whole.jpg", "whole.png"} & set(decoded)
+    check_whole(paths[:3])

@@ -299,9 +299,30 @@ def test_every_device_takes_videos_the_longest_first(
     assert shards == ["long", "short"]
 
 
+def test_frames_that_are_cut_short_are_all_named_before_anything_is_made(
+    run, folder, tmp_path, segmented
+):
+    run(folder, "--sequences", "short")
+    bad = [folder / f"JPEGImages/480p/{name}.png" for name in ("long/00001", "long/00004")]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:60])  # the header is whole
+    told = run(folder, "--overwrite", status=2)
+    assert "2 of 5 frames are cut short" in told  # the finished one is not looked at again
+    assert f"{bad[0]}, {bad[1]}: mend them, or let --skip_bad carry" in told
+    assert segmented == ["short"]
+    assert (tmp_path / "out/scores.json").exists()
+    run(folder, "--overwrite", "--skip_bad")
+    assert segmented == ["short", "long"]
+
+    start = folder / "JPEGImages/480p/long/00000.png"
+    start.write_bytes(start.read_bytes()[:60])
+    told = run(folder, "--overwrite", "--skip_bad", status=2)
+    assert f"1 of 1 frames are cut short or cannot be read: {start}: mend them" in told
+
+
 def test_a_bad_frame_stops_with_its_name_or_is_carried_over(run, folder, tmp_path):
     bad = folder / "JPEGImages/480p/short/00002.png"
-    bad.write_bytes(bad.read_bytes()[:60])  # the header is whole
+    _damage(bad)
     told = run(folder, "--sequences", "short", status=2)
     assert "frame 2: image" in told
     assert str(bad) in told
@@ -314,11 +335,16 @@ def test_a_bad_frame_stops_with_its_name_or_is_carried_over(run, folder, tmp_pat
     told = run(folder, "--sequences", "short", status=2)
     assert "skipped bad frames (00002.png)" in told
 
-    start = folder / "JPEGImages/480p/short/00000.png"
-    start.write_bytes(start.read_bytes()[:60])
+    _damage(folder / "JPEGImages/480p/short/00000.png")
     told = run(folder, "--sequences", "short", "--skip_bad", "--overwrite", status=2)
     assert "frame 0" in told
     assert "cannot be skipped" in told
+
+
+def _damage(path):
+    """Between its header and its end, which are all that is looked at beforehand."""
+    data = path.read_bytes()
+    path.write_bytes(data[:41] + bytes(len(data) - 53) + data[-12:])
 
 
 def test_a_frame_of_another_size_is_named(run, folder):

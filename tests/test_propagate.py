@@ -214,6 +214,21 @@ def test_rows_that_only_fill_up_a_bucket_are_passed_over(first_frames, tiny_mode
     assert not any(np.asarray(x)[0].any() for x in jax.tree.leaves(memory))
 
 
+def test_five_objects_of_a_large_frame_take_turns(tiny_model, tiny_variables, monkeypatch):
+    """They fill five rows of six; one that leaves frees a row in their midst."""
+    boxes = [[x, y, 9, 8] for x, y in ((0, 0), (10, 4), (20, 9), (30, 3), (34, 15))]
+    found = []
+    for pixels in (HEIGHT * WIDTH + 1, HEIGHT * WIDTH):
+        monkeypatch.setattr(frame_step, "IN_TURN_PIXELS", pixels)
+        propagator = Propagator(tiny_model, tiny_variables, interval=INTERVAL)
+        propagator.start(FRAMES[0], [*boxes, [2, 16, 9, 8]])
+        propagator.remove(3)
+        results = [propagator.step(frame) for frame in FRAMES[1:3]]
+        assert [result.ids for result in results] == [(1, 2, 4, 5, 6)] * 2
+        found.append([(result.probabilities, result.boxes) for result in results])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), *found)
+
+
 def test_what_no_object_changes_is_computed_once(tiny_model, tiny_variables, first_frames):
     """The loop over objects holds nothing of f_q: the compiler takes it out."""
     arguments = (first_frames[1][1], np.ones((2, 1), bool), np.zeros(2, np.int32), FRAMES[1])
