@@ -43,7 +43,7 @@ def explain(
     ] = None,
     channels: Annotated[
         int,
-        typer.Option(metavar="N", min=1, max=8, help="Of the query and of the memory, to show."),
+        typer.Option(metavar="N", min=1, max=16, help="Of the query and of the memory, to show."),
     ] = 4,
     npz: Annotated[
         Path | None,

@@ -17,7 +17,7 @@ from qmra_jax.visualize import object_colour, overlay
 
 MOST_FRAMES = 15  # memory frames on a sheet: those that count most
 _BRIGHT = 0.995  # of the places are darker than the brightest: one alone would darken all others
-_FRAMES_A_ROW = 5
+_FRAMES_A_ROW, _CHANNELS_A_ROW = 5, 4
 _OBJECT = object_colour(1)
 _ADDED, _REMOVED = np.array([64, 160, 255]), np.array([255, 140, 30])  # told apart by all eyes
 _SIGNED = np.array([[120, 220, 255], [20, 80, 190], [12, 12, 16], [190, 90, 10], [255, 225, 110]])
@@ -103,8 +103,10 @@ def _answers(e: Explanation, described: Described) -> Panel:
     labelled = cv2.resize(e.labels, e.image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     share = (e.labels != 0).mean()
     tiles.append(Tile(overlay(e.image, labelled), f"the final label: {share:.1%} of the frame"))
+    height, width = e.image.shape[:2]
+    columns = min(3 if width >= height else 6, len(tiles))
     note = "Tint: probability; outline: one half. " + absent
-    return Panel("What the network answers", note, [tiles], min(3, len(tiles)))
+    return Panel("What the network answers", note, [tiles], columns)
 
 
 def _attention(e: Explanation, described: Described, k: int) -> Panel:
@@ -160,8 +162,8 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
         note = "The channels that change most, each by no one weight of its channel or its places."
     note += " Blue below 0, yellow above; a pair has one scale."
     for half, numbers in zip(("V_q", "V_a"), stage.strongest(channels), strict=True):
-        rows.append([_channel(e, stage, half, int(n), weights, channels) for n in numbers])
-    return Panel(title, note, rows, channels)
+        rows.append([_channel(e, stage, half, int(n), weights) for n in numbers])
+    return Panel(title, note, rows, _CHANNELS_A_ROW)
 
 
 def _place_weights(e: Explanation, weights: np.ndarray) -> list[Tile]:
@@ -173,11 +175,9 @@ def _place_weights(e: Explanation, weights: np.ndarray) -> list[Tile]:
     return tiles
 
 
-def _channel(
-    e: Explanation, stage: Stage, half: str, n: int, weights: np.ndarray | None, columns: int
-) -> Tile:
+def _channel(e: Explanation, stage: Stage, half: str, n: int, weights: np.ndarray | None) -> Tile:
     """A channel before and after, an arrow between them."""
-    width = (columns_width(columns) - _ARROW) // 2
+    width = (columns_width(_CHANNELS_A_ROW) - _ARROW) // 2
     height = round(width * e.image.shape[0] / e.image.shape[1])
     maps = [_spread(x[..., n], e) for x in (stage.before, stage.feature)]
     scale = max(np.abs(maps[0]).max(), np.abs(maps[1]).max(), 1e-12)
