@@ -134,7 +134,9 @@ def _attention(e: Explanation, described: Described, k: int) -> Panel:
         tiles.append(Tile(image, f"frame {e.memory_numbers[i]}: {shares[i]:.1%}"))
     title = f"Attention of stage {k + 1} ({described.reader})"
     rows = -(-len(tiles) // _FRAMES_A_ROW)
-    return Panel(title, note, [tiles], max(3, -(-len(tiles) // rows)))
+    height, width = e.image.shape[:2]
+    least = 3 if width >= height else _FRAMES_A_ROW
+    return Panel(title, note, [tiles], max(least, -(-len(tiles) // rows)))
 
 
 def _aggregation(e: Explanation, described: Described, k: int, channels: int) -> Panel:

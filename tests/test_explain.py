@@ -172,9 +172,21 @@ def test_the_memory_is_what_propagation_reads(explained, tiny_model, tiny_variab
     np.testing.assert_allclose(
         explained.outputs["refined"], results[4].probabilities[1], rtol=1e-4, atol=1e-6
     )
-    numbers, memory = propagator.memory(1)
-    assert numbers == (0, 2, 4)
-    assert memory.key1.shape == (1, 3, 2, 3, 8)
+
+
+def test_the_memory_comes_in_the_order_of_its_frames(tiny_model, tiny_variables):
+    propagator = Propagator(tiny_model, tiny_variables, interval=2)
+    propagator.start(FRAMES[0], [BOX])
+    read = {}
+    for frame in FRAMES[1:]:
+        propagator.step(frame)
+        numbers, memory = propagator.memory(1)
+        read[numbers] = np.asarray(memory.key2)
+    assert list(read) == [(0, 1), (0, 2), (0, 2, 3), (0, 2, 4)]
+    for first, later in ((read[0, 2], read[0, 2, 3]), (read[0, 2], read[0, 2, 4])):
+        np.testing.assert_array_equal(first, later[:, :2])
+    with pytest.raises(InputError, match="object 2: there is none"):
+        propagator.memory(2)
 
 
 def test_attention_is_that_of_the_pixels_place(explained, tiny_model, tiny_variables):
