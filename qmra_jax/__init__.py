@@ -16,6 +16,8 @@ _HOME = {
     "save": "weights",
     "Propagator": "propagate",
     "propagate_video": "both_ways",
+    "Explanation": "explanation",
+    "explain_frame": "explain",
 }
 
 __all__ = sorted(_HOME)

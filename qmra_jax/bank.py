@@ -124,6 +124,16 @@ class Slots:
             valid[:, slot] = (first < extra) & (extra < number - 1)
         return valid
 
+    def frames(self, number: int, first: int) -> dict[int, int]:
+        """What frame `number` reads of an object that entered in frame `first`.
+
+        Returns:
+          frame number -> slot, in ascending order.
+        """
+        lies = {FIRST: first, PREVIOUS: number - 1} | {s: n for n, s in self.extras.items()}
+        valid = self.valid(number, np.asarray([first]))[0]
+        return dict(sorted((lies[slot], slot) for slot in np.flatnonzero(valid).tolist()))
+
 
 def bucket(n: int) -> int:
     """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, ... that holds n objects."""

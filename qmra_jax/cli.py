@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from qmra_jax.cli_explain import explain
 from qmra_jax.cli_score import score
 from qmra_jax.cli_weights import app as weights_app
 from qmra_jax.errors import InputError, exit_on_input_error
@@ -18,6 +19,7 @@ _HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.
 \b
 Examples:
   qmra segment cat.mp4 --box 120,80,64,48 --output cat
+  qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --output sheet.png
   qmra score --truth DAVIS --predictions runs/val
   qmra weights show weights/qmra-small.safetensors
 """
@@ -30,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(explain)
 app.command()(score)
 app.add_typer(weights_app, name="weights")
 

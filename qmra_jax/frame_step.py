@@ -32,7 +32,7 @@ def enter(module, variables, image, given, frame_size, *, in_turn=None):
     """
 
     def see(given):
-        (query, maps), crop = _pad(image, given[..., None])
+        (query, maps), crop = pad(image, given[..., None])
         memory = module.apply(variables, query, maps, method="memorize")
         answer = module.apply(variables, query, memory, None, maps, method="answer")
         return _margins(answer.logits, crop, frame_size), memory
@@ -65,7 +65,7 @@ def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn
 
     def see(known):
         memory, valid = known
-        (query,), crop = _pad(image)
+        (query,), crop = pad(image)
         answer = module.apply(variables, query, memory, valid, method="answer")
         found = boxes.map_to_box(answer.box[:, crop[0], crop[1], 0])
         return _margins(answer.logits, crop, frame_size), found, answer.memory
@@ -124,10 +124,15 @@ def merge_objects(margins, order, alive, table, *, merge):
     return jnp.asarray(table)[jnp.argmax(probabilities, axis=0)], probabilities
 
 
-def _pad(image, *maps):
+def pad(image, *maps):
     """Symmetric zeros to multiples of 16, the smaller half top and left.
 
-    Returns the image as a query `[1, h, w, 3]` in [0, 1] and the maps, and the slices to crop by.
+    Args:
+      image: uint8 `[h', w', 3]`.
+      maps: float32 `[n, h', w', 1]` each.
+
+    Returns:
+      the image as a query `[1, h, w, 3]` in [0, 1] and the maps, and the slices to crop by.
     """
     image = image[None].astype(jnp.float32) / 255
     pads, crop = [(0, 0)], []

@@ -21,7 +21,7 @@ from qmra_jax import bank
 from qmra_jax.compile_count import compiled_programs
 from qmra_jax.errors import InputError, whole_number
 from qmra_jax.merges import MERGES
-from qmra_jax.model import QMRA
+from qmra_jax.model import QMRA, Memory
 from qmra_jax.prompts import MOST, Prompts, read_prompts
 from qmra_jax.rehearsal import rehearse
 from qmra_jax.tracks import Query, Tracks
@@ -227,6 +227,18 @@ class Propagator:
         """
         self._last("remove")
         self._tracks.remove(id)
+
+    def memory(self, id: int) -> tuple[tuple[int, ...], Memory]:
+        """What the next frame will read of an object: a copy.
+
+        Returns:
+          the memory frames' numbers, ascending, counted from the frame of `start`; and their keys
+          and values, each `[1, t, H, W, c]`, in that order.
+
+        Raises:
+          InputError: if there is no such object.
+        """
+        return self._tracks.read(self._last("memory").number + 1, id)
 
     @property
     def interval(self) -> int:

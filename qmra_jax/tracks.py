@@ -16,7 +16,7 @@ import numpy as np
 from qmra_jax import bank, frame_step
 from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
-from qmra_jax.model import QMRA
+from qmra_jax.model import QMRA, Memory
 from qmra_jax.prompts import Prompts
 
 
@@ -165,9 +165,7 @@ class Tracks:
         Raises:
           InputError: if there is no such object.
         """
-        if id not in self._rows:
-            known = ", ".join(map(str, self.ids)) or "none"
-            raise InputError(f"object {id}: there is none of this id; there are {known}")
+        self._row(id)
         del self._rows[id]
         self._given.pop(id, None)
         if not self._rows:
@@ -184,6 +182,13 @@ class Tracks:
             self._first = self._first[kept]
             self._rows = {i: row for row, i in enumerate(self._rows)}
         self.slots.forget(min(int(self._first[row]) for row in self._rows.values()))
+
+    def read(self, number: int, id: int) -> tuple[tuple[int, ...], Memory]:
+        """What frame `number` is to read of an object, as `Propagator.memory` gives it."""
+        row = self._row(id)
+        frames = self.slots.frames(number, int(self._first[row]))
+        slots = np.asarray(list(frames.values()))
+        return tuple(frames), jax.tree.map(lambda x: x[row, slots][None], self.memory)
 
     def merge(self, query: Query) -> tuple[np.ndarray, np.ndarray, jax.Array | None]:
         """All objects as they were found in the last frame, the labels and boxes on the host.
@@ -209,6 +214,12 @@ class Tracks:
         for box, i in zip(boxes, ids, strict=True):
             box[:] = self._given.get(i, box)
         return labels, boxes, probabilities[: len(ids) + 1]
+
+    def _row(self, id: int) -> int:
+        if id not in self._rows:
+            known = ", ".join(map(str, self.ids)) or "none"
+            raise InputError(f"object {id}: there is none of this id; there are {known}")
+        return self._rows[id]
 
     def _maps(self, query: Query, entering: Prompts) -> np.ndarray:
         """What is given of the objects, float32 `[n, h', w']` at the network's size."""

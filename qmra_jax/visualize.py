@@ -223,11 +223,16 @@ def _title(text: str, width: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _caption(image: np.ndarray, text: str, size: int) -> np.ndarray:
-    """The text on a dark rounded plate in the lower left corner."""
+def plain_text(text: str) -> str:
+    """Without accents, and with a question mark for what is not Latin: the font's letters."""
     letters = unicodedata.normalize("NFKD", text)
     text = "".join(c for c in letters if not unicodedata.combining(c))
-    text = text.encode("ascii", "replace").decode()
+    return text.encode("ascii", "replace").decode()
+
+
+def _caption(image: np.ndarray, text: str, size: int) -> np.ndarray:
+    """The text on a dark rounded plate in the lower left corner."""
+    text = plain_text(text)
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture, "RGBA")
     font = ImageFont.load_default(size)

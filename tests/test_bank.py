@@ -38,6 +38,15 @@ def test_an_object_reads_no_frame_from_before_it_entered():
     ]
 
 
+def test_the_frames_that_are_read_are_named_with_their_slots():
+    slots = Slots(3)
+    for number in range(1, 11):
+        slots.place(number)
+    assert slots.frames(11, first=0) == {0: 0, 3: 2, 6: 3, 9: 4, 10: 1}
+    assert slots.frames(11, first=6) == {6: 0, 9: 4, 10: 1}
+    assert slots.frames(11, first=10) == {10: 0}
+
+
 def test_the_capacity_doubles():
     slots, seen = Slots(1), []
     for number in range(1, 40):

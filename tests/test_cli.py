@@ -117,7 +117,16 @@ def refused(capsys, *arguments) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "segment", "score", "weights", "weights show", "weights export", "weights convert"],
+    [
+        "",
+        "segment",
+        "explain",
+        "score",
+        "weights",
+        "weights show",
+        "weights export",
+        "weights convert",
+    ],
 )
 def test_help_has_examples_everywhere(capsys, command):
     assert run(*command.split(), "--help") == 0
