@@ -1,7 +1,7 @@
 """What every row of configs/ablations.py changes, its parameters, and the work of a frame.
 
-    python -m benchmarks.variants                       # seconds: nothing is compiled or timed
-    python -m benchmarks.variants --memory 20 --json=variants.json
+python -m benchmarks.variants                       # seconds: nothing is compiled or timed
+python -m benchmarks.variants --memory 20 --json=variants.json
 """
 
 import argparse
