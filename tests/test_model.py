@@ -22,6 +22,7 @@ PARAMETERS = {
     "common": 53_235_782,
     "pretrain_static": 53_235_782,
     "youtube_vos": 53_235_782,
+    "stm": 38_922_434,
     "small": 7_867_430,
     "smoke": 6_277_750,
 }
