@@ -49,9 +49,8 @@ def parse_args() -> argparse.Namespace:
     add(
         "--start",
         choices=evaluation.STARTS,
-        default="box",
         help="what the network is told of an object: its mask's tight box, or the mask, of which"
-        " QMRA takes that very box (default: box)",
+        " QMRA takes that very box (default: box; mask of a network that remembers masks, as STM)",
     )
     add(
         "--short_side",
@@ -115,19 +114,18 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
         "max_memory": args.max_memory if args.extra_frames else bank.EXTRA,
         "merge": args.merge,
     }
+    start = args.start or module.remembers  # a box, or what STM remembers: a mask
     weights_digest = evaluation.model_digest(module, variables)
     module = module.clone(dtype=args.dtype or module.dtype)
     settings = {
         **options,
-        "start": args.start,
+        "start": start,
         "dtype": module.dtype,
         # Another release, or another kind of device, may find other masks.
         "version": evaluation.package_version(),
         "platform": jax.local_devices()[0].platform,
     }
-    make = evaluation.make_segmenter(
-        module, variables, start=args.start, carry=args.skip_bad, **options
-    )
+    make = evaluation.make_segmenter(module, variables, start=start, carry=args.skip_bad, **options)
 
     made_with = {"weights": weights_digest, **settings}
     results = Results(args.output, chosen.videos, made_with, carry=args.skip_bad)

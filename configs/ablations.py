@@ -45,6 +45,15 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "query_only": {"model.aggregator": "query_only"},
     "memory_only": {"model.aggregator": "memory_only"},
     "spatial": {"model.aggregator": "spatial"},
+    # The network of configs/stm.py, which starts from a mask
+    "stm": {
+        "model.stages": 1,
+        "model.align": "mask",
+        "model.aggregator": "none",
+        "model.kv_kernel": 3,
+        "model.prior": "odds",
+        "model.refine": "none",
+    },
 }
 
 # In the table's order.
@@ -56,6 +65,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "memory": ("no_ef",),
     "readers": ("l2", "cosine", "topk", "kernel"),
     "aggregators": ("query_only", "memory_only", "spatial"),
+    "others": ("stm",),
 }
 
 # Lin et al. 2021, Table 3, in percent as printed: J mean and J recall on DAVIS 2016's val, J of

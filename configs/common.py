@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     )
     config.model.aggregator = "bca"  # bca[:reduction=N] | query_only | memory_only | spatial | none
     config.model.kv_kernel = 1  # 1 | 3: of the convolutions that make keys and values
-    config.model.prior = "soft"  # soft | binary | rectified: what of B_q stage 2 is told
+    config.model.prior = "soft"  # soft | binary | odds | rectified: what of B_q stage 2 is told
     config.model.refine = "crm"  # crm[:features=both] | crm_no_coord | none
     config.model.dtype = "float32"  # of the computation: float32 | bfloat16; inference: | float16
     config.model.batch_norm = "frozen"  # frozen | sync: by the statistics of all devices' batch

@@ -91,7 +91,6 @@ def explain(
       qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --query 150,96 --output ear.png
     """
     from qmra_jax.cli import find_weights
-    from qmra_jax.masks import read_labels
     from qmra_jax.objects import read_objects
     from qmra_jax.video import VideoReader
 
@@ -135,8 +134,8 @@ def explain(
         module,
         variables,
         tqdm(frames, total=total, desc="explain", unit="frame"),
-        objects.boxes if mask is None else None,
-        masks=None if mask is None else read_labels(mask),
+        objects.boxes if objects.masks is None else None,
+        masks=objects.masks,
         pixel=pixel,
         first=start,
         short_side=short_side or None,

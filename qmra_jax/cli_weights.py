@@ -21,6 +21,7 @@ Examples:
   qmra weights show weights/qmra-small.safetensors
   qmra weights export runs/small qmra-small.safetensors --dtype float16
   qmra weights convert twin.pth small.safetensors --config configs/small.py
+  qmra weights import-stm STM_weights.pth stm.safetensors
 """
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
@@ -147,6 +148,44 @@ def convert(
 
     variables = from_torch(state, model_config)
     save(file, variables, model_config, dtype=dtype.value, overwrite=overwrite)
+    typer.echo(str(file))
+
+
+@app.command("import-stm")
+def import_stm(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="STM_weights.pth, or one trained by its code.")
+    ],
+    file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    dtype: StoredDtype = Dtype.float32,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a weights file of the official STM checkpoint.
+
+    Its authors give it at https://github.com/seoungwugoh/STM for non-commercial use (CC BY-NC-SA);
+    PyTorch is not needed to read it. For one object the network is exactly theirs; of several each
+    is seen by itself, as the weights that look at the other objects' masks are left out.
+
+    \b
+    Example:
+      qmra weights import-stm STM_weights.pth stm.safetensors
+    """
+    from qmra_jax.state_files import check_target, read_state
+
+    check_target(file, overwrite=overwrite)
+    state = read_state(source)
+
+    from qmra_jax.stm_names import OTHERS, from_stm
+    from qmra_jax.weights import from_torch, save
+
+    converted, config = from_stm(state)
+    extra = {"source": f"STM (Oh et al. 2019), {source.name}"}
+    variables = from_torch(converted, config)
+    save(file, variables, config, dtype=dtype.value, metadata=extra, overwrite=overwrite)
+    if OTHERS in state:
+        typer.echo(
+            f"left out: {OTHERS}, for the other objects' mask; exact for one object", err=True
+        )
     typer.echo(str(file))
 
 

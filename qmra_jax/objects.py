@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from qmra_jax.boxes import check_box, mask_to_box
+from qmra_jax.boxes import box_to_map, check_box, mask_to_box
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID, foreground, read_labels
 
@@ -18,10 +18,19 @@ class Objects(NamedTuple):
     Attributes:
       boxes: int32 `[n, 4]`: x, y, width, height in pixels.
       ids: of the n objects, 1 to 254.
+      masks: bool `[n, h, w]`, of which these are the tight boxes, where any of them was drawn as a
+        mask; those that were not are filled boxes.
     """
 
     boxes: np.ndarray
     ids: tuple[int, ...]
+    masks: np.ndarray | None = None
+
+    def prompt(self) -> dict[str, Any]:
+        """What `Propagator.start` and `step` are told of them."""
+        if self.masks is None:
+            return {"boxes": self.boxes, "ids": self.ids}
+        return {"masks": self.masks, "ids": self.ids}
 
 
 def parse_box(text: str) -> tuple[tuple[int, int, int, int], int | None]:
@@ -50,7 +59,7 @@ def read_objects(
 ) -> Mapping[int, Objects]:
     """All objects by the frame in which they were drawn.
 
-    The objects of a mask file keep its labels as ids, of which the network takes the tight boxes.
+    The objects of a mask file keep its labels as ids; of their masks QMRA takes the tight boxes.
     Boxes get the lowest free ids, in their order.
 
     Args:
@@ -63,9 +72,11 @@ def read_objects(
       InputError: if there is no object, or one is empty or leaves the frame.
     """
     drawn: dict[int, list[tuple[np.ndarray, int]]] = {}
+    shown: dict[int, np.ndarray] = {}  # the masks, by id
     if mask is not None:
-        drawn[frame] = _read_mask(mask, size)
-    taken = {id for _, id in drawn.get(frame, [])}
+        shown = _read_mask(mask, size)
+        drawn[frame] = [(mask_to_box(own), id) for id, own in shown.items()]
+    taken = set(shown)
     free = (id for id in range(1, VOID) if id not in taken)
     for text in boxes:
         box, at = parse_box(text)
@@ -75,14 +86,17 @@ def read_objects(
         drawn.setdefault(frame if at is None else at, []).append((check_box(box, *size), id))
     if not drawn:
         raise InputError("no object: give at least one --box x,y,width,height or a --mask FILE")
-    return {
-        number: Objects(np.stack([box for box, _ in some]), tuple(id for _, id in some))
-        for number, some in sorted(drawn.items())
-    }
+    found = {}
+    for number, some in sorted(drawn.items()):
+        tight, ids = np.stack([box for box, _ in some]), tuple(id for _, id in some)
+        filled = box_to_map(tight, *size) > 0
+        masks = np.stack([shown.get(id, own) for id, own in zip(ids, filled, strict=True)])
+        found[number] = Objects(tight, ids, masks if shown and number == frame else None)
+    return found
 
 
-def _read_mask(path: Path, size: tuple[int, int]) -> list[tuple[np.ndarray, int]]:
-    """(tight box, id) of each object in a mask file."""
+def _read_mask(path: Path, size: tuple[int, int]) -> dict[int, np.ndarray]:
+    """The objects in a mask file: id -> mask bool `[h, w]`."""
     labels = read_labels(path)
     if labels.shape != size:
         raise InputError(
@@ -94,4 +108,4 @@ def _read_mask(path: Path, size: tuple[int, int]) -> list[tuple[np.ndarray, int]
     ids = [id for id in np.unique(labels).tolist() if id not in (0, VOID)]
     if not ids:
         raise InputError(f"mask {path} is empty: expected the pixels of at least one object")
-    return [(mask_to_box(labels == id), id) for id in ids]
+    return {id: labels == id for id in ids}

@@ -29,6 +29,15 @@ def binary_prior(probability):
     return (probability > 0.5).astype(probability.dtype)
 
 
+def odds_prior(probability):
+    """M_q = what STM remembers: `soft_aggregation` of a single object, whose odds it squares.
+
+    With the log-odds l of the foreground, merged with the background's -l: sigmoid(2 l).
+    """
+    seen, unseen = probability**2, (1 - probability) ** 2
+    return seen / (seen + unseen)
+
+
 def rectified_prior(probability):
     """M_q = the filled tight box of the binary map, as the memory's first map is one."""
     height, width = probability.shape[1:3]
@@ -39,5 +48,6 @@ def rectified_prior(probability):
 PRIORS: dict[str, Callable] = {
     "soft": soft_prior,
     "binary": binary_prior,
+    "odds": odds_prior,
     "rectified": rectified_prior,
 }

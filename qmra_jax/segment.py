@@ -161,7 +161,7 @@ def _follow(
     """
     start = min(objects)
     if start:
-        propagator.start(video.frame(start), objects[start].boxes, ids=objects[start].ids)
+        propagator.start(video.frame(start), **objects[start].prompt())
         with _ahead(video.frames_backwards(start)) as frames:
             for frame in frames:
                 if frame.problem and not skip_bad:
@@ -178,7 +178,7 @@ def _follow(
                 yield frame, propagator.step(frame.image), False
             else:
                 take = propagator.start if frame.number == start else propagator.step
-                yield frame, take(frame.image, enter.boxes, ids=enter.ids), False
+                yield frame, take(frame.image, **enter.prompt()), False
 
 
 @contextlib.contextmanager

@@ -54,10 +54,9 @@ class Miniature(nn.Module):
         return self.answer(query, sum(frames))
 
     def with_predicted_maps(self, query, images, maps, predicted, gradient):
-        assert not gradient
         first = self.encode(images[:, 0], maps[:, 0])
         stored = jax.nn.softmax(self.answer(images[:, 1], first)["box"])[..., 1:]
-        stored = jax.lax.stop_gradient(stored)
+        stored = stored if gradient else jax.lax.stop_gradient(stored)
         second = jnp.where(predicted[:, None, None, None], stored, maps[:, 1])
         return self.answer(query, first + self.encode(images[:, 1], second))
 

@@ -115,19 +115,13 @@ def refused(capsys, *arguments) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "",
-        "segment",
-        "explain",
-        "score",
-        "weights",
-        "weights show",
-        "weights export",
-        "weights convert",
-    ],
-)
+WEIGHTS_COMMANDS = [
+    "weights",
+    *(f"weights {c}" for c in ("show", "export", "convert", "import-stm")),
+]
+
+
+@pytest.mark.parametrize("command", ["", "segment", "explain", "score", *WEIGHTS_COMMANDS])
 def test_help_has_examples_everywhere(capsys, command):
     assert run(*command.split(), "--help") == 0
     help_text = capsys.readouterr().out

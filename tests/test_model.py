@@ -22,6 +22,7 @@ PARAMETERS = {
     "common": 53_235_782,
     "pretrain_static": 53_235_782,
     "youtube_vos": 53_235_782,
+    "stm": 38_922_434,
     "small": 7_867_430,
     "smoke": 6_277_750,
     "ablations": 7_867_430,
@@ -117,7 +118,7 @@ def test_the_computation_in_bfloat16_stays_near_float32(tiny_variables):
         ({"key_dim": -3}, "key_dim -3: expected a whole number of at least 1"),
         ({"dtype": "float99"}, "dtype 'float99': expected one of float32"),
         ({"aggregator": "cba"}, "aggregator 'cba': expected one of bca"),
-        ({"prior": "hard"}, "prior 'hard': expected one of binary, rectified, soft"),
+        ({"prior": "hard"}, "prior 'hard': expected one of binary, odds, rectified, soft"),
         ({"refine": "mrc"}, "refine 'mrc': expected one of crm"),
     ],
 )

@@ -13,12 +13,13 @@ from qmra_jax.aggregation import AGGREGATORS
 from qmra_jax.errors import InputError
 from qmra_jax.losses import qmra_loss
 from qmra_jax.memory_read import READERS
-from qmra_jax.priors import foreground, rectified_prior
+from qmra_jax.priors import PRIORS, foreground, rectified_prior
 from qmra_jax.refinement import REFINERS
+from qmra_jax.stm_names import STM_MODEL
 from qmra_jax.torch_names import variable_shapes
 from tests.tiny import TINY, assert_same_tree, random_variables
 
-STM = {"stages": 1, "align": "mask", "aggregator": "none", "kv_kernel": 3}
+STM = STM_MODEL
 VARIANTS = {
     "1stage": {"stages": 1},
     "2stage_no_align": {"align": "mask"},
@@ -121,9 +122,8 @@ def test_where_a_mask_is_predicted_memory_frames_still_carry_boxes(values):
 @pytest.mark.parametrize("values", [{}, {"siamese": False}, STM])
 def test_the_others_carry_stage_1_s_own_map(values):
     memory, by_hand = remembered(*make(**values))
-    for found, expected in zip(
-        jax.tree.leaves(memory), jax.tree.leaves(by_hand(lambda p: p)), strict=True
-    ):
+    stored = by_hand(PRIORS[values.get("prior", "soft")])
+    for found, expected in zip(jax.tree.leaves(memory), jax.tree.leaves(stored), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

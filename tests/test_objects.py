@@ -46,3 +46,19 @@ def test_what_is_no_box_is_refused(text):
 
 def test_spaces_do_no_harm():
     assert parse_box("1, 2, 3, 4 @ 5") == ((1, 2, 3, 4), 5)
+
+
+def test_a_mask_keeps_its_pixels_for_networks_that_want_them_and_boxes_beside_it_are_filled(
+    tmp_path,
+):
+    labels = np.zeros((20, 30), np.uint8)
+    labels[2:5, 3:9] = 7
+    labels[2, 3] = 0
+    write_labels(tmp_path / "m.png", labels)
+    objects = read_objects((20, 30), ["10,11,4,5", "1,1,2,2@6"], tmp_path / "m.png")
+    assert objects[0].ids == (7, 1)
+    np.testing.assert_array_equal(objects[0].masks[0], labels == 7)
+    assert objects[0].masks[1].sum() == objects[0].masks[1, 11:16, 10:14].sum() == 20
+    assert objects[0].prompt().keys() == {"masks", "ids"}
+    assert objects[6].masks is None
+    assert objects[6].prompt().keys() == {"boxes", "ids"}

@@ -1,0 +1,64 @@
+"""STM, what QMRA builds on (Oh et al., ICCV 2019), as one of QMRA's variants: masks in, masks out.
+
+    python train.py --config=configs/stm.py:pretrain --workdir=runs/stm_pretrain \\
+      --config.init.encoders=resnet50-0676ba61.pth
+    python train.py --config=configs/stm.py --workdir=runs/stm
+
+    python train.py --config=configs/stm.py:small --workdir=runs/stm_small \\
+      --config.init.encoders=$QMRA_DATA/resnet18/resnet18_imagenet_folded.npz
+
+The official weights need no training: `qmra weights import-stm STM_weights.pth stm.safetensors`.
+
+Not run by us: hardware, time and scores are STM's paper's. Four GTX 1080 Ti, 4 days of pre-training
+and 3 of training; DAVIS 2016's val J 0.887, F 0.899 from the first frame's mask.
+STM's: network; 384x384 in batches of 4; cross-entropy alone; Adam at a fixed 1e-5; BatchNorm as
+stored; images under affine maps, then YouTube-VOS with DAVIS 2017, the frames skipped in a triplet
+rising from 0 to 25; a memory frame every 5.
+Ours: one object at a time, where STM trains several together; pre-training on the saliency sets and
+COCO without VOC and SBD; 100,000 steps a stage, and when gaps rise; the second memory frame's mask
+is the network's own, through which the loss reaches it, as in inference; the loss is of the third
+frame alone. `small` is the recipe of configs/small.py on this network and loss.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, small
+
+STATIC = ("ecssd:train", "msra10k:train", "coco_masks:train")
+GAPS = ((0, 1), (10_000, 6), (20_000, 11), (30_000, 16), (40_000, 21), (50_000, 26))
+
+
+def get_config(which: str = "") -> ConfigDict:
+    """STM's main training; `which` is "", "pretrain" (the stage before) or "small"."""
+    if which not in ("", "pretrain", "small"):
+        raise ValueError(f"argument {which!r}: expected pretrain or small after the colon, or none")
+    config = small.get_config() if which == "small" else common.get_config()
+    config.model.stages = 1
+    config.model.align = "mask"
+    config.model.reader = "dot"
+    config.model.aggregator = "none"
+    config.model.kv_kernel = 3
+    config.model.prior = "odds"
+    config.model.refine = "none"
+
+    config.memory_maps = "predicted"
+    config.predicted_gradient = True
+    config.loss.dice_weight = 0.0
+    config.eval.interval = 5
+    if which == "small":
+        return config
+
+    config.batch_size = 4
+    config.steps = 100_000
+    config.checkpoint_every = 1000
+    if which == "pretrain":
+        config.data.static = STATIC
+        config.data.videos = ()
+        config.data.video_share = ((0, 0.0),)
+        config.data.tps = 0.0
+        config.data.shear = 10.0
+        return config
+    config.init_from = "runs/stm_pretrain"
+    config.data.videos = ("youtube_vos/2018:train", "davis2017:train:2017@5")
+    config.data.max_gap = GAPS
+    return config

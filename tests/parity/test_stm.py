@@ -1,0 +1,162 @@
+"""A fabricated checkpoint under the official STM's names, converted, against STM in PyTorch."""
+
+import jax
+import numpy as np
+import pytest
+
+import qmra_jax
+from configs import stm as stm_config
+from qmra_jax import build_model, cli
+from qmra_jax.errors import InputError
+from qmra_jax.merges import soft_aggregation
+from qmra_jax.priors import odds_prior
+from qmra_jax.stm_names import STM_MODEL, from_stm
+from qmra_jax.torch_names import torch_shapes, variable_shapes
+from tests.tiny import TINY
+
+torch = pytest.importorskip("torch", reason="STM's twin is written in PyTorch")
+from benchmarks import torch_stm  # noqa: E402
+
+# As in test_model_variants.py, whose operations are then compiled for both.
+SIZE, PADDED = (27, 44), (32, 48)
+PADDING = ((0, 0), (2, 3), (2, 2))
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def twin():
+    """Random weights, of a trained network's spread."""
+    torch.manual_seed(0)
+    model = torch_stm.STM(**TINY).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            else:
+                fan_in = parameter[0].numel()
+                gain = 8.0 if name.startswith("Decoder.pred2") else 1.5
+                parameter.normal_(std=(gain / fan_in) ** 0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5)
+            elif name.endswith("running_mean"):
+                buffer.normal_(std=0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def checkpoint(twin, tmp_path_factory):
+    """As the official one was saved: the state dict of a DataParallel."""
+    path = tmp_path_factory.mktemp("stm") / "STM_weights.pth"
+    torch.save({f"module.{name}": x for name, x in twin.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ours(checkpoint):
+    out = checkpoint.with_name("stm.safetensors")
+    assert run("import-stm", checkpoint, out) == 0
+    return qmra_jax.load(out)
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["weights", *map(str, arguments)])
+    return caught.value.code or 0
+
+
+def test_the_logits_are_those_of_stm(twin, ours):
+    module, variables, _ = ours
+    images = RNG.random((3, *PADDED, 3), np.float32)
+    masks = RNG.random((2, *PADDED, 1), np.float32)  # soft, as stored masks are
+    with jax.default_matmul_precision("float32"):
+        found = module.apply(variables, images[2:], images[None, :2], masks[None])["mask"]
+    frames, maps = (torch.from_numpy(x).movedim(-1, 1) for x in (images, masks))
+    with torch.inference_mode():
+        frame = [twin.memorize(frames[i : i + 1], maps[i : i + 1]) for i in range(2)]
+        memory = torch_stm.KeysValues(*(torch.cat(x, 1) for x in zip(*frame, strict=True)))
+        expected = twin.segment(frames[2:], memory).movedim(1, -1).numpy()
+    assert np.std(expected) > 0.1
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_a_video_from_a_mask_has_stm_s_labels(twin, ours):
+    module, variables, _ = ours
+    video = RNG.integers(0, 256, (3, *SIZE, 3), dtype=np.uint8)
+    mask = np.zeros(SIZE, bool)
+    mask[8:24, 10:40] = RNG.random((16, 30)) > 0.3
+    frames = torch.from_numpy(np.pad(video, (*PADDING, (0, 0)))).movedim(-1, 1).float() / 255
+    start = torch.from_numpy(np.pad(mask[None], PADDING)).float()[None]
+    with torch.inference_mode():
+        expected = twin.propagate(frames, start)[:, 2:-3, 2:-2].numpy()
+    with jax.disable_jit(), jax.default_matmul_precision("float32"):
+        propagator = qmra_jax.Propagator(module, variables, interval=5, merge="soft_aggregation")
+        propagator.start(video[0], masks=mask)
+        for frame, probability in zip(video[1:], expected[1:], strict=True):
+            result = propagator.step(frame)
+            np.testing.assert_allclose(result.probabilities[1], probability, atol=1e-3)
+            tied = np.abs(probability - 0.5) < 1e-3
+            np.testing.assert_array_equal(result.labels[~tied], (probability > 0.5)[~tied])
+            assert tied.mean() < 0.01
+            assert 0.02 < (probability > 0.5).mean() < 0.98  # there is something to see
+
+
+def test_what_stm_remembers_is_its_merge_of_one_object():
+    logits = np.linspace(-6, 6, 25, dtype=np.float32)[None, :, None]
+    expected = soft_aggregation(logits, np.array([True]))[1]
+    probability = 1 / (1 + np.exp(-logits[0]))
+    np.testing.assert_allclose(odds_prior(probability), expected, atol=1e-6)
+
+
+def test_the_official_checkpoint_s_names_and_shapes_are_those_of_our_config():
+    with torch.device("meta"):
+        official = torch_stm.STM()
+    shapes = {name: tuple(x.shape) for name, x in official.state_dict().items()}
+    buffers = ("mean", "std")
+    state = {
+        name: np.broadcast_to(np.float32(0), shape)
+        for name, shape in shapes.items()
+        if not name.endswith(buffers) or "running" in name
+    }
+    converted, config = from_stm(state)
+    wanted = stm_config.get_config().model
+    assert build_model(config) == build_model(wanted)
+    expected = torch_shapes(variable_shapes(build_model(wanted)))
+    assert {name: x.shape for name, x in converted.items()} == expected
+    count = sum(p.numel() for p in official.parameters()) - 64 * 7 * 7  # without conv1_o
+    learned = [s for name, s in expected.items() if "running" not in name]
+    assert sum(int(np.prod(s)) for s in learned) == count
+
+
+def test_every_config_of_stm_is_the_model_that_the_converter_names():
+    for which in ("", "pretrain", "small"):
+        model = stm_config.get_config(which).model
+        assert {name: model[name] for name in STM_MODEL} == STM_MODEL
+    with pytest.raises(ValueError, match="expected pretrain or small"):
+        stm_config.get_config("large")
+
+
+def test_what_is_left_out_is_told(checkpoint, capsys):
+    out = checkpoint.with_name("again.safetensors")
+    assert run("import-stm", checkpoint, out, "--dtype", "float16") == 0
+    told = capsys.readouterr()
+    assert told.out == f"{out}\n"
+    assert "left out: Encoder_M.conv1_o.weight" in told.err
+    assert "exact for one object" in told.err
+    assert run("import-stm", checkpoint, out) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_another_network_s_weights_are_refused_by_stm_s_names(twin):
+    state = {name: x.numpy() for name, x in twin.state_dict().items()}
+    lacking = {name: x for name, x in state.items() if name != "KV_M_r4.Key.bias"}
+    with pytest.raises(InputError, match=r"1 missing: KV_M_r4\.Key\.bias \[8\]"):
+        from_stm(lacking)
+    with pytest.raises(InputError, match=r"1 unexpected: Decoder\.pred3\.bias \[2\]"):
+        from_stm({**state, "Decoder.pred3.bias": np.zeros(2)})
+    with pytest.raises(InputError, match=r"Encoder_M\.conv1_m\.weight is \[64,2,7,7\], expected"):
+        from_stm({**state, "Encoder_M.conv1_m.weight": np.zeros((64, 2, 7, 7))})
+    with pytest.raises(InputError, match=r"Encoder_Q\.mean is \[0\.0, .*expected ImageNet's"):
+        from_stm({**state, "Encoder_Q.mean": np.zeros((1, 3, 1, 1))})
+    with pytest.raises(InputError, match=r"conv1\.weight"):
+        from_stm({"conv1.weight": np.zeros((64, 3, 7, 7))})
