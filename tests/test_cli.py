@@ -50,11 +50,12 @@ class Bright:
         self.settings = {"dtype": module.dtype, **settings}
         self.entered = []  # (ids, boxes) as they came
 
-    def start(self, frame, boxes, *, ids):
+    def start(self, frame, boxes=None, *, masks=None, ids):
         self.ids: tuple[int, ...] = ()
-        return self.step(frame, boxes, ids=ids)._replace(seconds=None)  # it compiled
+        return self.step(frame, boxes, masks=masks, ids=ids)._replace(seconds=None)  # it compiled
 
-    def step(self, frame, boxes=None, *, ids=()):
+    def step(self, frame, boxes=None, *, masks=None, ids=()):
+        boxes = boxes if masks is None else mask_to_box(masks)
         if boxes is not None:
             self.entered.append((ids, boxes.tolist()))
         self.ids = tuple(sorted((*self.ids, *ids)))
