@@ -8,7 +8,6 @@ import optax
 from qmra_jax.errors import InputError
 from qmra_jax.schedules import make_schedule
 
-ENCODERS = ("query_encoder", "memory_encoder")
 UNDECAYED = ("bias", "scale")  # of convolutions and linear layers; of BatchNorm
 
 
@@ -56,7 +55,7 @@ def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
         )
 
     def in_encoder(tree):
-        return jax.tree.map_with_path(lambda path, _: path[0].key in ENCODERS, tree)
+        return jax.tree.map_with_path(lambda path, _: path[0].key.endswith("_encoder"), tree)
 
     decay = (
         optax.add_decayed_weights(config.weight_decay, decayed)

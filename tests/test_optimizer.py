@@ -5,9 +5,12 @@ import optax
 import pytest
 
 from configs import common
+from qmra_jax import build_model
 from qmra_jax.errors import InputError
 from qmra_jax.optimizer import make_optimizer
 from qmra_jax.schedules import make_schedule
+from qmra_jax.torch_names import variable_shapes
+from tests.tiny import TINY
 
 PARAMS = {"query_encoder": {"w": jnp.ones(3)}, "box_decoder": {"w": jnp.ones(3)}}
 GRADS = {"query_encoder": {"w": jnp.full(3, 0.3)}, "box_decoder": {"w": jnp.full(3, 40.0)}}
@@ -38,6 +41,17 @@ def test_encoders_may_learn_at_their_own_rate():
     got = updates(config(learning_rate=1.0, encoder_scale=0.1))
     np.testing.assert_allclose(got["query_encoder"]["w"], -0.1, rtol=1e-4)
     np.testing.assert_allclose(got["box_decoder"]["w"], -1.0, rtol=1e-4)
+
+
+def test_every_encoder_of_a_network_does():
+    params = variable_shapes(build_model({**TINY, "siamese": False}))["params"]
+    ones = {part: {"w": jnp.ones(3)} for part in params}
+    optimizer = make_optimizer(config(learning_rate=1.0, encoder_scale=0.1), 10)
+    got = optimizer.update(ones, optimizer.init(ones), ones)[0]
+    rates = {part: round(-float(x["w"][0]), 3) for part, x in got.items()}
+    slow = {"query_encoder", "memory_encoder", "refined_query_encoder"}
+    assert {part for part, rate in rates.items() if rate == 0.1} == slow
+    assert all(rate == 1.0 for part, rate in rates.items() if part not in slow)
 
 
 def test_weight_decay_is_decoupled_and_follows_each_rate():
