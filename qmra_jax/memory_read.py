@@ -86,7 +86,7 @@ def cosine(
 ):
     """The angle between keys alone: softmax of `cos(k_q, k_m) / temperature`.
 
-    0.07 is what contrastive random walks (Jabri et al. 2020) are trained with.
+    The temperature is ours: that of contrastive random walks' code (Jabri et al. 2020).
 
     Raises:
       InputError: if the temperature is not above 0.
@@ -107,7 +107,7 @@ def kernel(
     sigma: float = 7.0,
     rows: int | None = None,
 ):
-    """KMN's Gaussian prior (Seong et al. 2020, Eq. 6-8): memory is read near where it matches.
+    """KMN's Gaussian prior (Seong et al. 2020): memory is read near where it matches.
 
     Each memory place finds the query's place that is most similar to it, and counts less the
     further a place is from that one: by `exp(-distance^2 / (2 sigma^2))`.
