@@ -56,7 +56,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
     },
 }
 
-# In the table's order.
+# In the table's order; a row in no group stands at its end.
 GROUPS: dict[str, tuple[str, ...]] = {
     "whole": ("full",),
     "re-aggregation": ("1stage", "2stage_no_align", "2stage_no_siam"),
@@ -95,6 +95,8 @@ def get_config(text: str = "full") -> ConfigDict:
         raise ValueError(f"ablation {name!r}: expected one of {', '.join(ABLATIONS)}")
     if base not in BASES:
         raise ValueError(f"base {base!r} of {text!r}: expected one of {', '.join(BASES)}")
+    if colon and base != "pretrain_static":
+        raise ValueError(f"base {base!r} of {text!r} takes no argument after a colon")
     config = BASES[base].get_config(*([argument] if colon else []))
     config.lock()  # so that a setting that does not exist is refused
     config.update_from_flattened_dict(ABLATIONS[name])

@@ -84,12 +84,12 @@ def paper_difference(name: str) -> float | None:
 
 
 def in_order(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """Each row after its group, in the paper's order."""
+    """Each row after its group, in the paper's order; at the end those of no group: new ones."""
     by_name = {row.name: row for row in rows}
-    return [
-        (group, by_name[name]) for group, names in GROUPS.items() for name in names
-        if name in by_name
-    ]  # fmt: skip
+    grouped = [(group, name) for group, names in GROUPS.items() for name in names]
+    known = {name for _, name in grouped}
+    new = [("new", name) for name in by_name if name not in known]
+    return [(group, by_name[name]) for group, name in grouped + new if name in by_name]
 
 
 def markdown(rows: Sequence[Row], *, notes: Sequence[str], missing: Sequence[str] = ()) -> str:

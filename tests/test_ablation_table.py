@@ -9,7 +9,7 @@ import pytest
 
 from configs.ablations import ABLATIONS, GROUPS, PAPER, TABLE_3
 from qmra_jax import ablation_plot
-from qmra_jax.ablation_table import Row, comma_separated, markdown, paper_difference
+from qmra_jax.ablation_table import Row, comma_separated, in_order, markdown, paper_difference
 
 
 def scores(j, recall=0.5, f=0.4):
@@ -84,8 +84,17 @@ def test_csv_has_every_number_unrounded_and_empty_cells_for_the_unknown():
     assert l2["paper J mean"] == l2["J mean to full"] == ""
 
 
-def test_every_row_has_a_group_and_the_papers_rows_their_printed_numbers():
-    assert sorted(name for names in GROUPS.values() for name in names) == sorted(ABLATIONS)
+def test_a_row_of_no_group_stands_at_the_end():
+    found = in_order([row("gated", 0.5), *ROWS])
+    assert [r.name for _, r in found] == ["full", "no_bca", "no_crm", "gated"]
+    assert found[-1][0] == "new"
+    assert cells(markdown([*ROWS, row("gated", 0.7)], notes=[]), "gated")[2] == "0.700"
+
+
+def test_groups_name_rows_once_and_the_papers_rows_have_their_printed_numbers():
+    names = [name for names in GROUPS.values() for name in names]
+    assert len(names) == len(set(names))
+    assert set(names) <= set(ABLATIONS)  # one's own need none
     assert tuple(PAPER) == TABLE_3
     assert set(TABLE_3) <= set(ABLATIONS)
     assert PAPER["no_qma"] == (72.2, 81.5, 53.7, 32.2)  # the table's line "w/o QMA"
