@@ -82,13 +82,19 @@ def _notes(runs: Runs) -> list[str]:
     plan = runs.plan
     config = plan.config(plan.runs[0])
     height, width = _frame(config.eval.short_side)
+    masks = {
+        run.row for run in plan.runs if build_model(plan.config(run).model).remembers == "mask"
+    }
+    start = "from the tight box of each first mask"
+    if masks:
+        start += f"; {', '.join(sorted(masks))} from that mask itself"
     shared = {run.row: run.trained_as for run in plan.runs if run.row != run.trained_as}
     notes = [
         f"`{plan.command()} --workdir=...`",
         f"Every row: {config.steps} steps of {config.batch_size} triplets at"
         f" {config.data.crop}x{config.data.crop}, the same data in the same order. Scored:"
         f" {config.eval.videos} by {config.eval.protocol}, short side"
-        f" {config.eval.short_side or 'as it is'}, from the tight box of each first mask.",
+        f" {config.eval.short_side or 'as it is'}, {start}.",
         "± is the sample standard deviation over seeds; of a difference, that of the differences of"
         " equal seeds. Training is the whole time of train.py, starting and compiling included."
         f" Operations: one object in a frame of {height}x{width}, {MEMORY} frames in the memory"

@@ -31,6 +31,7 @@ from qmra_jax.files import make_folder, written_whole
 from qmra_jax.model import build_model
 from qmra_jax.optimizer import make_optimizer
 from qmra_jax.results import digest
+from qmra_jax.torch_names import variable_shapes
 
 ROOT = Path(__file__).parents[1]
 # Of an ablation's config these may change from one command to the next; how it is evaluated not.
@@ -82,6 +83,12 @@ class Runs:
                 " the repository"
             )
         workdir.check_run(epath.Path(self.folder), self._common(), FREE)
+        others = _others(self.folder)
+        if others and not (self.folder / "config.json").exists():
+            raise InputError(
+                f"workdir {self.folder} holds {others[0]} and no ablation: give a new or an empty"
+                " folder"
+            )
         for training in self.plan.trainings(self.plan.runs):
             config = self.plan.config(training)
             workdir.check_run(epath.Path(self.path(training)), config)
@@ -228,6 +235,7 @@ class Runs:
         """What train.py would refuse after some seconds, once for every row."""
         for training in left:
             model = build_model(self.plan.config(training).model)
+            variable_shapes(model)  # which meets what an option's value cannot be
         config = self.plan.config(left[-1])
         for name in ("steps", "batch_size"):
             if config[name] < 1:
@@ -246,6 +254,12 @@ class Runs:
 def shard(runs: Sequence[Run], index: int, count: int) -> list[Run]:
     """The part of the trainings that host `index` (from 1) of `count` is to do."""
     return list(runs)[index - 1 :: count]
+
+
+def _others(folder: Path) -> list[str]:
+    """What lies in a folder and is no row's."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if name not in ABLATIONS]
 
 
 def _read(path: Path) -> dict[str, Any]:

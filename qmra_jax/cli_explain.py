@@ -102,6 +102,8 @@ def explain(
     if len(ids) != 1:
         raise InputError(f"{len(ids)} objects: expected one; give the --box of that one alone")
     (start, objects), *_ = drawn.items()
+    if start < 0:
+        raise InputError(f"box {box!r}: expected a frame from 0 on after the @")
     if frame <= start:
         raise InputError(
             f"frame {frame} is not after frame {start}, in which the object was drawn: expected"

@@ -123,7 +123,7 @@ def kernel(
     Raises:
       InputError: if sigma is not above 0.
     """
-    if not float(sigma) > 0:
+    if not sigma > 0:
         raise InputError(f"kernel sigma {sigma!r}: expected a number above 0")
     height, width = query_key.shape[1:3]
     i, j = (x.ravel() for x in jnp.mgrid[:height, :width])
@@ -132,7 +132,7 @@ def kernel(
         found = _product(queries, keys)
         best = jnp.argmax(found, axis=1)[:, None, :]  # of the query's places: [b, 1, m]
         squared = (i[:, None] - best // width) ** 2 + (j[:, None] - best % width) ** 2
-        return found - squared / (2 * float(sigma) ** 2)
+        return found - squared / (2 * sigma**2)
 
     return softmax_read(similarity, _scaled(query_key), memory_key, memory_value, valid, rows)
 

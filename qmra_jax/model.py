@@ -110,7 +110,7 @@ class QMRA(nn.Module):
         """What each output is trained on, in their order: the "box" (Eq. 10's B_l) or "mask"."""
         if self.stages == 1:
             return {"mask": "mask"}
-        refined = {} if self.refine == "none" else {"refined": "mask"}
+        refined = {} if self.refine.partition(":")[0] == "none" else {"refined": "mask"}
         return {"box": self.align, "mask": "mask"} | refined
 
     @property

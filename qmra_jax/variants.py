@@ -6,6 +6,8 @@
 import ast
 import functools
 import inspect
+import math
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -37,6 +39,7 @@ def choose(kind: str, table: Mapping[str, Callable], spec: str) -> Callable[...,
                 f" with option among: {', '.join(sorted(allowed)) or 'none'}"
             )
         options[key] = _literal(value)
+        _check_kind(f"{kind} {spec!r}: {item!r}", options[key], allowed[key])
     return functools.partial(entry, **options)
 
 
@@ -47,14 +50,38 @@ def lookup(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
     return table[name]
 
 
-def _options(entry: Callable) -> set[str]:
+def _options(entry: Callable) -> dict[str, Any]:
+    """Each option's name and annotation."""
     parameters = inspect.signature(entry).parameters.values()
     if inspect.isclass(entry):  # a module's attributes, but for what Linen and the model fill in
-        return {p.name for p in parameters} - {"parent", "name", "dtype"}
-    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        filled_in = ("parent", "name", "dtype")
+        return {p.name: p.annotation for p in parameters if p.name not in filled_in}
+    return {p.name: p.annotation for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _check_kind(what: str, value: Any, annotation: Any) -> None:
+    """Raises `InputError` unless the value is of the kind that an option is annotated with."""
+    if annotation in (inspect.Parameter.empty, Any):
+        return
+    kinds = typing.get_args(annotation) or (annotation,)
+    if type(value) in kinds or (type(value) is int and float in kinds):
+        return
+    expected = " or ".join(_KINDS.get(kind, str(kind)) for kind in kinds)
+    raise InputError(f"{what}: expected {expected}")
+
+
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    type(None): "None",
+}
 
 
 def _literal(text: str) -> Any:
+    if text == "inf":
+        return math.inf
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -197,6 +197,20 @@ def test_a_folder_that_another_process_trains_in_is_left_alone(go, tmp_path):
     assert start.done == [("train", "no_bca"), ("evaluate", "no_bca")]
 
 
+def test_a_folder_of_other_things_is_refused_untouched(go, tmp_path):
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab/table.md").write_text("mine")
+    with pytest.raises(InputError, match=r"holds table.md and no ablation: give a new or an empty"):
+        go(Pretended(), ROWS)
+    assert (tmp_path / "ab/table.md").read_text() == "mine"
+
+
+def test_an_option_s_value_is_looked_at_before_anything_runs(go):
+    with pytest.raises(InputError, match="topk k 0: expected a whole number of at least 1"):
+        go(start := Pretended(), "--configs=full", "--config.model.reader=topk:k=0")
+    assert start.done == []
+
+
 def test_a_signal_ends_the_command_and_it_goes_on_later(go, tmp_path, capsys):
     pretended = Pretended()
 

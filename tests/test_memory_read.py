@@ -174,7 +174,7 @@ def test_none_is_the_mean_of_the_frames_that_count():
 
 @pytest.mark.parametrize(
     "same",
-    [lambda *x: topk(*x, k=60), lambda *x: topk(*x, k=999), lambda *x: kernel(*x, sigma="inf")],
+    [lambda *x: topk(*x, k=60), lambda *x: topk(*x, k=999), lambda *x: kernel(*x, sigma=np.inf)],
 )
 def test_all_of_the_places_or_no_prior_is_dot(same):
     for valid in (None, VALID):
