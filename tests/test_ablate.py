@@ -245,6 +245,7 @@ def test_a_dry_run_tells_what_is_left_and_how_long_and_touches_nothing(go, tmp_p
     assert "rows not yet measured by their operations a frame" in told
 
 
+@pytest.mark.slow
 def test_two_rows_are_trained_evaluated_and_put_into_a_table(
     overrides, compile_once, tmp_path, monkeypatch
 ):
