@@ -4,14 +4,16 @@
     python train.py --config=configs/ablations.py:no_bca@youtube_vos --workdir=runs/no_bca
 
 `NAME` changes configs/small.py, `NAME@BASE` another of `BASES` ("NAME@pretrain_static:coco" with
-that one's own argument). All of them, several seeds each, and a table at the end:
+that one's own argument). A base that begins from another run (youtube_vos: `init_from`) wants one
+that was pre-trained as NAME too: give it with --config.init_from. All of them, several seeds each,
+and a table at the end:
 
     python -m qmra_jax.ablate --workdir=runs/table3 --seeds=0,1,2
 """
 
 from ml_collections import ConfigDict
 
-from configs import pretrain_static, small, smoke, youtube_vos
+from configs import pretrain_static, small, smoke, stm, youtube_vos
 
 BASES = {
     "small": small,
@@ -41,19 +43,13 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "cosine": {"model.reader": "cosine"},
     "topk": {"model.reader": "topk:k=30"},
     "kernel": {"model.reader": "kernel:sigma=7"},
-    # What is made of a value and what was read beside it
+    # What is made of a value and what was read beside it; "only" are weighed the query's channels,
+    # or the memory's, and the others stay as they are
     "query_only": {"model.aggregator": "query_only"},
     "memory_only": {"model.aggregator": "memory_only"},
     "spatial": {"model.aggregator": "spatial"},
     # The network of configs/stm.py, which starts from a mask
-    "stm": {
-        "model.stages": 1,
-        "model.align": "mask",
-        "model.aggregator": "none",
-        "model.kv_kernel": 3,
-        "model.prior": "odds",
-        "model.refine": "none",
-    },
+    "stm": {f"model.{name}": value for name, value in stm.MODEL.items()},
 }
 
 # In the table's order; a row in no group stands at its end.

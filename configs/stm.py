@@ -24,6 +24,15 @@ from ml_collections import ConfigDict
 
 from configs import common, small
 
+MODEL = {  # what makes QMRA's network STM's; the widths are the same
+    "stages": 1,
+    "align": "mask",
+    "reader": "dot",
+    "aggregator": "none",
+    "kv_kernel": 3,
+    "prior": "odds",
+    "refine": "none",
+}
 STATIC = ("ecssd:train", "msra10k:train", "coco_masks:train")
 GAPS = ((0, 1), (10_000, 6), (20_000, 11), (30_000, 16), (40_000, 21), (50_000, 26))
 
@@ -33,13 +42,7 @@ def get_config(which: str = "") -> ConfigDict:
     if which not in ("", "pretrain", "small"):
         raise ValueError(f"argument {which!r}: expected pretrain or small after the colon, or none")
     config = small.get_config() if which == "small" else common.get_config()
-    config.model.stages = 1
-    config.model.align = "mask"
-    config.model.reader = "dot"
-    config.model.aggregator = "none"
-    config.model.kv_kernel = 3
-    config.model.prior = "odds"
-    config.model.refine = "none"
+    config.model.update(MODEL)
 
     config.memory_maps = "predicted"
     config.predicted_gradient = True

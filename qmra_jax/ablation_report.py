@@ -1,5 +1,6 @@
 """An ablation's folder as table.md, table.csv and differences.png."""
 
+from configs.ablations import PAPER_WITH_COCO
 from qmra_jax import ablation_forecast, network_cost
 from qmra_jax.ablation_examination import FIRST_AND_PREVIOUS
 from qmra_jax.ablation_plan import Run, make_plan
@@ -101,7 +102,8 @@ def _notes(runs: Runs) -> list[str]:
         f" ({FIRST_AND_PREVIOUS} without extra frames); convolutions and matrix products by their"
         " definition, 2 a multiply-add.",
         "The paper's columns are its Table 3: ResNet-50, DAVIS 2016's val and YouTube-VOS's valid,"
-        " its own training. Differences may be compared, sizes not.",
+        " its own training. Differences may be compared, sizes not. (Its last row, trained on COCO"
+        f" too: {', '.join(map(str, PAPER_WITH_COCO))}.)",
     ]
     if shared:
         texts = (f"{row} with {trainer}" for row, trainer in shared.items())

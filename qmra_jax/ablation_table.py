@@ -164,7 +164,8 @@ def agreement(rows: Sequence[Row]) -> list[str]:
         return []
     return [
         f"The sign of the difference to full in J mean is, {'; '.join(told)}. (Unclear is what is"
-        " not above its standard error over seeds; one seed shows no error.)"
+        " not above its standard error over seeds. Of a single seed there is no telling what is"
+        " chance.)"
     ]
 
 

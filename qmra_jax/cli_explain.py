@@ -104,6 +104,8 @@ def explain(
     (start, objects), *_ = drawn.items()
     if start < 0:
         raise InputError(f"box {box!r}: expected a frame from 0 on after the @")
+    if start >= reader.count > 0:
+        raise InputError(f"box {box!r}: frame {start} is past the end of {video}")
     if frame <= start:
         raise InputError(
             f"frame {frame} is not after frame {start}, in which the object was drawn: expected"

@@ -110,7 +110,7 @@ def kernel(
     """KMN's Gaussian prior (Seong et al. 2020): memory is read near where it matches.
 
     Each memory place finds the query's place that is most similar to it, and counts less the
-    further a place is from that one: by `exp(-distance^2 / (2 sigma^2))`.
+    further a place is from that one: by `exp(-distance^2 / (2 sigma^2))`; in training too, here.
 
     Args:
       query_key: see the module.
@@ -140,8 +140,8 @@ def kernel(
 def topk(query_key, memory_key, memory_value, valid=None, *, k: int = 30):
     """Eq. 6 with the k most similar memory places alone (MiVOS: Cheng et al. 2021; XMem's k is 30).
 
-    Of places that are as similar as the k-th all count. Large memories are read for some rows of
-    the query at a time.
+    A network is trained with it too, here. Of places that are as similar as the k-th all count.
+    Large memories are read for some rows of the query at a time.
 
     Raises:
       InputError: if k is below 1, or no whole number.

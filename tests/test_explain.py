@@ -100,7 +100,8 @@ def test_attention_without_a_read_is_the_same_place_of_every_frame():
 
 @functools.cache
 def aggregated(name):
-    query_value, read_out = RNG.standard_normal((2, 1, 2, 3, 16)).astype(np.float32)
+    own = np.random.default_rng(3)
+    query_value, read_out = own.standard_normal((2, 1, 2, 3, 16)).astype(np.float32)
     module = AGGREGATORS[name](dtype=jnp.float32)
     feature, _ = module.init_with_output(jax.random.key(0), query_value, read_out)
     nothing = np.zeros((1, 2, 3), np.float32)

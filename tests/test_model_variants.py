@@ -3,21 +3,30 @@
 Nothing here is compiled as a whole: run op by op, all variants share their operations' programs.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import Propagator, build_model, weights
+from configs import stm
+from configs.ablations import ABLATIONS
+from qmra_jax import Propagator, build_model, parallel, weights
 from qmra_jax.aggregation import AGGREGATORS
 from qmra_jax.errors import InputError
 from qmra_jax.losses import qmra_loss
 from qmra_jax.memory_read import READERS
+from qmra_jax.optimizer import make_optimizer
 from qmra_jax.priors import PRIORS, foreground, rectified_prior
 from qmra_jax.refinement import REFINERS
+from qmra_jax.schedules import make_schedule
 from qmra_jax.stm_names import STM_MODEL
 from qmra_jax.torch_names import variable_shapes
+from qmra_jax.train_state import create_train_state
+from qmra_jax.train_step import make_train_step
 from tests.tiny import TINY, assert_same_tree, random_variables
+from tests.toy import BATCH, toy_config
 
 STM = STM_MODEL
 VARIANTS = {
@@ -228,6 +237,7 @@ def test_without_extra_frames_the_memory_is_the_first_and_the_previous(full):
         ({"reader": "knn"}, f"reader 'knn': expected one of {', '.join(sorted(READERS))}"),
         ({"reader": "topk:k=many"}, "'k=many': expected a whole number"),
         ({"reader": "topk:n=3"}, "'n=3' is not an option of 'topk'"),
+        ({"stages": 1, "siamese": False}, "model siamese=False with stages=1: it is of stage 2"),
         ({"refine": "none:dtype=1"}, "'dtype=1' is not an option of 'none'"),
     ],
 )
@@ -239,3 +249,23 @@ def test_a_variant_that_does_not_exist_is_refused_before_anything_runs(values, s
 def test_the_softmax_s_foreground_is_what_the_priors_see():
     logits = np.array([[[[0.0, 2.0]]]], np.float32)
     assert float(foreground(logits)[0, 0, 0, 0]) == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+@pytest.mark.parametrize("values", [{"stages": 1}, {"align": "mask"}, {"refine": "none"}, STM])
+def test_the_train_step_tells_of_the_outputs_there_are(values):
+    config = toy_config()
+    model = build_model({**TINY, **values})
+    optimizer = make_optimizer(config.optimizer, 10)
+    step = make_train_step(model, optimizer, make_schedule(config.optimizer, 10), config)
+    make_state = functools.partial(create_train_state, optimizer=optimizer)
+    state = jax.eval_shape(make_state, variable_shapes(model))
+    mapped = parallel.parallelize(step, "shard_map", jax.devices()[:1])
+    _, metrics = jax.eval_shape(mapped, state, BATCH)
+    for kind in ("loss", "J"):
+        told = {name.removeprefix(f"{kind}_") for name in metrics if name.startswith(f"{kind}_")}
+        assert told == set(model.targets)
+
+
+def test_stm_is_the_same_network_wherever_it_stands():
+    assert ABLATIONS["stm"] == {f"model.{name}": value for name, value in STM_MODEL.items()}
+    assert {name: stm.get_config().model[name] for name in STM_MODEL} == STM_MODEL
