@@ -114,7 +114,7 @@ def test_the_computation_in_bfloat16_stays_near_float32(tiny_variables):
         ({"bakcbone": "resnet18"}, "no bakcbone: expected .*backbone"),
         ({"backbone": "resnet34"}, "backbone 'resnet34': expected one of resnet18, resnet50"),
         ({"reader": "dot:scales=1"}, "reader 'dot:scales=1'"),
-        ({"reader": "dot:valid=1"}, "'valid=1' is not an option of 'dot'; .*: rows, scale$"),
+        ({"reader": "dot:valid=1"}, "'valid=1' is not an option of 'dot'; .*: fused, rows, scale$"),
         ({"key_dim": -3}, "key_dim -3: expected a whole number of at least 1"),
         ({"dtype": "float99"}, "dtype 'float99': expected one of float32"),
         ({"aggregator": "cba"}, "aggregator 'cba': expected one of bca"),
