@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from configs.ablations import ABLATIONS, TABLE_3, get_config
 from qmra_jax.errors import InputError
 from qmra_jax.workdir import FREE, plain
 
+_PLAIN = re.compile(r"[\w$@%+=:,./-]+")  # what a shell takes as it is
 NAMED = {"table3": TABLE_3, "all": tuple(ABLATIONS)}  # lists of rows that have a name
 
 
@@ -92,9 +94,11 @@ class Plan:
             f"--base={self.base}",
             *([f"--init_from={self.init_from}"] if self.init_from else []),
         ]
-        text = " ".join(["python -m qmra_jax.ablate", *options, *self.overrides])
-        data = os.environ.get("QMRA_DATA")  # which the shell has put in the place of its name
-        return text.replace(data, "$QMRA_DATA") if data else text
+        parts = [*options, *self.overrides]
+        if data := os.environ.get("QMRA_DATA"):  # which the shell has put in the place of its name
+            parts = [part.replace(data, "$QMRA_DATA") for part in parts]
+        quoted = [part if _PLAIN.fullmatch(part) else f'"{part}"' for part in parts]
+        return " ".join(["python -m qmra_jax.ablate", *quoted])
 
     def _of_seed(self, run: Run) -> list[tuple[str, Any]]:
         values: list[tuple[str, Any]] = [("seed", run.seed)]

@@ -66,12 +66,13 @@ def test_overrides_hold_for_all_rows_with_their_settings_types():
     assert plan.arguments(plan.runs[1])[1:] == [*plan.overrides, "--config.seed=0"]
 
 
-def test_the_data_folder_stands_in_the_command_by_its_name(monkeypatch):
+def test_the_command_is_one_for_a_shell_with_the_data_folder_by_its_name(monkeypatch):
     monkeypatch.setenv("QMRA_DATA", "/disk/data")
-    plan = make_plan(overrides=["--config.init.encoders=/disk/data/r18.npz"])
+    share = "--config.data.video_share=((0,0.4),)"
+    plan = make_plan(overrides=["--config.init.encoders=/disk/data/r18.npz", share])
     assert plan.command() == (
         "python -m qmra_jax.ablate --configs=table3 --seeds=0 --base=small"
-        " --config.init.encoders=$QMRA_DATA/r18.npz"
+        f' --config.init.encoders=$QMRA_DATA/r18.npz "{share}"'
     )
 
 
