@@ -37,12 +37,12 @@ class Miniature(nn.Module):
     remembers = QMRA.remembers
     targets = QMRA.targets
 
-    stages: int = 2
-    align: str = "box"
-    refine: str = "crm"
     batch_norm: str = "sync"
     dtype: str = "float32"
     stats_axis: str | None = None
+    stages: int = 2
+    align: str = "box"
+    refine: str = "crm"
 
     def setup(self):
         self.query_encoder = nn.Dense(8, use_bias=False)
