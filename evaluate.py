@@ -103,15 +103,11 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     """
     index, count = evaluation.parse_shard(args.shard)
     module, variables, short_side = load(args)
-    if not args.extra_frames and args.max_memory not in (None, bank.EXTRA):
-        raise errors.InputError(
-            f"--max_memory={args.max_memory} with --no-extra_frames: expected one of them"
-        )
     default = 5 if args.dataset == "youtube_vos" else 10
     options = {
         "interval": default if args.interval is None else args.interval,
         "short_side": short_side,
-        "max_memory": args.max_memory if args.extra_frames else bank.EXTRA,
+        "max_memory": bank.bound(args.max_memory, args.extra_frames),
         "merge": args.merge,
     }
     start = args.start or module.remembers  # a box, or what STM remembers: a mask

@@ -12,11 +12,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax.errors import whole_number
+from qmra_jax.errors import InputError, whole_number
 from qmra_jax.model import Memory
 
 FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, and on: the extras
 INITIAL_CAPACITY = 4
+
+
+def bound(max_memory: int | None, extra_frames: bool) -> int | None:
+    """The `max_memory` to use: without extra frames, an object's first and the previous one alone.
+
+    Raises:
+      InputError: if both are given and they are not the same.
+    """
+    if extra_frames:
+        return max_memory
+    if max_memory not in (None, EXTRA):
+        raise InputError(f"max_memory {max_memory} without extra frames: expected None")
+    return EXTRA
 
 
 class Slots:

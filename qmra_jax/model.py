@@ -303,10 +303,15 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
         if value not in values or type(value) is not type(values[0]):  # 1 is no True
             listed = ", ".join(map(str, values))
             raise InputError(f"model {name} {value!r}: expected one of {listed}")
-    stage2 = {"siamese=False": not model.siamese, f"refine={model.refine}": "coord" in model.refine}
-    if model.stages == 1 and any(stage2.values()):
-        given = next(text for text, is_given in stage2.items() if is_given)
-        raise InputError(f"model {given} with stages=1: it is of stage 2, which there is none of")
+    refiner = model.refine.partition(":")[0]
+    for name, value, of_stage2 in (
+        ("siamese", model.siamese, False),
+        ("refine", refiner, "crm_no_coord"),
+    ):
+        if model.stages == 1 and value == of_stage2:
+            raise InputError(
+                f"model {name}={value} with stages=1: it is of stage 2, which there is none of"
+            )
     # Linen would find these only when the module is first applied, after other work is done.
     variants.lookup("backbone", BACKBONES, model.backbone)
     variants.choose("reader", READERS, model.reader)

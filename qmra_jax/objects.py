@@ -89,9 +89,11 @@ def read_objects(
     found = {}
     for number, some in sorted(drawn.items()):
         tight, ids = np.stack([box for box, _ in some]), tuple(id for _, id in some)
-        filled = box_to_map(tight, *size) > 0
-        masks = np.stack([shown.get(id, own) for id, own in zip(ids, filled, strict=True)])
-        found[number] = Objects(tight, ids, masks if shown and number == frame else None)
+        masks = None
+        if shown and number == frame:
+            filled = box_to_map(tight, *size) > 0
+            masks = np.stack([shown.get(id, own) for id, own in zip(ids, filled, strict=True)])
+        found[number] = Objects(tight, ids, masks)
     return found
 
 

@@ -80,10 +80,6 @@ class Propagator:
         Raises:
           InputError: if an option is not one.
         """
-        if not extra_frames:
-            if max_memory not in (None, bank.EXTRA):
-                raise InputError(f"max_memory {max_memory} without extra frames: expected None")
-            max_memory = bank.EXTRA
         if short_side is not None:
             short_side = whole_number(short_side, "short side", 16, " pixels")
         self._tracks = Tracks(
@@ -91,7 +87,7 @@ class Propagator:
             variables,
             merge=lookup("merge", MERGES, merge),
             interval=interval,
-            max_memory=max_memory,
+            max_memory=bank.bound(max_memory, extra_frames),
         )
         self._short_side = short_side
         self._query: Query | None = None  # the last frame; None before start

@@ -11,21 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from configs.stm import MODEL as STM_MODEL
 from qmra_jax.errors import InputError
 from qmra_jax.model import build_model
 from qmra_jax.resnet import IMAGENET_MEAN, IMAGENET_STD
 from qmra_jax.torch_names import check_state, torch_shapes, variable_shapes
-
-# STM among our variants; its widths are the defaults.
-STM_MODEL = {
-    "stages": 1,
-    "align": "mask",
-    "reader": "dot",
-    "aggregator": "none",
-    "kv_kernel": 3,
-    "prior": "odds",
-    "refine": "none",
-}
 
 # What the other objects' mask goes through: this network does not know of them.
 OTHERS = "Encoder_M.conv1_o.weight"
