@@ -5,16 +5,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from qmra_jax.ablation_table import REFERENCE, Row, in_order, paper_difference
 from qmra_jax.files import written_whole
 from qmra_jax.line_plot import colour
+from qmra_jax.plot_sheet import GREY, INK, PALE, Sheet
 
-_SCALE = 3  # drawn so much larger, then shrunk, which smooths edges
 _WIDTH, _ROW, _TOP, _BOTTOM = 860, 34, 64, 34
 _LEFT, _RIGHT = 170, 24
-_INK, _GREY, _PALE = (30, 30, 34), (120, 120, 126), (222, 222, 226)
 _OURS, _PAPERS = colour(0), colour(1)
 
 
@@ -57,35 +55,35 @@ def differences(rows: Sequence[Row]) -> np.ndarray | None:
         edges += [spread.mean - (spread.deviation or 0), spread.mean + (spread.deviation or 0)]
     axis = _Axis(min(edges), max(edges))
     height = _TOP + _ROW * len(others) + _BOTTOM
-    sheet = _Sheet(_WIDTH, height)
-    sheet.text(_LEFT, 18, "J mean: difference to the whole network", _INK, size=15, anchor="lm")
+    sheet = Sheet(_WIDTH, height)
+    sheet.text(_LEFT, 18, "J mean: difference to the whole network", INK, size=15, anchor="lm")
     _legend(sheet, several=any(s and s.count > 1 for s in ours.values()))
     for value in axis.ticks:
         x = axis.x(value)
-        sheet.line((x, _TOP - 6), (x, height - _BOTTOM), _GREY if value == 0 else _PALE, 1)
-        sheet.text(x, height - _BOTTOM + 14, f"{value:+.2f}" if value else "0", _GREY)
+        sheet.line([(x, _TOP - 6), (x, height - _BOTTOM)], GREY if value == 0 else PALE, 1)
+        sheet.text(x, height - _BOTTOM + 14, f"{value:+.2f}" if value else "0", GREY)
     for k, row in enumerate(others):
         y = _TOP + _ROW * (k + 0.5)
-        sheet.text(_LEFT - 12, y, row.name, _INK, anchor="rm")
+        sheet.text(_LEFT - 12, y, row.name, INK, anchor="rm")
         if found := ours[row.name]:
             sheet.bar(axis.x(0), axis.x(found.mean), y, 14, _OURS)
             if found.deviation is not None:
                 ends = [axis.x(found.mean + s * found.deviation) for s in (-1, 1)]
-                sheet.line((ends[0], y), (ends[1], y), _INK, 2)
+                sheet.line([(ends[0], y), (ends[1], y)], INK, 2)
                 for x in ends:
-                    sheet.line((x, y - 5), (x, y + 5), _INK, 2)
+                    sheet.line([(x, y - 5), (x, y + 5)], INK, 2)
         if (paper := papers[row.name]) is not None:
             sheet.diamond(axis.x(paper), y, 6, _PAPERS)
     return sheet.pixels()
 
 
-def _legend(sheet: "_Sheet", several: bool) -> None:
+def _legend(sheet: Sheet, several: bool) -> None:
     sheet.bar(_LEFT, _LEFT + 22, 42, 12, _OURS)
     text = "ours, mean and standard deviation over seeds" if several else "ours, one seed"
-    sheet.text(_LEFT + 30, 42, text, _INK, anchor="lm")
+    sheet.text(_LEFT + 30, 42, text, INK, anchor="lm")
     x = _LEFT + 30 + sheet.width_of(text) + 24
     sheet.diamond(x, 42, 6, _PAPERS)
-    sheet.text(x + 14, 42, "paper, DAVIS 2016 val", _INK, anchor="lm")
+    sheet.text(x + 14, 42, "paper, DAVIS 2016 val", INK, anchor="lm")
 
 
 class _Axis:
@@ -100,37 +98,3 @@ class _Axis:
     def x(self, value: float) -> float:
         low, high = self.ticks[0], self.ticks[-1]
         return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
-
-
-class _Sheet:
-    """White paper; all measures in pixels of the finished picture."""
-
-    def __init__(self, width: int, height: int):
-        self._image = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
-        self._draw = ImageDraw.Draw(self._image)
-
-    def text(self, x, y, text, ink, *, size=13, anchor="mm") -> None:
-        font = ImageFont.load_default(size * _SCALE)
-        self._draw.text((x * _SCALE, y * _SCALE), text, ink, font, anchor=anchor)
-
-    def width_of(self, text: str, size: int = 13) -> float:
-        return self._draw.textlength(text, ImageFont.load_default(size * _SCALE)) / _SCALE
-
-    def line(self, start, end, ink, width) -> None:
-        points = [(x * _SCALE, y * _SCALE) for x, y in (start, end)]
-        self._draw.line(points, ink, width * _SCALE)
-
-    def bar(self, start, end, y, height, ink) -> None:
-        left, right = sorted((start, end))
-        box = (left, y - height / 2, max(right, left + 1), y + height / 2)
-        self._draw.rectangle([v * _SCALE for v in box], fill=ink)
-
-    def diamond(self, x, y, radius, ink) -> None:
-        corners = ((0, -radius), (radius, 0), (0, radius), (-radius, 0))
-        points = [((x + dx) * _SCALE, (y + dy) * _SCALE) for dx, dy in corners]
-        self._draw.polygon(points, fill=ink, outline="white", width=_SCALE)
-
-    def pixels(self) -> np.ndarray:
-        width, height = self._image.size
-        size = (width // _SCALE, height // _SCALE)
-        return np.asarray(self._image.resize(size, Image.Resampling.LANCZOS))

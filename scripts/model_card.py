@@ -1,0 +1,179 @@
+"""The pictures of a model card: how training went, and where the weights fail.
+
+    python scripts/model_card.py --output=weights/qmra-small --runs runs/small runs/small_video \\
+        --results=results/kept-back --data_dir=$QMRA_DATA/davis2016
+
+writes weights/qmra-small-curve.png, of one run or of several that went on from each other, and
+weights/qmra-small-failures.jpg, of the sequences with the lowest J in the results of evaluate.py
+on DAVIS 2016. Both replace those of an earlier card.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline.decode import read_image
+from data_pipeline.eval_videos import EvalVideo, find_eval_videos
+from qmra_jax.boxes import mask_to_box
+from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.line_plot import colour
+from qmra_jax.masks import foreground, read_labels
+from qmra_jax.metrics import jaccard
+from qmra_jax.plot_sheet import GREY, INK, PALE, Sheet
+from qmra_jax.visualize import overlay, strip
+
+WINDOW = 100  # steps that one point of the curve is the mean of
+SEQUENCES, FRAMES = 3, 4  # pictured: those with the lowest J, so many frames of each
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 330, 56, 24, 64, 44
+
+
+def main() -> None:
+    """Writes what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="what both names begin with")
+    parser.add_argument("--runs", type=Path, nargs="+", help="workdirs, the first run first")
+    parser.add_argument("--results", type=Path, help="an output folder of evaluate.py")
+    parser.add_argument("--data_dir", type=Path, help="the DAVIS 2016 folder it was given")
+    args = parser.parse_args()
+    if not args.runs and not args.results:
+        parser.error("expected --runs, --results, or both")
+    if bool(args.results) != bool(args.data_dir):
+        parser.error("--results and --data_dir: expected both or neither")
+    if not args.output.parent.is_dir():
+        raise InputError(f"{args.output.parent}: no such folder")
+    if args.runs:
+        path = Path(f"{args.output}-curve.png")
+        Image.fromarray(curve(args.runs)).save(path)
+        print(path)
+    if args.results:
+        path = Path(f"{args.output}-failures.jpg")
+        Image.fromarray(failures(args.results, args.data_dir)).save(path, quality=88)
+        print(path)
+
+
+def curve(runs: Sequence[Path]) -> np.ndarray:
+    """J of training batches and of held-out videos over the steps of runs, end to end.
+
+    Args:
+      runs: workdirs.
+
+    Returns:
+      uint8 `[h, w, 3]`.
+
+    Raises:
+      InputError: if one is no workdir of a training, or has come to no point of the curve yet.
+    """
+    batches: list[tuple[int, float]] = []  # (step, J)
+    held_out: list[tuple[int, float]] = []
+    ends = [0]
+    for run in runs:
+        rows = _rows(run)
+        for start in range(0, rows[-1]["step"], WINDOW):
+            values = [r["J_refined"] for r in rows if start < r["step"] <= start + WINDOW]
+            if values:
+                step = min(start + WINDOW, rows[-1]["step"])
+                batches.append((ends[-1] + step, float(np.mean(values))))
+        for path in sorted((run / "validation").glob("*.json")):
+            held_out.append((ends[-1] + int(path.stem), json.loads(path.read_text())["J"]))
+        ends.append(ends[-1] + rows[-1]["step"])
+
+    def at(step: float, j: float) -> tuple[float, float]:
+        x = _LEFT + step / ends[-1] * (_WIDTH - _LEFT - _RIGHT)
+        return x, _TOP + (1 - j) * (_HEIGHT - _TOP - _BOTTOM)
+
+    sheet = Sheet(_WIDTH, _HEIGHT)
+    for j in (0, 0.2, 0.4, 0.6, 0.8, 1):
+        sheet.line([at(0, j), at(ends[-1], j)], PALE, 1)
+        sheet.text(_LEFT - 10, at(0, j)[1], f"{j:.1f}", GREY, anchor="rm")
+    sheet.text(_LEFT, 18, "J of the refined mask over training steps", INK, size=15, anchor="lm")
+    for end in ends:
+        sheet.line([at(end, 0), at(end, 1)], PALE, 1)
+        sheet.text(at(end, 0)[0], _HEIGHT - _BOTTOM + 14, f"{end:,}", GREY)
+    x = _LEFT
+    for number, (points, text) in enumerate(
+        [(batches, f"training batches, mean of {WINDOW} steps"), (held_out, "held-out videos")]
+    ):
+        if points:
+            sheet.bar(x, x + 22, 42, 4, colour(number))
+            sheet.text(x + 30, 42, text, INK, anchor="lm")
+            x += 54 + sheet.width_of(text)
+            sheet.line([at(*point) for point in points], colour(number), 2)
+    for point in held_out:
+        sheet.diamond(*at(*point), 5, colour(1))
+    return sheet.pixels()
+
+
+def failures(results: Path, data_dir: Path) -> np.ndarray:
+    """The sequences with the lowest J: the first frame's box, then evenly spaced frames' masks.
+
+    Args:
+      results: where evaluate.py left Annotations/ and scores.json.
+      data_dir: DAVIS 2016's folder.
+
+    Returns:
+      uint8 `[h, w, 3]`, a row a sequence.
+
+    Raises:
+      InputError: if a file is missing.
+    """
+    try:
+        scores = json.loads((results / "scores.json").read_text())
+    except OSError:
+        raise InputError(
+            f"{results}: expected an output folder of evaluate.py, with scores.json"
+        ) from None
+    if scores["protocol"] != "davis2016":
+        raise InputError(f"{results}: scored by {scores['protocol']}, expected davis2016")
+    by_j = sorted(scores["sequences"], key=lambda name: scores["sequences"][name]["J"]["mean"])
+    found = find_eval_videos(data_dir, "davis2016", split="all", names=by_j[:SEQUENCES])
+    videos = {video.name: video for video in found.videos}
+    truth = dict(found.pairs)
+    pictures, captions = [], []
+    for name in by_j[:SEQUENCES]:
+        for picture, caption in _sequence(videos[name], truth, results / "Annotations" / name):
+            pictures.append(picture)
+            captions.append(caption)
+    height, width = pictures[0].shape[:2]
+    pictures = [_fit(picture, height, width) for picture in pictures]
+    return strip(pictures, columns=FRAMES + 1, height=160, captions=captions)
+
+
+def _sequence(video: EvalVideo, truth: dict[Path, Path], predicted: Path):
+    """The pictures of one row, with their captions."""
+    first = read_image(video.frames[0])
+    box = mask_to_box(foreground(read_labels(truth[video.frames[0]]))[None])
+    yield overlay(first, np.zeros(first.shape[:2], np.uint8), box), video.name
+    last = len(video.frames) - 2  # that is scored
+    for k in np.linspace(last / FRAMES, last, FRAMES).round().astype(int).tolist():
+        frame = video.frames[k]
+        labels = foreground(read_labels(predicted / f"{frame.stem}.png"))
+        j = jaccard(foreground(read_labels(truth[frame]))[None], labels[None])[0]
+        yield overlay(read_image(frame), labels.astype(np.uint8)), f"{k}: J {j:.2f}"
+
+
+def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((width, height)))
+
+
+def _rows(run: Path) -> list[dict]:
+    try:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        raise InputError(f"{run}: expected the workdir of a run, with metrics.jsonl") from None
+    rows = [row for row in map(json.loads, lines) if "J_refined" in row]
+    if not rows:
+        raise InputError(f"{run / 'metrics.jsonl'} has no step yet: expected one with J_refined")
+    return rows
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
