@@ -60,7 +60,7 @@ def overlay(
     labels = np.ascontiguousarray(labels[inside])
     counts = np.bincount(labels.ravel(), minlength=256)
     objects = (np.flatnonzero(counts[1:]) + 1).tolist()
-    painted = np.ascontiguousarray(image[inside])
+    painted = image[inside].copy()
     for label in objects:
         painted[labels == label] = object_colour(label)
     if objects:

@@ -33,6 +33,11 @@ def test_the_overlay_leaves_the_background_and_its_input_alone(alpha):
     assert np.array_equal(image[far], frame[far])
 
 
+def test_an_object_from_edge_to_edge_is_tinted_too():
+    image = overlay(GREY, np.ones((80, 120), np.uint8), alpha=0.5)
+    assert np.abs(image[40, 60] - (100 + object_colour(1).astype(float)) / 2).max() <= 1
+
+
 def test_the_overlay_of_nothing_is_the_frame():
     empty = np.zeros((80, 120), np.uint8)
     assert np.array_equal(overlay(GREY, empty, np.zeros((3, 4), np.int32)), GREY)
