@@ -13,8 +13,16 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from absl import logging
 
+from data_pipeline.distractors import add_distractor
 from data_pipeline.entries import Entry, open_clips, open_pairs, parse_entries
-from data_pipeline.sources import Clips, NoTriplet, Pairs, static_example, video_example
+from data_pipeline.sources import (
+    Clips,
+    NoTriplet,
+    Pairs,
+    one_object,
+    static_example,
+    video_example,
+)
 from data_pipeline.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
 
@@ -63,6 +71,7 @@ class Examples:
       videos: videos, if any.
       video_share: (from step, share) pairs in ascending order: how much of the stream is videos.
       max_gap: (from step, gap) pairs: largest distance between neighbours of a video triplet.
+      distractors: the share of triplets with another image's object pasted in.
       augmentation: how triplets are drawn.
     """
 
@@ -72,6 +81,7 @@ class Examples:
     videos: Mixture[Clips] | None
     video_share: tuple[tuple[int, float], ...]
     max_gap: tuple[tuple[int, int], ...]
+    distractors: float
     augmentation: Augmentation
 
     def __call__(self, k: int) -> tuple[str, Triplet]:
@@ -88,6 +98,19 @@ class Examples:
             frames that show one object is told once, and another drawn in its place.
         """
         rng = np.random.default_rng([self.seed, k])
+        name, triplet, is_video = self._example(k, rng)
+        if not self.distractors or rng.random() >= self.distractors:
+            return name, triplet
+        assert self.static is not None  # `open_examples` saw to it
+        pairs, item = self.static.item(0, int(rng.integers(len(self.static))))
+        beside, image, mask = one_object(pairs, item, rng)
+        triplet = add_distractor(
+            triplet, image, mask, rng, self.augmentation, may_be_target=not is_video
+        )
+        return f"{name} and {beside}", triplet
+
+    def _example(self, k: int, rng: np.random.Generator) -> tuple[str, Triplet, bool]:
+        """Example k without a distractor, and whether it is of a video."""
         step = k // self.global_batch
         if rng.random() < value_at(self.video_share, step):
             assert self.videos is not None  # `open_examples` saw to it
@@ -95,14 +118,14 @@ class Examples:
             gap = value_at(self.max_gap, step)
             for _ in range(REDRAWS):
                 try:
-                    return video_example(clips, item, rng, self.augmentation, gap)
+                    return *video_example(clips, item, rng, self.augmentation, gap), True
                 except NoTriplet as fault:
                     _tell(f"{fault}: another video is drawn in its place")
                     clips, item = self.videos.item(0, int(rng.integers(len(self.videos))))
             raise InputError(f"{REDRAWS} videos in a row have no three frames with one object")
         assert self.static is not None
         pairs, item = self._item(self.static, b"static", k)
-        return static_example(pairs, item, rng, self.augmentation)
+        return *static_example(pairs, item, rng, self.augmentation), False
 
     def _item(self, source: Mixture[Dataset], salt: bytes, k: int) -> tuple[Dataset, int]:
         epoch, place = divmod(k, len(source))
@@ -155,7 +178,14 @@ def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
             f"data.video_share={share} asks for still images too, but data.static is empty;"
             " videos alone are ((0, 1.0),)"
         )
-    if static and all(value == 1 for _, value in share):
+    if not 0 <= data.distractors <= 1:
+        raise InputError(f"data.distractors={data.distractors}: expected a share from 0 to 1")
+    if data.distractors and not static:
+        raise InputError(
+            f"data.distractors={data.distractors} asks for objects of still images, but data.static"
+            " is empty"
+        )
+    if static and not data.distractors and all(value == 1 for _, value in share):
         raise InputError(
             f"data.static names {static[0].text!r}, but data.video_share={share} is videos alone:"
             " lower a share, such as ((0, 0.5),), or leave data.static empty"
@@ -169,6 +199,7 @@ def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
         else None,
         share,
         gap,
+        data.distractors,
         augmentation,
     )
 

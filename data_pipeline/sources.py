@@ -80,13 +80,28 @@ def static_example(
     Raises:
       InputError: if a file cannot be read, the sizes differ or the mask is empty.
     """
+    name, image, mask = one_object(pairs, item, rng)
+    return name, static_triplet(image, mask, rng, augmentation)
+
+
+def one_object(
+    pairs: Pairs, item: int, rng: np.random.Generator
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """An image and one object of it, drawn at random where its mask has several instances.
+
+    Returns:
+      Its id, as `static_example`'s, uint8 `[h, w, 3]` RGB, and uint8 `[h, w]` in {0, 1}.
+
+    Raises:
+      InputError: if a file cannot be read, the sizes differ or the mask is empty.
+    """
     name, image, labels = pairs.pair(item)
     _check_size(f"{name}: its mask", labels, "its image", image)
     instances = instance_masks(labels, name)
     if not instances:
         raise InputError(f"{name}: its mask is empty: expected a target, or remove the pair")
     instance = rng.choice(sorted(instances))
-    return f"{name}#{instance}", static_triplet(image, instances[instance], rng, augmentation)
+    return f"{name}#{instance}", image, instances[instance]
 
 
 def video_example(

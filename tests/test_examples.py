@@ -49,6 +49,17 @@ def test_an_epoch_shows_every_item_once_in_another_order_than_the_next(data):
     assert first != second
 
 
+def test_a_share_of_examples_has_another_image_s_object_whatever_the_rest_is(data):
+    data.update(video_share=((0, 0.5),), distractors=0.25)
+    found = names(data, range(400))
+    beside = [name.split(" and ")[1] for name in found if " and " in name]
+    assert 70 < len(beside) < 130
+    assert len(set(beside)) == 10  # every pair, no video
+    assert {name.split("/")[0] for name in found} == {"one", "two", "d"}
+    data.distractors = 0.0
+    assert [name.split(" and ")[0] for name in found] == names(data, range(400))
+
+
 def test_repeats_are_how_often_an_item_comes_in_an_epoch(data):
     data.static = ("one", "two@3")
     counts = Counter(names(data, range(6 + 3 * 4)))
@@ -164,6 +175,11 @@ def test_videos_that_are_never_drawn_are_not_opened(data):
     ("change", "message"),
     [
         ({"crop": 100}, r"data\.crop=100: expected a positive multiple of 16"),
+        ({"distractors": 1.5}, r"data\.distractors=1\.5: expected a share from 0 to 1"),
+        (
+            {"distractors": 0.5, "static": (), "video_share": ((0, 1.0),)},
+            r"data\.distractors=0\.5 asks for objects of still images, but data\.static is empty",
+        ),
         ({"max_gap": 0}, r"data\.max_gap=.*at least 1 frame"),
         ({"max_gap": ((0, 2), (5, 0))}, r"data\.max_gap=.*at least 1 frame"),
         ({"max_gap": ((1, 2),)}, r"data\.max_gap=.*from step 0, such as \(\(0, 1\), \(1000, 5"),
