@@ -95,10 +95,9 @@ def curve(runs: Sequence[Path]) -> np.ndarray:
     for end in ends:
         sheet.line([at(end, 0), at(end, 1)], PALE, 1)
         sheet.text(at(end, 0)[0], _HEIGHT - _BOTTOM + 14, f"{end:,}", GREY)
-    x = _LEFT
-    for number, (points, text) in enumerate(
-        [(batches, f"training batches, mean of {WINDOW} steps"), (held_out, "held-out videos")]
-    ):
+    x: float = _LEFT
+    measures = {f"training batches, mean of {WINDOW} steps": batches, "held-out videos": held_out}
+    for number, (text, points) in enumerate(measures.items()):
         if points:
             sheet.bar(x, x + 22, 42, 4, colour(number))
             sheet.text(x + 30, 42, text, INK, anchor="lm")

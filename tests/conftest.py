@@ -17,7 +17,24 @@ import jax
 import numpy as np
 import pytest
 
+from qmra_jax.parallel import simulate_devices
 from tests.tiny import TINY, disc, random_variables
+
+# With train.py's own flags, which count for the cache: what tests compiled, its processes find.
+simulate_devices(int(os.environ["JAX_NUM_CPU_DEVICES"]))
+
+# Shared out by file; what compiles most goes first, so that no worker is left alone with it.
+FIRST = ("test_resume", "test_train", "test_model_variants", "test_streaming", "test_propagate")
+TOGETHER = {"test_resume": "test_train"}  # they share a run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    first = {name: k for k, name in enumerate(FIRST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
+    for item in items:
+        name = TOGETHER.get(item.path.stem, item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,20 @@ def count(variables):
     return sum(x.size for x in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+# Those that change more of a frame's step than one function of arrays; the rest takes minutes.
+STEPS = (
+    "1stage",
+    "2stage_no_align",
+    "2stage_no_siam",
+    "no_qma",
+    "reader_topk",
+    "refine_none",
+    "stm",
+)
+EACH = [pytest.param(n, marks=() if n in STEPS else pytest.mark.slow) for n in VARIANTS]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_a_step_against_the_gradient_lowers_every_variant_s_loss(name):
     model, variables = make(**VARIANTS[name])
     labels = {"mask": MAPS[:, 0, ..., 0], "box": MAPS[:, 1, ..., 0]}
@@ -79,22 +92,7 @@ def test_a_step_against_the_gradient_lowers_every_variant_s_loss(name):
     assert 0.97 * before < after < 0.998 * before
 
 
-# Those that change more of a frame's step than one function of arrays; the rest takes a minute.
-STEPS = (
-    "1stage",
-    "2stage_no_align",
-    "2stage_no_siam",
-    "no_qma",
-    "reader_topk",
-    "refine_none",
-    "stm",
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in STEPS else pytest.mark.slow) for n in VARIANTS],
-)
+@pytest.mark.parametrize("name", EACH)
 def test_every_variant_propagates_and_keeps_its_weights_in_a_file(name, tmp_path):
     model, variables = make(**VARIANTS[name])
     weights.save(tmp_path / "v.safetensors", variables, {**TINY, **VARIANTS[name]})

@@ -214,6 +214,7 @@ def test_rows_that_only_fill_up_a_bucket_are_passed_over(first_frames, tiny_mode
     assert not any(np.asarray(x)[0].any() for x in jax.tree.leaves(memory))
 
 
+@pytest.mark.slow
 def test_five_objects_of_a_large_frame_take_turns(tiny_model, tiny_variables, monkeypatch):
     """They fill five rows of six; one that leaves frees a row in their midst."""
     boxes = [[x, y, 9, 8] for x, y in ((0, 0), (10, 4), (20, 9), (30, 3), (34, 15))]

@@ -161,7 +161,7 @@ def test_a_long_video_compiles_a_handful_of_programs(propagator):
 
 def test_a_stream_that_was_prepared_for_compiles_nothing(tiny_model, tiny_variables):
     """Whatever comes, of any size up to what was said; a frame size no other test has."""
-    propagator = Propagator(tiny_model, tiny_variables, interval=1, max_memory=5, short_side=16)
+    propagator = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3, short_side=16)
     frames, box = FRAMES[:, :, :20], [2, 3, 9, 9]
     propagator.start(frames[0], [box])
     assert propagator.prepare((32, 20), objects=2) > 0
@@ -169,7 +169,7 @@ def test_a_stream_that_was_prepared_for_compiles_nothing(tiny_model, tiny_variab
     known = compiled_programs()
     propagator.step(frames[1])  # the video that was running
     for first in (1, 2):
-        for entering in range(6):
+        for entering in range(4):
             propagator.start(frames[0], [box] * first)
             for k, frame in enumerate(frames[1:]):
                 there = len(propagator.ids)
