@@ -135,7 +135,9 @@ def failures(results: Path, data_dir: Path) -> np.ndarray:
     truth = dict(found.pairs)
     pictures, captions = [], []
     for name in by_j[:SEQUENCES]:
-        for picture, caption in _sequence(videos[name], truth, results / "Annotations" / name):
+        for picture, caption in sequence_pictures(
+            videos[name], truth, results / "Annotations" / name
+        ):
             pictures.append(picture)
             captions.append(caption)
     height, width = pictures[0].shape[:2]
@@ -143,8 +145,8 @@ def failures(results: Path, data_dir: Path) -> np.ndarray:
     return strip(pictures, columns=FRAMES + 1, height=160, captions=captions)
 
 
-def _sequence(video: EvalVideo, truth: dict[Path, Path], predicted: Path):
-    """The pictures of one row, with their captions."""
+def sequence_pictures(video: EvalVideo, truth: dict[Path, Path], predicted: Path):
+    """The pictures of one row, uint8 `[h, w, 3]`, with their captions."""
     first = read_image(video.frames[0])
     box = mask_to_box(foreground(read_labels(truth[video.frames[0]]))[None])
     yield overlay(first, np.zeros(first.shape[:2], np.uint8), box), video.name
