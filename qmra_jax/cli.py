@@ -10,9 +10,21 @@ from typing import Annotated
 import typer
 
 from qmra_jax.cli_explain import explain
+from qmra_jax.cli_options import (
+    INTERVAL,
+    MAX_MEMORY,
+    Interval,
+    MaxMemory,
+    Overwrite,
+    ShortSide,
+    Video,
+    Weights,
+    find_weights,
+    network_size,
+)
 from qmra_jax.cli_score import score
 from qmra_jax.cli_weights import app as weights_app
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import exit_on_input_error
 
 _HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.
 
@@ -36,12 +48,6 @@ app.command()(explain)
 app.command()(score)
 app.add_typer(weights_app, name="weights")
 
-# In a checkout of the project; an installed package has none and asks for --weights.
-DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "qmra-small.safetensors"
-# Frames in memory, unless asked otherwise: clips to 190 frames are as without a bound, and five
-# objects at 480p keep 0.3 GB with the small network, 1 GB with the paper's.
-MAX_MEMORY = 20
-
 
 class Cutout(StrEnum):
     """Of transparent pictures."""
@@ -57,9 +63,6 @@ class Dtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Runs `qmra`; bad input is one line on standard error and exit status 2."""
     with exit_on_input_error():
@@ -68,12 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @app.command()
 def segment(
-    video: Annotated[
-        Path,
-        typer.Argument(
-            metavar="VIDEO", help="A video, a folder of jpg or png, or a glob in quotes."
-        ),
-    ],
+    video: Video,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to.")],
     box: Annotated[
         list[str] | None,
@@ -102,38 +100,10 @@ def segment(
         list[Cutout] | None,
         typer.Option(help="DIR/cutout/00000.png and on, or DIR/cutout.webm: transparent."),
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A .safetensors of `qmra weights` or of the project; in a checkout, the"
-            " project's own is the default.",
-        ),
-    ] = None,
-    short_side: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Larger frames are shrunk to this many pixels on their shorter side for the"
-            " network; the masks keep the video's size. Smaller is faster; 0 never shrinks; by"
-            " default, the size that the weights file says suits it, or else 480.",
-        ),
-    ] = None,
-    interval: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Every N-th frame stays in the memory.")
-    ] = 10,
-    max_memory: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Frames that the memory may hold: past it they are thinned evenly, so that a video"
-            " of any length fits. 0: every one that --interval keeps, as evaluate.py does by"
-            " default, and memory and time grow with the video. Up to (N - 1) x interval frames"
-            " both are the same.",
-        ),
-    ] = MAX_MEMORY,
+    weights: Weights = None,
+    short_side: ShortSide = None,
+    interval: Interval = INTERVAL,
+    max_memory: MaxMemory = MAX_MEMORY,
     merge: Annotated[
         str, typer.Option(metavar="NAME", help="Of objects: softmax or soft_aggregation.")
     ] = "softmax",
@@ -192,13 +162,11 @@ def segment(
     module, variables, _ = qmra_jax.load(weights)
     if dtype is not None:
         module = module.clone(dtype=dtype.value)
-    if short_side is None:
-        short_side = qmra_jax.weights.suited_short_side(weights) or 480
     propagator = qmra_jax.Propagator(
         module,
         variables,
         interval=interval,
-        short_side=short_side or None,
+        short_side=network_size(short_side, weights),
         merge=merge,
         max_memory=max_memory or None,
     )
@@ -208,19 +176,3 @@ def segment(
         typer.echo(str(path))
     if done.damage():
         typer.echo(done.damage(), err=True)
-
-
-def find_weights(path: Path | None) -> Path:
-    """The weights file that was named, or else the checkout's own.
-
-    Raises:
-      InputError: if there is no such file.
-    """
-    if path is None and not DEFAULT_WEIGHTS.is_file():
-        raise InputError(
-            f"no --weights given, and {DEFAULT_WEIGHTS} does not exist: give --weights FILE, a file"
-            " of the project's weights/ folder or one made by `qmra weights export`"
-        )
-    if path is not None and not path.is_file():
-        raise InputError(f"weights {path} not found: expected a .safetensors file")
-    return path or DEFAULT_WEIGHTS

@@ -10,16 +10,23 @@ from typing import Annotated
 
 import typer
 
+from qmra_jax.cli_options import (
+    INTERVAL,
+    MAX_MEMORY,
+    Interval,
+    MaxMemory,
+    Overwrite,
+    ShortSide,
+    Video,
+    Weights,
+    find_weights,
+    network_size,
+)
 from qmra_jax.errors import InputError
 
 
 def explain(
-    video: Annotated[
-        Path,
-        typer.Argument(
-            metavar="VIDEO", help="A video, a folder of jpg or png, or a glob in quotes."
-        ),
-    ],
+    video: Video,
     frame: Annotated[int, typer.Option(metavar="K", help="The frame to explain, from 0.")],
     output: Annotated[Path, typer.Option(metavar="SHEET.png", help="The sheet to write.")],
     box: Annotated[
@@ -49,34 +56,11 @@ def explain(
         Path | None,
         typer.Option(metavar="FILE.npz", help="All that is drawn as arrays, for one's own plots."),
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A .safetensors; in a checkout, the project's own is the default.",
-        ),
-    ] = None,
-    short_side: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="As for `qmra segment`: the network's frame size, which is another answer at"
-            " another size.",
-        ),
-    ] = None,
-    interval: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Every N-th frame stays in the memory.")
-    ] = 10,
-    max_memory: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Frames that the memory may hold; by default as many as come."
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files if they exist.")
-    ] = False,
+    weights: Weights = None,
+    short_side: ShortSide = None,
+    interval: Interval = INTERVAL,
+    max_memory: MaxMemory = MAX_MEMORY,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show what the network reads, weighs and answers in one frame.
 
@@ -90,7 +74,6 @@ def explain(
       qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --output sheet.png
       qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --query 150,96 --output ear.png
     """
-    from qmra_jax.cli import find_weights
     from qmra_jax.objects import read_objects
     from qmra_jax.video import VideoReader
 
@@ -130,8 +113,6 @@ def explain(
 
     keep_compiled_programs()
     module, variables, _ = qmra_jax.load(weights)
-    if short_side is None:
-        short_side = qmra_jax.weights.suited_short_side(weights) or 480
     frames = itertools.islice(reader, start, frame + 1)
     total = frame + 1 - start
     explanation = qmra_jax.explain_frame(
@@ -142,9 +123,9 @@ def explain(
         masks=objects.masks,
         pixel=pixel,
         first=start,
-        short_side=short_side or None,
+        short_side=network_size(short_side, weights),
         interval=interval,
-        max_memory=max_memory,
+        max_memory=max_memory or None,
     )
     variant = module.reader, module.aggregator, module.refine, module.align
     sheet = draw_sheet(explanation, Described(video.name, *variant), channels=channels)

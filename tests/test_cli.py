@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import qmra_jax
-from qmra_jax import cli
+from qmra_jax import cli, cli_options
 from qmra_jax.bank import Slots
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.masks import read_labels, write_labels
@@ -348,6 +348,20 @@ def test_bad_boxes_and_frames_are_refused(
     assert not bright
 
 
+@pytest.mark.parametrize("command", ["segment", "explain"])
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--short-side", 15, "--short-side 15: expected at least 16 pixels, or 0 to shrink no"),
+        ("--short-side", -1, "--short-side -1: expected at least 16"),
+        ("--max-memory", 1, "--max-memory 1: expected at least 2 frames, or 0 for no bound"),
+    ],
+)
+def test_a_bad_number_is_refused_before_anything_is_read(capsys, command, option, value, says):
+    rest = ["--frame", 3] if command == "explain" else []
+    assert says in refused(capsys, command, "absent.mp4", "--output", "o.png", *rest, option, value)
+
+
 def test_missing_or_foreign_weights_are_refused(tmp_path, clip, capsys, monkeypatch):
     command = ["segment", clip, "--box", "0,0,5,5", "--output", tmp_path / "out"]
     absent = tmp_path / "absent.safetensors"
@@ -355,7 +369,7 @@ def test_missing_or_foreign_weights_are_refused(tmp_path, clip, capsys, monkeypa
     text = tmp_path / "text.safetensors"
     text.write_text("no weights")
     assert str(text) in refused(capsys, *command, "--weights", text)
-    monkeypatch.setattr(cli, "DEFAULT_WEIGHTS", absent)
+    monkeypatch.setattr(cli_options, "DEFAULT_WEIGHTS", absent)
     assert "--weights FILE" in refused(capsys, *command)
     assert not (tmp_path / "out").exists()
 
