@@ -65,6 +65,7 @@ def data(root) -> ConfigDict:
             "flip": True,
             "tps": 0.05,
             "colour_jitter": 0.2,
+            "distractors": 0.0,
             "workers": 2,
             "prefetch": 2,
         }
