@@ -64,7 +64,7 @@ def without_validation(config):
     return config
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
+@pytest.mark.parametrize("parallel", ["pmap", pytest.param("shard_map", marks=pytest.mark.slow)])
 def test_a_signal_to_one_saves_both_at_one_step_and_one_process_ends_what_two_began(
     tiny_config, alone, tmp_path, monkeypatch, parallel
 ):
