@@ -1,5 +1,7 @@
 """Colour jitter as one affine map of RGB: brightness, contrast, saturation and hue composed."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -48,3 +50,13 @@ def colour_matrix(jitter: np.ndarray) -> np.ndarray:
 def change_colour(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Applies `colour_matrix` to a uint8 RGB image `[h, w, 3]`; what leaves [0, 255] is clipped."""
     return cv2.transform(image, matrix)
+
+
+def jittered(
+    images: Sequence[np.ndarray], rng: np.random.Generator, strength: float
+) -> list[np.ndarray]:
+    """The frames of a triplet, uint8 `[h, w, 3]` each, with changes drawn; as they are at 0."""
+    if not strength:
+        return list(images)
+    changes = colour_matrix(draw_jitter(rng, strength, len(images)))
+    return [change_colour(i, c) for i, c in zip(images, changes, strict=True)]

@@ -7,9 +7,9 @@ a second one in the frames the box has to tell which is meant. Copy and paste, a
 
 import numpy as np
 
-from data_pipeline.colour import change_colour, colour_matrix, draw_jitter
+from data_pipeline.colour import jittered
 from data_pipeline.triplets import MIN_VISIBLE, Augmentation, Triplet
-from data_pipeline.warp import Warp, affine_view, warp_frames, with_cover
+from data_pipeline.warp import Warp, affine_view, covered, warp_frames, with_cover
 from qmra_jax.boxes import mask_to_box
 
 SIZE = (0.2, 0.7)  # of the crop: the longer side of what is pasted
@@ -47,17 +47,15 @@ def add_distractor(
         [with_cover(image, mask)] * 3, _warps(mask, rng, augmentation), augmentation.crop
     )
     cover = np.stack([crop[..., 3] for crop in crops])
-    pasted = np.stack([crop[..., :3] for crop in crops])
-    if augmentation.colour_jitter:
-        changes = colour_matrix(draw_jitter(rng, augmentation.colour_jitter))
-        pasted = np.stack([change_colour(i, c) for i, c in zip(pasted, changes, strict=True)])
-    shown = (cover >= 128).astype(np.uint8)
+    shown = np.stack([covered(crop) for crop in crops])
+    pasted = np.stack(jittered([crop[..., :3] for crop in crops], rng, augmentation.colour_jitter))
+    visible = MIN_VISIBLE * augmentation.crop**2
     swap, front = rng.random(2) < 0.5
-    if swap and may_be_target and (_areas(shown) >= MIN_VISIBLE * augmentation.crop**2).all():
+    if swap and may_be_target and (_areas(shown) >= visible).all():
         masks = shown
     else:
         masks = triplet.masks * (1 - shown)
-        least = np.maximum(LEAST_LEFT * _areas(triplet.masks), MIN_VISIBLE * augmentation.crop**2)
+        least = np.maximum(LEAST_LEFT * _areas(triplet.masks), visible)
         if not front or (_areas(masks) < least).any():
             masks = triplet.masks
             cover = cover * (1 - masks)

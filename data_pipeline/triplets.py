@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from data_pipeline.colour import change_colour, colour_matrix, draw_jitter
+from data_pipeline.colour import jittered
 from data_pipeline.warp import CONTROL_POINTS, Warp, affine_view, covered, warp_frames, with_cover
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
@@ -165,9 +165,7 @@ def _triplet(
         crops = warp_frames(frames, [Warp(_fitted_view(masks))] * 3, size)
         seen = [covered(crop, least=0) for crop in crops]
     images = [cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB) for crop in crops]
-    if augmentation.colour_jitter:
-        changes = colour_matrix(draw_jitter(rng, augmentation.colour_jitter))
-        images = [change_colour(i, c) for i, c in zip(images, changes, strict=True)]
+    images = jittered(images, rng, augmentation.colour_jitter)
     shown = np.stack(seen)
     return Triplet(np.stack(images), shown, mask_to_box(shown))
 

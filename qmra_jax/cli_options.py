@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from qmra_jax.errors import InputError
+from qmra_jax.errors import InputError, whole_number
 
 # In a checkout of the project; an installed package has none and asks for --weights.
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "qmra-small.safetensors"
@@ -16,12 +16,12 @@ INTERVAL = 10  # frames
 MAX_MEMORY = 20
 
 
-def _or_none(name: str, least: int, unit: str, what_0_is: str):
+def _or_0(name: str, least: int, unit: str, what_0_is: str):
     """A check of an option of which 0 means none: before anything is read."""
 
     def check(value: int | None) -> int | None:
-        if value is not None and value != 0 and value < least:
-            raise InputError(f"{name} {value}: expected at least {least}{unit}, or 0 {what_0_is}")
+        if value:
+            whole_number(value, name, least, f"{unit}, or 0 {what_0_is}")
         return value
 
     return check
@@ -43,7 +43,7 @@ ShortSide = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        callback=_or_none("--short-side", 16, " pixels", "to shrink no frame"),
+        callback=_or_0("--short-side", 16, " pixels", "to shrink no frame"),
         help="Larger frames are shrunk to this many pixels on their shorter side for the"
         " network; what is written keeps the video's size. Smaller is faster; 0 never shrinks; by"
         f" default, the size that the weights file says suits it, or else {SHORT_SIDE}.",
@@ -56,7 +56,7 @@ MaxMemory = Annotated[
     int,
     typer.Option(
         metavar="N",
-        callback=_or_none("--max-memory", 2, " frames", "for no bound"),
+        callback=_or_0("--max-memory", 2, " frames", "for no bound"),
         help="Frames that the memory may hold: past it they are thinned evenly, so that a video"
         " of any length fits. 0: every one that --interval keeps, as evaluate.py does by"
         " default, and memory and time grow with the video. Up to (N - 1) x interval frames"

@@ -140,15 +140,13 @@ def failures(results: Path, data_dir: Path) -> np.ndarray:
         ):
             pictures.append(picture)
             captions.append(caption)
-    height, width = pictures[0].shape[:2]
-    pictures = [_fit(picture, height, width) for picture in pictures]
     return strip(pictures, columns=FRAMES + 1, height=160, captions=captions)
 
 
 def sequence_pictures(video: EvalVideo, truth: dict[Path, Path], predicted: Path):
     """The pictures of one row, uint8 `[h, w, 3]`, with their captions."""
     first = read_image(video.frames[0])
-    box = mask_to_box(foreground(read_labels(truth[video.frames[0]]))[None])
+    box = mask_to_box(video.starts[0].read())
     yield overlay(first, np.zeros(first.shape[:2], np.uint8), box), video.name
     last = len(video.frames) - 2  # that is scored
     for k in np.linspace(last / FRAMES, last, FRAMES).round().astype(int).tolist():
@@ -156,12 +154,6 @@ def sequence_pictures(video: EvalVideo, truth: dict[Path, Path], predicted: Path
         labels = foreground(read_labels(predicted / f"{frame.stem}.png"))
         j = jaccard(foreground(read_labels(truth[frame]))[None], labels[None])[0]
         yield overlay(read_image(frame), labels.astype(np.uint8)), f"{k}: J {j:.2f}"
-
-
-def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    if picture.shape[:2] == (height, width):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((width, height)))
 
 
 def _rows(run: Path) -> list[dict]:
