@@ -24,17 +24,12 @@ from tests.tiny import TINY, disc, random_variables
 simulate_devices(int(os.environ["JAX_NUM_CPU_DEVICES"]))
 
 # Shared out by file; what compiles most goes first, so that no worker is left alone with it.
-FIRST = ("test_resume", "test_train", "test_model_variants", "test_streaming", "test_propagate")
-TOGETHER = {"test_resume": "test_train"}  # they share a run
+FIRST = ("test_resume", "test_model_variants", "test_network", "test_train", "test_invariance")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     first = {name: k for k, name in enumerate(FIRST)}
     items.sort(key=lambda item: first.get(item.path.stem, len(first)))
-    for item in items:
-        name = TOGETHER.get(item.path.stem, item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
