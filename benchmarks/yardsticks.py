@@ -1,0 +1,114 @@
+"""What a method must beat: J and F of masks that cost nothing, on DAVIS 2016 or one's own videos.
+
+    python -m benchmarks.yardsticks --data_dir=$QMRA_DATA/davis2016
+    python -m benchmarks.yardsticks --data_dir=DAVIS --predictions qmra=results/val --json=y.json
+
+box held still    the tight box of the first mask, filled, in every frame
+mask held still   the first mask in every frame
+perfect box       the tight box of each frame's own mask, filled: a tracker that never errs
+
+The last two need what a box-supervised method is never shown. `--predictions` adds a row of masks
+that are there already, such as evaluate.py's.
+"""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.tables import Table, check_output, report
+from data_pipeline.davis import find_sequences
+from qmra_jax.boxes import box_to_map, mask_to_box
+from qmra_jax.cli_score import named_folders
+from qmra_jax.errors import exit_on_input_error
+from qmra_jax.masks import foreground, read_labels, write_labels
+from qmra_jax.scoring import score_folder
+
+
+def filled_box(mask: np.ndarray) -> np.ndarray:
+    """The tight box of a mask, filled: bool `[h, w]` of bool `[h, w]`."""
+    return box_to_map(mask_to_box(mask), *mask.shape) > 0
+
+
+YARDSTICKS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "box held still": lambda first, now: filled_box(first),
+    "mask held still": lambda first, now: first,
+    "perfect box": lambda first, now: filled_box(now),
+}
+"""Name -> (the first frame's mask, this frame's mask) -> the masks it would predict."""
+
+
+def score_yardsticks(root: Path, split: str | None) -> dict[str, dict]:
+    """Scores each yardstick by DAVIS 2016's protocol, as any other method's masks are.
+
+    Args:
+      root: of a dataset in the DAVIS layout.
+      split: its list; None for every sequence there is.
+
+    Returns:
+      Name -> what `score_folder` gives.
+
+    Raises:
+      InputError: if a list or a mask is missing.
+    """
+    sequences = find_sequences(root, split=split, need_frames=False)
+    scores = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, predict in YARDSTICKS.items():
+            for sequence in tqdm(sequences, desc=name, unit="sequence"):
+                first = foreground(read_labels(sequence.annotations[0]))
+                for path in sequence.annotations:
+                    mask = predict(first, foreground(read_labels(path)))
+                    out = Path(folder) / name / sequence.name / path.name
+                    write_labels(out, mask.astype(np.uint8))
+            scores[name] = _score(root, Path(folder) / name, split)
+    return scores
+
+
+def table(scores: Mapping[str, dict]) -> Table:
+    """A row a yardstick: the mean J and F over sequences, and J of each."""
+    sequences = list(next(iter(scores.values()))["sequences"])
+    few = sequences if len(sequences) <= 6 else []
+    rows = []
+    for name, score in scores.items():
+        means = [score["J"]["mean"], score["F"]["mean"]]
+        single = [score["sequences"][sequence]["J"]["mean"] for sequence in few]
+        rows.append([name, *(f"{value:.3f}" for value in means + single)])
+    columns = ["masks", "J", "F", *(f"J of {sequence}" for sequence in few)]
+    return Table(f"{len(sequences)} sequences, DAVIS 2016's protocol", columns, rows)
+
+
+def main() -> None:
+    """Scores, prints and, if asked, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data_dir", type=Path, required=True, help="root of the dataset, in DAVIS's layout")
+    add("--split", default="val", help="a list of ImageSets; `all` (default: val)")
+    add(
+        "--predictions", action="append", default=[], metavar="NAME=DIR", help="masks to set beside"
+    )
+    add("--json", default="", metavar="FILE", help="also write the results here")
+    args = parser.parse_args()
+    with exit_on_input_error():
+        check_output(args.json)
+        split = None if args.split == "all" else args.split
+        others = named_folders(args.predictions)
+        scores = {name: _score(args.data_dir, at, split) for name, at in others.items()}
+        scores = score_yardsticks(args.data_dir, split) | scores
+        command = shlex.join(["python", "-m", "benchmarks.yardsticks", *sys.argv[1:]])
+        report({"command": command}, [table(scores)], args.json)
+
+
+def _score(root: Path, predictions: Path, split: str | None) -> dict:
+    return score_folder(root, predictions, protocol="davis2016", split=split, progress=False)
+
+
+if __name__ == "__main__":
+    main()
