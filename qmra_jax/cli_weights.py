@@ -14,12 +14,13 @@ import typer
 
 from qmra_jax.errors import InputError
 
-_HELP = """Show, export and convert weights files.
+_HELP = """Show, export, average and convert weights files.
 
 \b
 Examples:
   qmra weights show weights/qmra-small.safetensors
   qmra weights export runs/small qmra-small.safetensors --dtype float16
+  qmra weights average runs/small/checkpoints/1000 runs/small --output mean.safetensors
   qmra weights convert twin.pth small.safetensors --config configs/small.py
   qmra weights import-stm STM_weights.pth stm.safetensors
 """
@@ -38,6 +39,16 @@ class Dtype(StrEnum):
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
 StoredDtype = Annotated[
     Dtype, typer.Option(help="Of the stored weights; 16 bits halve the file, and round.")
+]
+
+ShortSide = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=16,
+        help="Kept in the file: the frame size that suits these weights, in pixels of the shorter"
+        " side, which `qmra segment` and evaluate.py then take by default.",
+    ),
 ]
 
 
@@ -86,15 +97,7 @@ def export(
     step: Annotated[
         int | None, typer.Option(metavar="N", help="Of the checkpoint; the newest if not given.")
     ] = None,
-    short_side: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=16,
-            help="Kept in the file: the frame size that suits these weights, in pixels of the"
-            " shorter side, which `qmra segment` then takes by default.",
-        ),
-    ] = None,
+    short_side: ShortSide = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a weights file of a training checkpoint.
@@ -112,9 +115,51 @@ def export(
     from qmra_jax.weights import save
 
     config, variables = restore_model(workdir, step)
-    extra = {} if short_side is None else {"short_side": str(short_side)}
+    extra = _suited(short_side)
     save(file, variables, config.model, dtype=dtype.value, metadata=extra, overwrite=overwrite)
     typer.echo(str(file))
+
+
+@app.command("average")
+def average_weights(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="A .safetensors, WORKDIR (its newest checkpoint) or WORKDIR/checkpoints/STEP.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors to write.")
+    ],
+    dtype: StoredDtype = Dtype.float32,
+    short_side: ShortSide = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one weights file of the mean of several.
+
+    Of checkpoints of one run, or of runs that went on from each other (`init_from`), the mean often
+    does better than each. A source given twice counts twice.
+
+    \b
+    Example:
+      qmra weights average runs/a/checkpoints/1000 runs/a/checkpoints/2000 --output mean.safetensors
+    """
+    from qmra_jax.state_files import check_target
+
+    check_target(output, overwrite=overwrite)
+
+    from qmra_jax.weight_average import average
+    from qmra_jax.weights import save
+
+    config, variables = average(sources)
+    extra = _suited(short_side)
+    save(output, variables, config, dtype=dtype.value, metadata=extra, overwrite=overwrite)
+    typer.echo(str(output))
+
+
+def _suited(short_side: int | None) -> dict[str, str]:
+    return {} if short_side is None else {"short_side": str(short_side)}
 
 
 @app.command()

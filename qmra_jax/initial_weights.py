@@ -126,11 +126,29 @@ def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
     return variables
 
 
+def locate(source: str, asked: str = "init_from") -> tuple[epath.Path, int | None]:
+    """The run that a source names, and the step if it names one.
+
+    Args:
+      source: WORKDIR or WORKDIR/checkpoints/STEP.
+      asked: what the source was given as, for the error.
+
+    Raises:
+      InputError: if there is no run there.
+    """
+    path, step = epath.Path(source), None
+    if path.name.isdecimal() and path.parent.name == "checkpoints":
+        path, step = path.parent.parent, int(path.name)
+    if not (path / "checkpoints").is_dir():
+        raise InputError(f"{asked} {source}: no such run with checkpoints; {EXPECTED}")
+    return path, step
+
+
 def _resolve(source: str) -> str:
     """A source with the step that it stands for at this moment, in every process the same."""
     if _is_file(source):
         return source
-    run, step = _locate(source)
+    run, step = locate(source)
     steps = checkpoint.checkpoint_steps(run)
     if step is not None or not steps:
         return source
@@ -140,7 +158,7 @@ def _resolve(source: str) -> str:
 def _read(source: str, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
     """A source's `config.model`, empty where it knows none, and its variables."""
     if not _is_file(source):
-        there, variables = checkpoint.restore_model(*_locate(source))
+        there, variables = checkpoint.restore_model(*locate(source))
         return there.model, variables
     if workdir.is_remote(source):
         raise InputError(
@@ -169,16 +187,6 @@ def _read(source: str, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
 
 def _is_file(source: str) -> bool:
     return source.endswith(".safetensors")
-
-
-def _locate(source: str) -> tuple[epath.Path, int | None]:
-    """The run that a source names, and the step if it names one."""
-    path, step = epath.Path(source), None
-    if path.name.isdecimal() and path.parent.name == "checkpoints":
-        path, step = path.parent.parent, int(path.name)
-    if not (path / "checkpoints").is_dir():
-        raise InputError(f"init_from {source}: no such run with checkpoints; {EXPECTED}")
-    return path, step
 
 
 def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:

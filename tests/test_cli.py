@@ -118,7 +118,7 @@ def refused(capsys, *arguments) -> str:
 
 WEIGHTS_COMMANDS = [
     "weights",
-    *(f"weights {c}" for c in ("show", "export", "convert", "import-stm")),
+    *(f"weights {c}" for c in ("show", "export", "average", "convert", "import-stm")),
 ]
 
 
