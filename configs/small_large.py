@@ -1,0 +1,28 @@
+"""The small model's third part: goes on from `configs/small_video.py` with larger crops.
+
+    python train.py --config=configs/small_large.py --workdir=runs/small_large
+
+A crop now holds a whole frame or most of one, whose shorter side is 210 to 540 pixels: the network
+sees as much at a time as at inference. `weights/qmra-small.safetensors` is the mean of four
+checkpoints of the second and the third part; docs/training.md has the whole recipe.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import small_video
+
+
+def get_config() -> ConfigDict:
+    """The recipe's third part, from `configs/small_video.py`'s result."""
+    config = small_video.get_config()
+    config.init_from = "runs/small_video"
+    config.data.crop = 384
+    config.data.scale = (0.55, 1.4)
+    config.data.max_gap = ((0, 15),)
+    config.batch_size = 2
+    config.steps = 2000
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.schedule = "linear_tail"
+    config.optimizer.decay_share = 0.5
+    config.eval.short_side = 324
+    return config
