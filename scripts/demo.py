@@ -22,9 +22,9 @@ from qmra_jax.video import VideoReader
 from qmra_jax.visualize import overlay, strip
 
 OUTPUT = Path("demo_output")
-FRAME = 0
-BOX = (230, 254, 297, 308)  # the rabbit half out of its den, x, y, width, height
-SHORT_SIDE = 324  # what suits these weights; about a minute on two cores
+FRAME = 118  # shows the whole rabbit; the masks go from here to both ends
+BOX = (272, 50, 330, 580)  # x, y, width, height
+SHORT_SIDE = 240  # about a minute on two cores; at 324 roots and a trunk join in
 PICTURES = 6
 
 
