@@ -25,7 +25,7 @@ from benchmarks.tables import Table, check_output, report
 from data_pipeline.davis import find_sequences
 from qmra_jax.boxes import box_to_map, mask_to_box
 from qmra_jax.cli_score import named_folders
-from qmra_jax.errors import exit_on_input_error
+from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import foreground, read_labels, write_labels
 from qmra_jax.scoring import score_folder
 
@@ -100,6 +100,8 @@ def main() -> None:
         check_output(args.json)
         split = None if args.split == "all" else args.split
         others = named_folders(args.predictions)
+        if taken := sorted(others.keys() & YARDSTICKS.keys()):
+            raise InputError(f"--predictions {taken[0]}=...: a yardstick's name; give another")
         scores = {name: _score(args.data_dir, at, split) for name, at in others.items()}
         scores = score_yardsticks(args.data_dir, split) | scores
         command = shlex.join(["python", "-m", "benchmarks.yardsticks", *sys.argv[1:]])

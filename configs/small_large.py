@@ -2,9 +2,10 @@
 
     python train.py --config=configs/small_large.py --workdir=runs/small_large
 
-A crop now holds a whole frame or most of one, whose shorter side is 210 to 540 pixels: the network
-sees as much at a time as at inference. `weights/qmra-small.safetensors` is the mean of four
-checkpoints of the second and the third part; docs/training.md has the whole recipe.
+A crop now holds half a frame or more, mostly, whose shorter side is 210 to 540 pixels: what the
+network sees at a time is nearer to what it sees at inference. `weights/qmra-small.safetensors` is
+the mean of four checkpoints of the second and the third part; docs/training.md has the whole
+recipe.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """Why the network answers as it does in one frame: what it read, how it weighed it, what it saw.
 
-    explanation = explain_frame(module, variables, frames, [[120, 80, 64, 48]], short_side=240)
+    explanation = explain_frame(module, variables, frames, [[120, 80, 64, 48]], short_side=324)
     explanation.stages[0].attention       # of the chosen pixel over the memory frames
 
 The frames before the last are propagated as always, so that the memory is what inference has. No

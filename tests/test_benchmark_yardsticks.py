@@ -46,9 +46,16 @@ def test_another_s_masks_stand_beside_them(tiny_davis, monkeypatch, capsys):
     assert lines[-1].startswith("| same | 1.000 | 1.000 |")
 
 
-def test_a_split_that_is_not_there_is_one_line(tiny_davis, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["yardsticks", f"--data_dir={tiny_davis}", "--split=test"])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--split=test", "split 2016/test"),
+        ("--predictions=perfect box=.", "--predictions perfect box=...: a yardstick's name"),
+    ],
+)
+def test_bad_input_is_one_line(tiny_davis, monkeypatch, capsys, option, says):
+    monkeypatch.setattr(sys, "argv", ["yardsticks", f"--data_dir={tiny_davis}", option])
     with pytest.raises(SystemExit) as ended:
         yardsticks.main()
     assert ended.value.code == 2
-    assert "split 2016/test" in capsys.readouterr().err
+    assert says in capsys.readouterr().err

@@ -24,6 +24,8 @@ PARAMETERS = {
     "youtube_vos": 53_235_782,
     "stm": 38_922_434,
     "small": 7_867_430,
+    "small_video": 7_867_430,
+    "small_large": 7_867_430,
     "smoke": 6_277_750,
     "ablations": 7_867_430,
 }
