@@ -57,17 +57,14 @@ def score_yardsticks(root: Path, split: str | None) -> dict[str, dict]:
       InputError: if a list or a mask is missing.
     """
     sequences = find_sequences(root, split=split, need_frames=False)
-    scores = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, predict in YARDSTICKS.items():
-            for sequence in tqdm(sequences, desc=name, unit="sequence"):
-                first = foreground(read_labels(sequence.annotations[0]))
-                for path in sequence.annotations:
-                    mask = predict(first, foreground(read_labels(path)))
-                    out = Path(folder) / name / sequence.name / path.name
-                    write_labels(out, mask.astype(np.uint8))
-            scores[name] = _score(root, Path(folder) / name, split)
-    return scores
+        for sequence in tqdm(sequences, desc="yardsticks", unit="sequence"):
+            masks = [foreground(read_labels(path)) for path in sequence.annotations]
+            for name, predict in YARDSTICKS.items():
+                for path, mask in zip(sequence.annotations, masks, strict=True):
+                    labels = predict(masks[0], mask).astype(np.uint8)
+                    write_labels(Path(folder) / name / sequence.name / path.name, labels)
+        return {name: _score(root, Path(folder) / name, split) for name in YARDSTICKS}
 
 
 def table(scores: Mapping[str, dict]) -> Table:

@@ -1,6 +1,7 @@
 """The pictures of a model card: how training went, and where the weights fail.
 
-    python scripts/model_card.py --output=weights/qmra-small --runs runs/small runs/small_video \\
+    python scripts/model_card.py --output=weights/qmra-small \\
+        --runs runs/small runs/small_video runs/small_large \\
         --results=results/kept-back --data_dir=$QMRA_DATA/davis2016
 
 writes weights/qmra-small-curve.png, of one run or of several that went on from each other, and
