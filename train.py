@@ -29,6 +29,7 @@ from qmra_jax import (
     errors,
     host_memory,
     initial_weights,
+    key_init,
     not_finite,
     parallel,
     preemption,
@@ -99,7 +100,9 @@ def train(config, run: epath.PathLike) -> int:
     )
     workdir.check_run(run, config)
     validation = open_validation(config, run)
-    restored = checkpoint.restore(run, jax.eval_shape(make_state, variable_shapes(model)))
+    frozen = initial_weights.load_frozen(model, config)
+    like = jax.eval_shape(make_state, variable_shapes(model)).replace(frozen=frozen)
+    restored = checkpoint.restore(run, like)
     first_step = int(restored.step) if restored else 0
     validate_first = validation.is_due(first_step, config.steps) and not validation.is_done(
         first_step
@@ -109,7 +112,7 @@ def train(config, run: epath.PathLike) -> int:
             print(f"{run} has all {config.steps} steps already.")
         return 0
     profile = Profile(config.profile, run, config.steps, done=first_step)
-    begun = initial_weights.check(model, config, run) if restored is None else None
+    begun = initial_weights.check(model, config, run, frozen) if restored is None else None
 
     # ------------------------------------------------------------------- data
     host_index, host_count = distributed.place()
@@ -129,7 +132,14 @@ def train(config, run: epath.PathLike) -> int:
     if is_first:
         workdir.claim(run, config, begun.source if begun else "")
     fresh = functools.partial(init_variables, model, config.seed)
-    state = make_state(begun.variables(fresh)) if begun else restored
+    if begun:
+        variables = begun.variables(fresh)
+        if config.init.keys == "pca" and not begun.source:
+            images = key_init.training_images(config)
+            variables = key_init.with_pca_keys(model, variables, images)
+        state = make_state(variables)
+    else:
+        state = restored
     state = parallel.replicate(state, config.parallel)
     del begun, restored  # the host's copies
 

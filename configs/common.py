@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.model.kv_kernel = 1  # 1 | 3: of the convolutions that make keys and values
     config.model.prior = "soft"  # soft | binary | odds | rectified: what of B_q stage 2 is told
     config.model.refine = "crm"  # crm[:features=both] | crm_no_coord | none
+    config.model.features = "none"  # none | dinov2_vits14: a frozen ViT's tokens beside r4
     config.model.dtype = "float32"  # of the computation: float32 | bfloat16; inference: | float16
     config.model.batch_norm = "frozen"  # frozen | sync: by the statistics of all devices' batch
     config.model.remat = "none"  # none | encoders | all: less memory, more time; no use on a CPU
@@ -37,6 +38,8 @@ def get_config() -> ConfigDict:
 
     config.init = ConfigDict()
     config.init.encoders = ""  # torchvision ResNet: .pth, .safetensors, .npz, or folder of .npy
+    config.init.features = ""  # DINOv2's weights, where model.features asks for them
+    config.init.keys = "random"  # random | pca: of the encoder's features of training images
     config.init.extra_channel = "zeros"  # zeros | random: f_m's fourth input channel
 
     config.data = ConfigDict()
@@ -57,6 +60,9 @@ def get_config() -> ConfigDict:
     config.data.tps = 0.05  # thin-plate splines: spread of a control point, of the crop; 0: none
     config.data.colour_jitter = 0.0
     config.data.distractors = 0.0  # share of triplets with an object of data.static pasted in
+    config.data.lookalikes = 0.0  # share of those where it is like the target, or the target again
+    config.data.negatives = 0.0  # share of triplets whose query does not show the target
+    config.data.held_out = ()  # videos of raw folders never drawn from: "davis2016/bear", ...
     config.data.workers = 0  # triplets made side by side; 0: one a core
     config.data.prefetch = 2  # batches made ahead
 

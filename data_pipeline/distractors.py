@@ -8,7 +8,7 @@ a second one in the frames the box has to tell which is meant. Copy and paste, a
 import numpy as np
 
 from data_pipeline.colour import jittered
-from data_pipeline.triplets import MIN_VISIBLE, Augmentation, Triplet
+from data_pipeline.triplets import MIN_VISIBLE, Augmentation, Triplet, static_triplet
 from data_pipeline.warp import Warp, affine_view, covered, warp_frames, with_cover
 from qmra_jax.boxes import mask_to_box
 
@@ -26,6 +26,7 @@ def add_distractor(
     augmentation: Augmentation,
     *,
     may_be_target: bool,
+    size: tuple[float, float] = SIZE,
 ) -> Triplet:
     """The triplet with the object of another image in it, in front of the target or behind it.
 
@@ -39,12 +40,13 @@ def add_distractor(
       rng: where everything random comes from.
       augmentation: the size of the crop, and how much views and colours change.
       may_be_target: whether the two may change roles.
+      size: smallest and largest longer side of what is pasted, as a share of the crop.
 
     Returns:
       A triplet of the same shapes, its target visible in every frame.
     """
     crops = warp_frames(
-        [with_cover(image, mask)] * 3, _warps(mask, rng, augmentation), augmentation.crop
+        [with_cover(image, mask)] * 3, _warps(mask, rng, augmentation, size), augmentation.crop
     )
     cover = np.stack([crop[..., 3] for crop in crops])
     shown = np.stack([covered(crop) for crop in crops])
@@ -64,10 +66,43 @@ def add_distractor(
     return Triplet(np.round(images).astype(np.uint8), masks, mask_to_box(masks))
 
 
-def _warps(mask: np.ndarray, rng: np.random.Generator, augmentation: Augmentation) -> list[Warp]:
+def without_target(
+    triplet: Triplet,
+    image: np.ndarray,
+    mask: np.ndarray,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+) -> Triplet:
+    """The triplet with another image's scene as its query, which does not show the target.
+
+    Args:
+      triplet: whose memory frames stay.
+      image: uint8 `[h, w, 3]`, RGB, of another scene.
+      mask: uint8 `[h, w]` in {0, 1}: an object of it, which is no target here; not empty.
+      rng: where everything random comes from.
+      augmentation: how the scene is drawn.
+    """
+    images = np.stack(
+        [*triplet.images[:2], static_triplet(image, mask, rng, augmentation).images[2]]
+    )
+    masks = np.stack([*triplet.masks[:2], np.zeros_like(triplet.masks[2])])
+    return Triplet(images, masks, mask_to_box(masks))
+
+
+def longer_side(mask: np.ndarray) -> float:
+    """Of the mask's tight box, as a share of the mask's longer side."""
+    return float(mask_to_box(mask)[2:].max()) / max(mask.shape)
+
+
+def _warps(
+    mask: np.ndarray,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    sizes: tuple[float, float],
+) -> list[Warp]:
     """Three views in which the object lies anywhere in the crop, a little apart from each other."""
     x, y, width, height = (int(v) for v in mask_to_box(mask))
-    size = np.exp(rng.uniform(*np.log(SIZE)))
+    size = np.exp(rng.uniform(*np.log(sizes)))
     place = rng.uniform(-0.5, 0.5, 2)
     flip = augmentation.flip and rng.random() < 0.5
     warps = []

@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from absl import logging
 
-from data_pipeline.distractors import add_distractor
+from data_pipeline.distractors import add_distractor, longer_side, without_target
 from data_pipeline.entries import Entry, open_clips, open_pairs, parse_entries
+from data_pipeline.folders import FolderVideos
 from data_pipeline.sources import (
     Clips,
     NoTriplet,
@@ -29,6 +30,7 @@ from qmra_jax.errors import InputError
 Dataset = TypeVar("Dataset", Pairs, Clips)
 Number = TypeVar("Number", int, float)
 
+ITSELF = 0.3  # of the look-alikes are the target itself, pasted in a second time
 REDRAWS = 50  # of a video in place of one without a triplet, before giving up
 
 
@@ -72,6 +74,8 @@ class Examples:
       video_share: (from step, share) pairs in ascending order: how much of the stream is videos.
       max_gap: (from step, gap) pairs: largest distance between neighbours of a video triplet.
       distractors: the share of triplets with another image's object pasted in.
+      lookalikes: the share of those with an object like the target, or the target again.
+      negatives: the share of triplets whose query does not show the target.
       augmentation: how triplets are drawn.
     """
 
@@ -82,6 +86,8 @@ class Examples:
     video_share: tuple[tuple[int, float], ...]
     max_gap: tuple[tuple[int, int], ...]
     distractors: float
+    lookalikes: float
+    negatives: float
     augmentation: Augmentation
 
     def __call__(self, k: int) -> tuple[str, Triplet]:
@@ -98,19 +104,34 @@ class Examples:
             frames that show one object is told once, and another drawn in its place.
         """
         rng = np.random.default_rng([self.seed, k])
-        name, triplet, is_video = self._example(k, rng)
+        name, triplet, own_set = self._example(k, rng)
+        if self.negatives and rng.random() < self.negatives:
+            other, image, mask = self._any_object(rng)
+            triplet = without_target(triplet, image, mask, rng, self.augmentation)
+            return f"{name}, then {other}", triplet
         if not self.distractors or rng.random() >= self.distractors:
             return name, triplet
-        assert self.static is not None  # `open_examples` saw to it
-        pairs, item = self.static.item(0, int(rng.integers(len(self.static))))
-        beside, image, mask = one_object(pairs, item, rng)
-        triplet = add_distractor(
-            triplet, image, mask, rng, self.augmentation, may_be_target=not is_video
-        )
+        options: dict[str, Any] = {"may_be_target": own_set is not None}
+        if not self.lookalikes or rng.random() >= self.lookalikes:
+            beside, image, mask = self._any_object(rng)
+        elif own_set is None or rng.random() < ITSELF:
+            frame = int(rng.integers(3))
+            beside, image, mask = "itself", triplet.images[frame], triplet.masks[frame]
+            side = longer_side(mask)
+            options = {"may_be_target": False, "size": (0.75 * side, 1.3 * side)}
+        else:
+            beside, image, mask = one_object(own_set, int(rng.integers(len(own_set))), rng)
+        triplet = add_distractor(triplet, image, mask, rng, self.augmentation, **options)
         return f"{name} and {beside}", triplet
 
-    def _example(self, k: int, rng: np.random.Generator) -> tuple[str, Triplet, bool]:
-        """Example k without a distractor, and whether it is of a video."""
+    def _any_object(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
+        """Some object of some still image: its name, image and mask."""
+        assert self.static is not None  # `open_examples` saw to it
+        pairs, item = self.static.item(0, int(rng.integers(len(self.static))))
+        return one_object(pairs, item, rng)
+
+    def _example(self, k: int, rng: np.random.Generator) -> tuple[str, Triplet, Pairs | None]:
+        """Example k with nothing pasted in, and the set of images it is of; None of a video."""
         step = k // self.global_batch
         if rng.random() < value_at(self.video_share, step):
             assert self.videos is not None  # `open_examples` saw to it
@@ -118,14 +139,14 @@ class Examples:
             gap = value_at(self.max_gap, step)
             for _ in range(REDRAWS):
                 try:
-                    return *video_example(clips, item, rng, self.augmentation, gap), True
+                    return *video_example(clips, item, rng, self.augmentation, gap), None
                 except NoTriplet as fault:
                     _tell(f"{fault}: another video is drawn in its place")
                     clips, item = self.videos.item(0, int(rng.integers(len(self.videos))))
             raise InputError(f"{REDRAWS} videos in a row have no three frames with one object")
         assert self.static is not None
         pairs, item = self._item(self.static, b"static", k)
-        return *static_example(pairs, item, rng, self.augmentation), False
+        return *static_example(pairs, item, rng, self.augmentation), pairs
 
     def _item(self, source: Mixture[Dataset], salt: bytes, k: int) -> tuple[Dataset, int]:
         epoch, place = divmod(k, len(source))
@@ -178,30 +199,63 @@ def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
             f"data.video_share={share} asks for still images too, but data.static is empty;"
             " videos alone are ((0, 1.0),)"
         )
-    if not 0 <= data.distractors <= 1:
-        raise InputError(f"data.distractors={data.distractors}: expected a share from 0 to 1")
-    if data.distractors and not static:
-        raise InputError(
-            f"data.distractors={data.distractors} asks for objects of still images, but data.static"
-            " is empty"
-        )
-    if static and not data.distractors and all(value == 1 for _, value in share):
+    for name in ("distractors", "lookalikes", "negatives"):
+        value = getattr(data, name)
+        if not 0 <= value <= 1:
+            raise InputError(f"data.{name}={value}: expected a share from 0 to 1")
+        if value and not static:
+            raise InputError(
+                f"data.{name}={value} asks for objects of still images, but data.static is empty"
+            )
+    if (
+        static
+        and not (data.distractors or data.negatives)
+        and all(value == 1 for _, value in share)
+    ):
         raise InputError(
             f"data.static names {static[0].text!r}, but data.video_share={share} is videos alone:"
             " lower a share, such as ((0, 0.5),), or leave data.static empty"
         )
+    needs_videos = any(value > 0 for _, value in share)
+    clips = [open_clips(entry, data.root) for entry in videos] if needs_videos else []
     return Examples(
         seed,
         global_batch,
         _mix(static, [open_pairs(e, data.root) for e in static]) if static else None,
-        _mix(videos, [open_clips(e, data.root) for e in videos])
-        if any(value > 0 for _, value in share)
-        else None,
+        _mix(videos, _without(clips, data.held_out)) if needs_videos else None,
         share,
         gap,
         data.distractors,
+        data.lookalikes,
+        data.negatives,
         augmentation,
     )
+
+
+def _without(datasets: Sequence[Clips], held_out: Sequence[str]) -> Sequence[Clips]:
+    """The datasets without the videos that are held out.
+
+    Raises:
+      InputError: if there is no such video in a folder of raw files, or no other is left.
+    """
+    if not held_out:
+        return datasets
+    left: list[Clips] = []
+    names: set[str] = set()
+    for dataset in datasets:
+        if isinstance(dataset, FolderVideos):
+            names.update(clip.name for clip in dataset.clips)
+            clips = tuple(clip for clip in dataset.clips if clip.name not in held_out)
+            if not clips:
+                raise InputError(f"data.held_out leaves no video of {dataset.clips[0].name}'s set")
+            dataset = dataclasses.replace(dataset, clips=clips)
+        left.append(dataset)
+    if missing := sorted(set(held_out) - names):
+        raise InputError(
+            f"data.held_out names {missing[0]!r}: expected videos of data.videos that lie in"
+            " folders of raw files, such as davis2016/bear"
+        )
+    return left
 
 
 def _mix(entries: list[Entry], datasets: Sequence[Dataset]) -> Mixture[Dataset]:

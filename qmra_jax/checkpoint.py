@@ -2,7 +2,7 @@
 
 workdir/checkpoints/STEP/    model (what evaluation uses: params or their EMA, batch_stats),
                              training (opt_state, step, and with EMA the params themselves),
-                             meta (config)
+                             meta (config, and the digest of frozen features)
 
 Arrays go to Orbax as NumPy's and come from it as such. It copies those before `save` returns, so
 that writing in the background never meets a buffer that the next step has reused; each of several
@@ -21,7 +21,7 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import distributed, parallel
+from qmra_jax import distributed, frozen_features, parallel
 from qmra_jax.errors import InputError
 from qmra_jax.model import build_model
 from qmra_jax.torch_names import variable_shapes
@@ -105,7 +105,9 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) 
         args=ocp.args.Composite(
             model=ocp.args.StandardSave(model),
             training=ocp.args.StandardSave(training),
-            meta=ocp.args.JsonSave({"config": plain(config)}),
+            meta=ocp.args.JsonSave(
+                {"config": plain(config), "frozen": frozen_features.digest(host.frozen)}
+            ),
         ),
     )
 
@@ -118,7 +120,7 @@ def restore(workdir: epath.Path, like: TrainState) -> TrainState | None:
 
     Args:
       workdir: of the run.
-      like: the state's shapes, as `jax.eval_shape` gives them.
+      like: the state's shapes, as `jax.eval_shape` gives them; its frozen features themselves.
 
     Returns:
       The state as NumPy arrays, for `parallel.replicate`.
@@ -137,6 +139,8 @@ def restore(workdir: epath.Path, like: TrainState) -> TrainState | None:
         try:
             state = _read_state(workdir, step, like)
         except Exception as error:  # whatever the file system, TensorStore or Orbax makes of it
+            if isinstance(error, InputError):  # sound, but of other frozen features
+                raise
             state, problems[step] = None, error
         # All processes go on from one step, also where only one of them could not read.
         if distributed.all_agree(state is not None):
@@ -192,8 +196,14 @@ def restore_model(
             meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
             config = ConfigDict(meta["config"])
             target = _host_like(dict(variable_shapes(build_model(config.model))))
+            frozen = target.pop("frozen", None)
             args = ocp.args.Composite(model=ocp.args.StandardRestore(target))
-            return config, manager.restore(step, args=args).model
+            variables = dict(manager.restore(step, args=args).model)
+            if frozen is not None:
+                path = config.init.features
+                variables["frozen"] = frozen_features.load(path, frozen)
+                _check_frozen(meta, variables["frozen"], path)
+            return config, variables
     except InputError:
         raise
     except Exception as error:  # as in `restore`
@@ -211,9 +221,22 @@ def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
             args=ocp.args.Composite(
                 model=ocp.args.StandardRestore(model),
                 training=ocp.args.StandardRestore(training),
+                meta=ocp.args.JsonRestore(),
             ),
         )
+    if like.frozen is not None:
+        _check_frozen(found.meta, like.frozen, found.meta["config"]["init"]["features"])
     return like.joined(found.model, found.training)
+
+
+def _check_frozen(meta: dict[str, Any], frozen: Any, path: str) -> None:
+    """Raises `InputError` unless a checkpoint was trained with these frozen features."""
+    here = frozen_features.digest(frozen)
+    if meta["frozen"] != here:
+        raise InputError(
+            f"features {path} are not those that the checkpoint was trained with: their digest is"
+            f" {here[:12]}, expected {meta['frozen'][:12]}; put the file back"
+        )
 
 
 def _host_like(tree: Any) -> Any:

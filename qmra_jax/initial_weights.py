@@ -18,7 +18,15 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import checkpoint, distributed, pretrained, weights, workdir
+from qmra_jax import (
+    checkpoint,
+    distributed,
+    frozen_features,
+    key_init,
+    pretrained,
+    weights,
+    workdir,
+)
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA
 from qmra_jax.torch_names import variable_shapes
@@ -36,11 +44,13 @@ class Start:
       config: of the run.
       source: the checkpoint or file that `config.init_from` stands for; "" without one.
       taken: its variables; None without one.
+      frozen: the network's frozen features; None without such.
     """
 
     config: ConfigDict
     source: str = ""
     taken: dict[str, Any] | None = None
+    frozen: dict[str, Any] | None = None
 
     def variables(self, fresh: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The variables that the run starts with.
@@ -50,21 +60,24 @@ class Start:
         """
         if self.taken is not None:
             return self.taken
-        init = self.config.init
+        init, variables = self.config.init, fresh()
+        if self.frozen is not None:
+            variables = {**variables, "frozen": self.frozen}
         if not init.encoders:
-            return fresh()
+            return variables
         return pretrained.load_encoders(
-            fresh(), init.encoders, extra_channel=init.extra_channel, seed=self.config.seed
+            variables, init.encoders, extra_channel=init.extra_channel, seed=self.config.seed
         )
 
 
-def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
+def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) -> Start:
     """Reads what `config.init_from` and `config.init.encoders` name; before anything is compiled.
 
     Args:
       model: to be trained.
       config: of the whole run.
       run: its workdir, which may have noted what init_from stands for.
+      frozen: the network's frozen features, from `load_frozen`.
 
     Raises:
       InputError: if a file cannot be used, is another network's, or both are given.
@@ -77,12 +90,16 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
     if config.init.encoders:
         pretrained.check_extra_channel(config.init.extra_channel)
         pretrained.check_encoders(model, config.init.encoders)
+    key_init.check_keys(config.init.keys)
     if not config.init_from:
-        return Start(config)
+        return Start(config, frozen=frozen)
     noted = workdir.resolved_init_from(run, config)
     source = noted or _resolve(config.init_from)
     try:
-        return Start(config, source, load(source, model, config.model))
+        taken = load(source, model, config.model)
+        if frozen_features.digest(taken.get("frozen")) != frozen_features.digest(frozen):
+            raise InputError(f"its features are other ones than those of {config.init.features}")
+        return Start(config, source, taken)
     except InputError as error:
         if not noted:
             raise
@@ -90,6 +107,28 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
             f"workdir {run} began from {noted} and has no checkpoint of its own yet, but that"
             f" cannot be used any more ({error}): put it back, or give another --workdir"
         ) from None
+
+
+def load_frozen(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
+    """The network's frozen features, from the file that `config.init.features` names.
+
+    Raises:
+      InputError: if the network has such features and no file is named, the file cannot be used, or
+        one is named for a network without.
+    """
+    path, like = config.init.features, variable_shapes(model).get("frozen")
+    if like is None:
+        if path:
+            raise InputError(
+                f"init.features {path}: expected none with model.features {model.features}"
+            )
+        return None
+    if not path:
+        raise InputError(
+            f"model.features {model.features} needs --config.init.features=FILE, its weights:"
+            " see `qmra weights import-dinov2 --help`"
+        )
+    return frozen_features.load(path, like)
 
 
 def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:

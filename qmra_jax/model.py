@@ -22,6 +22,7 @@ from flax import linen as nn
 from qmra_jax import batch_norm, variants
 from qmra_jax.aggregation import AGGREGATORS, QueryMemoryAggregation
 from qmra_jax.decoder import Decoder
+from qmra_jax.dinov2 import FEATURES
 from qmra_jax.errors import InputError
 from qmra_jax.memory_read import READERS
 from qmra_jax.priors import PRIORS, foreground, rectified_prior
@@ -59,6 +60,8 @@ class QMRA(nn.Module):
       kv_kernel: size of the kernels that make keys and values: 1, or STM's 3.
       prior: a name of `priors.PRIORS`: what of stage 1's map stage 2 is told.
       refine: a name of `refinement.REFINERS`, with options ("crm:features=both").
+      features: a name of `dinov2.FEATURES`: a frozen network whose tokens join r4, the feature of
+        which keys and values are made, in both encoders. Its arrays are the collection "frozen".
       dtype: of the computation; parameters, statistics, softmaxes, BCA's weights and logits are
         float32.
       batch_norm: how the encoders' BatchNorm trains: "frozen" (by its stored statistics, as STM) or
@@ -81,6 +84,7 @@ class QMRA(nn.Module):
     kv_kernel: int = 1
     prior: str = "soft"
     refine: str = "crm"
+    features: str = "none"
     dtype: Any = "float32"
     batch_norm: str = "frozen"
     remat: str = "none"
@@ -91,6 +95,7 @@ class QMRA(nn.Module):
         encoder = (self.backbone, self.dtype, self.stats_axis, self.remat != "none")
         decoder = nn.remat(Decoder) if self.remat == "all" else Decoder
         self.to_prior = variants.choose("prior", PRIORS, self.prior)
+        self.frozen_features = variants.lookup("features", FEATURES, self.features)(self.dtype)
         self.query_encoder = Encoder(*encoder)
         self.memory_encoder = Encoder(*encoder)
         self.qma1 = QueryMemoryAggregation(*qma, self.dtype)
@@ -135,14 +140,16 @@ class QMRA(nn.Module):
           InputError: if the shapes are not these.
         """
         check_inputs(query, memory_images, memory_maps)
+        *stored, tokens = self._tokens_of_frames(query, memory_images)
         memory = self.memorize(
             rearrange(memory_images, "b t h w c -> (b t) h w c"),
             rearrange(memory_maps, "b t h w c -> (b t) h w c"),
+            None if tokens is None else rearrange(stored, "t b h w c -> (b t) h w c"),
         )
         memory = jax.tree.map(
             lambda x: rearrange(x, "(b t) 1 h w c -> b t h w c", b=query.shape[0]), memory
         )
-        return self._predict(query, memory)[0]
+        return self._predict(query, memory, tokens=tokens)[0]
 
     def with_predicted_maps(
         self, query, memory_images, memory_maps, predicted, gradient: bool = False
@@ -164,16 +171,18 @@ class QMRA(nn.Module):
           as `__call__`.
         """
         check_inputs(query, memory_images, memory_maps)
-        memory = self.memorize(memory_images[:, 0], memory_maps[:, 0])
+        tokens = self._tokens_of_frames(query, memory_images)
+        memory = self.memorize(memory_images[:, 0], memory_maps[:, 0], tokens[0])
         for i in range(1, memory_images.shape[1]):
             image, given = memory_images[:, i], memory_maps[:, i]
-            stored = self._to_stored(foreground(self.locate(image, memory).box))
+            box = self.locate(image, memory, tokens=tokens[i]).box
+            stored = self._to_stored(foreground(box))
             if not gradient:
                 stored = jax.lax.stop_gradient(stored)
             stored = jnp.where(predicted[:, None, None, None], stored, given)
-            frame = self.memorize(image, stored)
+            frame = self.memorize(image, stored, tokens[i])
             memory = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), memory, frame)
-        return self._predict(query, memory)[0]
+        return self._predict(query, memory, tokens=tokens[-1])[0]
 
     def answer(self, query, memory: Memory, valid=None, given=None) -> Answer:
         """Both stages and the refinement, and the frame as a memory frame.
@@ -185,38 +194,43 @@ class QMRA(nn.Module):
           given: the map float32 `[b, h, w, 1]` that a user gave for this very frame. It stands for
             stage 1's box map, and is the frame's in the memory.
         """
-        outputs, box, r4 = self._predict(query, memory, valid, given)
+        tokens = self._tokens(query)
+        outputs, box, r4 = self._predict(query, memory, valid, given, tokens)
         if r4 is not None and self.siamese and self.align == "box":  # f_m has seen it already
             return Answer(outputs, box, self._to_memory(r4))
         stored = self._to_stored(box) if given is None else given
-        return Answer(outputs, box, self.memorize(query, stored))
+        return Answer(outputs, box, self.memorize(query, stored, tokens))
 
-    def memorize(self, images, maps) -> Memory:
+    def memorize(self, images, maps, tokens=None) -> Memory:
         """Encodes memory frames with f_m.
 
         Args:
           images: float32 `[b, h, w, 3]`; b may be 1 beside several maps.
           maps: float32 `[b, h, w, 1]` in [0, 1].
+          tokens: the images' frozen features, where they are known already.
 
         Returns:
           their keys and values, each `[b, 1, H, W, c]`.
         """
-        return self._to_memory(self.memory_encoder(images, maps).r4)
+        tokens = self._tokens(images) if tokens is None else tokens
+        return self._to_memory(_join(self.memory_encoder(images, maps).r4, tokens))
 
-    def locate(self, query, memory: Memory, valid=None) -> Located:
+    def locate(self, query, memory: Memory, valid=None, tokens=None) -> Located:
         """Stage 1 (Eq. 1-2): where is the object?
 
         Args:
           query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
           memory: of t frames.
           valid: bool `[b, t]`: which memory frames count; None for all.
+          tokens: the query's frozen features, where they are known already.
         """
+        tokens = self._tokens(query) if tokens is None else tokens
         r4, r3, r2 = self.query_encoder(query)
-        feature = self.qma1(r4, memory.key1, memory.value1, valid)
+        feature = self.qma1(_join(r4, tokens), memory.key1, memory.value1, valid)
         decoder = self.mask_decoder if self.stages == 1 else self.box_decoder
         return Located(decoder(feature, r3, r2), feature)
 
-    def segment(self, query, box, memory: Memory, stage1, valid=None) -> Segmented:
+    def segment(self, query, box, memory: Memory, stage1, valid=None, tokens=None) -> Segmented:
         """Stage 2 and the refinement (Eq. 3-5, Figure 4): which pixels are the object's?
 
         Args:
@@ -225,9 +239,12 @@ class QMRA(nn.Module):
           memory: of t frames.
           stage1: F_a of stage 1 `[b, H, W, c_a]`.
           valid: bool `[b, t]`: which memory frames count; None for all.
+          tokens: the query's frozen features, where they are known already.
         """
+        tokens = self._tokens(query) if tokens is None else tokens
         encoder = self.memory_encoder if self.siamese else self.refined_query_encoder
         r4, r3, r2 = encoder(query, self.to_prior(box))
+        r4 = _join(r4, tokens)
         feature = self.qma2(r4, memory.key2, memory.value2, valid)
         mask = self.mask_decoder(feature, r3, r2)
         if self.crm is None:
@@ -235,15 +252,35 @@ class QMRA(nn.Module):
         refined = self.crm(stage1, feature, box, foreground(mask))
         return Segmented(mask, self.refine_decoder(refined, r3, r2), r4)
 
-    def _predict(self, query, memory: Memory, valid=None, given=None):
+    def key_features(self, query):
+        """What the query's keys are made of: r4 of f_q and its frozen features.
+
+        `[b, h, w, 3]` -> `[b, H, W, c]` and `[b, H, W, c_f]`, the latter None without such.
+        """
+        return self.query_encoder(query).r4, self._tokens(query)
+
+    def _tokens(self, images):
+        """The images' frozen features `[b, H, W, c_f]`, or None."""
+        return None if self.frozen_features is None else self.frozen_features(images)
+
+    def _tokens_of_frames(self, query, memory_images) -> list:
+        """`_tokens` of each memory frame and, last, of the query, all made as one batch."""
+        if self.frozen_features is None:
+            return [None] * (memory_images.shape[1] + 1)
+        frames = jnp.concatenate([memory_images, query[:, None]], axis=1)
+        tokens = self._tokens(rearrange(frames, "b t h w c -> (b t) h w c"))
+        return list(rearrange(tokens, "(b t) h w c -> t b h w c", t=frames.shape[1]))
+
+    def _predict(self, query, memory: Memory, valid=None, given=None, tokens=None):
         """`answer`'s outputs and box, and the feature r4 of stage 2, None without one."""
-        located = self.locate(query, memory, valid)
+        tokens = self._tokens(query) if tokens is None else tokens
+        located = self.locate(query, memory, valid, tokens)
         found = foreground(located.box)
         box = found if given is None else given
         if self.stages == 1:
             return {"mask": located.box}, box, None
         told = box if self.align == "box" else found
-        mask, refined, r4 = self.segment(query, told, memory, located.feature, valid)
+        mask, refined, r4 = self.segment(query, told, memory, located.feature, valid, tokens)
         outputs = {"box": located.box, "mask": mask}
         outputs |= {} if refined is None else {"refined": refined}
         return outputs, box, r4
@@ -259,6 +296,14 @@ class QMRA(nn.Module):
         """A frame's map in the memory, of stage 1's foreground probability `[b, h, w, 1]`."""
         masks_become_boxes = self.remembers == "box" and "box" not in self.targets.values()
         return rectified_prior(probability) if masks_become_boxes else self.to_prior(probability)
+
+
+def _join(r4, tokens):
+    """r4 `[b, H, W, c]` with the tokens `[b, H, W, c_f]` behind it, whose b may be 1."""
+    if tokens is None:
+        return r4
+    tokens = jnp.broadcast_to(tokens.astype(r4.dtype), (*r4.shape[:3], tokens.shape[-1]))
+    return jnp.concatenate([r4, tokens], axis=-1)
 
 
 def check_inputs(query, memory_images, memory_maps) -> None:
@@ -314,6 +359,7 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
             )
     # Linen would find these only when the module is first applied, after other work is done.
     variants.lookup("backbone", BACKBONES, model.backbone)
+    variants.lookup("features", FEATURES, model.features)
     variants.choose("reader", READERS, model.reader)
     variants.choose("aggregator", AGGREGATORS, model.aggregator)
     variants.choose("prior", PRIORS, model.prior)

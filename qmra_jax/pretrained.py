@@ -17,9 +17,8 @@ import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA
-from qmra_jax.state_files import read_state
+from qmra_jax.state_files import check_state, read_state
 from qmra_jax.torch_names import (
-    check_state,
     to_torch,
     to_variables,
     torch_shapes,

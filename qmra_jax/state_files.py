@@ -15,6 +15,8 @@ from qmra_jax import torch_pickle
 from qmra_jax.errors import InputError
 from qmra_jax.files import written_whole
 
+COUNTER = "num_batches_tracked"  # of a BatchNorm; may be missing
+
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -149,3 +151,40 @@ def _read_folder(path: Path) -> dict[str, np.ndarray]:
         except (ValueError, EOFError) as error:
             raise InputError(f"{file}: not an .npy array, or a damaged one ({error})") from error
     return state
+
+
+def check_state(
+    state: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    what: str,
+    examples: int = 0,
+) -> None:
+    """Raises `InputError` unless `state` has the expected names and shapes (counters or not)."""
+    counters = {
+        name.replace("running_mean", COUNTER) for name in expected if name.endswith("running_mean")
+    }
+    missing = [f"{name} {_text(expected[name])}" for name in sorted(expected.keys() - state.keys())]
+    unexpected = [
+        f"{name} {_text(state[name].shape)}"
+        for name in sorted(state.keys() - expected.keys() - counters)
+    ]
+    misshapen = [
+        f"{name} is {_text(state[name].shape)}, expected {_text(expected[name])}"
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name]
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    found = [_listing(kind, keys, examples) for kind, keys in kinds.items() if keys]
+    if found:
+        raise InputError(f"{what}: not the weights of this model: {'; '.join(found)}")
+
+
+def _listing(kind: str, keys: list[str], examples: int) -> str:
+    shown = keys[:examples] if examples else keys
+    more = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
+    return f"{len(keys)} {kind}: {', '.join(shown)}{more}"
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"

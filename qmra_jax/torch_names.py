@@ -2,7 +2,8 @@
 
 The torch name is the path in the tree joined by dots, `layer1_0` and `downsample_0` written
 `layer1.0` and `downsample.0`. Convolutions are OIHW, linear layers `[out, in]`, BatchNorm has
-`weight`, `bias`, `running_mean`, `running_var`, `num_batches_tracked`.
+`weight`, `bias`, `running_mean`, `running_var`, `num_batches_tracked`. Frozen features have Hugging
+Face's names behind `features.`.
 """
 
 import re
@@ -14,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from qmra_jax import frozen_features
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA, build_model
+from qmra_jax.state_files import COUNTER, check_state
 
-COUNTER = "num_batches_tracked"
+FROZEN = "features."  # before the names of the collection "frozen"
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _INDEXED = re.compile(r"(layer\d+|downsample)_(\d+)")
@@ -42,6 +45,9 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         state[name] = np.array(_torch_layout(path, np.asarray(leaf)), order="C")
         if path[-1] == "mean":
             state[name.replace("running_mean", COUNTER)] = np.zeros((), np.int64)
+    if "frozen" in variables:
+        names = frozen_features.to_names(variables["frozen"])
+        state |= {f"{FROZEN}{name}": array for name, array in names.items()}
     return dict(sorted(state.items()))
 
 
@@ -92,42 +98,25 @@ def to_variables(
     for path in leaves:
         array = np.asarray(arrays[torch_name(path)], np.float32)
         tree[path] = jnp.asarray(_flax_layout(path, array))
-    return traverse_util.unflatten_dict(tree)
+    variables = traverse_util.unflatten_dict(tree)
+    if "frozen" in like:
+        named = {k.removeprefix(FROZEN): v for k, v in arrays.items() if k.startswith(FROZEN)}
+        variables["frozen"] = frozen_features.from_names(
+            named, like["frozen"], what=what, examples=examples
+        )
+    return variables
 
 
 def torch_shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Torch name -> shape, without the counters."""
-    return {
+    shapes = {
         torch_name(path): tuple(leaf.shape[axis] for axis in _torch_axes(path, len(leaf.shape)))
         for path, leaf in _leaves(variables).items()
     }
-
-
-def check_state(
-    state: Mapping[str, np.ndarray],
-    expected: Mapping[str, tuple[int, ...]],
-    *,
-    what: str,
-    examples: int = 0,
-) -> None:
-    """Raises `InputError` unless `state` has the expected names and shapes (counters or not)."""
-    counters = {
-        name.replace("running_mean", COUNTER) for name in expected if name.endswith("running_mean")
-    }
-    missing = [f"{name} {_text(expected[name])}" for name in sorted(expected.keys() - state.keys())]
-    unexpected = [
-        f"{name} {_text(state[name].shape)}"
-        for name in sorted(state.keys() - expected.keys() - counters)
-    ]
-    misshapen = [
-        f"{name} is {_text(state[name].shape)}, expected {_text(expected[name])}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name]
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    found = [_listing(kind, keys, examples) for kind, keys in kinds.items() if keys]
-    if found:
-        raise InputError(f"{what}: not the weights of this model: {'; '.join(found)}")
+    if "frozen" in variables:
+        names = frozen_features.name_shapes(variables["frozen"])
+        shapes |= {f"{FROZEN}{name}": shape for name, shape in names.items()}
+    return shapes
 
 
 def torch_name(path: tuple[str, ...]) -> str:
@@ -137,10 +126,11 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def _leaves(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-    if "params" not in variables or set(variables) - {"params", "batch_stats"}:
+    if "params" not in variables or set(variables) - {"params", "batch_stats", "frozen"}:
         given = ", ".join(map(str, variables)) or "nothing"
         raise InputError(f"variables hold {given}: expected params and batch_stats")
-    return traverse_util.flatten_dict(variables)
+    trained = {name: tree for name, tree in variables.items() if name != "frozen"}
+    return traverse_util.flatten_dict(trained)
 
 
 def _torch_axes(path: tuple[str, ...], ndim: int) -> tuple[int, ...]:
@@ -167,13 +157,3 @@ def _array(name: str, value: Any) -> np.ndarray:
             " give arrays, of PyTorch tensors `tensor.detach().float().numpy()`"
         ) from error
     return array
-
-
-def _listing(kind: str, keys: list[str], examples: int) -> str:
-    shown = keys[:examples] if examples else keys
-    more = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
-    return f"{len(keys)} {kind}: {', '.join(shown)}{more}"
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"

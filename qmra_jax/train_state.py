@@ -20,6 +20,8 @@ class TrainState(struct.PyTreeNode):
       batch_stats: BatchNorm's stored statistics; they change where it is synchronised.
       opt_state: the optimiser's.
       ema_params: the parameters' moving average, or None where the run keeps none.
+      frozen: the arrays of the network's frozen features, or None without such; not saved, as a
+        checkpoint names them by their digest.
       halted: bool scalar: a step met a loss or gradient that is not finite. It and all later steps
         changed nothing else: the state is that of the last good step.
     """
@@ -29,20 +31,27 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: optax.OptState
     ema_params: Any
+    frozen: Any
     halted: jax.Array
 
     @property
     def variables(self) -> dict[str, Any]:
-        """`{"params", "batch_stats"}` to evaluate and export: the average where there is one."""
+        """What to evaluate and export: the average of the parameters where there is one."""
         params = self.params if self.ema_params is None else self.ema_params
-        return {"params": params, "batch_stats": self.batch_stats}
+        return self.collections(params, self.batch_stats)
+
+    def collections(self, params, batch_stats) -> dict[str, Any]:
+        """These, and the frozen features where there are any, as the network takes them."""
+        frozen = {} if self.frozen is None else {"frozen": self.frozen}
+        return {"params": params, "batch_stats": batch_stats} | frozen
 
     def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What evaluation needs, and what only going on with the training needs."""
         training = {"opt_state": self.opt_state, "step": self.step}
         if self.ema_params is not None:
             training["params"] = self.params
-        return self.variables, training
+        model = {name: self.variables[name] for name in ("params", "batch_stats")}
+        return model, training
 
     def joined(self, model: dict[str, Any], training: dict[str, Any]) -> "TrainState":
         """The state whose `split` these are, with an average if this one has one."""
@@ -73,6 +82,7 @@ def create_train_state(
         params=params,
         batch_stats=jax.tree.map(jnp.asarray, variables["batch_stats"]),
         opt_state=optimizer.init(params),
+        frozen=jax.tree.map(jnp.asarray, variables["frozen"]) if "frozen" in variables else None,
         # A copy: the step is donated its state, and no buffer can be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
         halted=jnp.zeros((), bool),

@@ -98,7 +98,9 @@ def make_forward(model: QMRA, config: Any) -> Callable:
 
 
 def make_gradient(model: QMRA, config: Any) -> Callable:
-    """(params, batch_stats, batch, step) -> gradients, new batch_stats and metrics of one device.
+    """(params, state, batch) -> gradients, new batch_stats and metrics of one device.
+
+    The parameters are those of the state, as this device's own copy.
 
     With `config.grad_accumulation` n, the batch goes through in n micro-batches, one after another.
     Micro-batch k is the examples whose number leaves k when divided by n, so that over all devices
@@ -108,10 +110,11 @@ def make_gradient(model: QMRA, config: Any) -> Callable:
     forward = make_forward(model, config)
     parts = config.grad_accumulation
 
-    def loss_fn(params, batch_stats, batch, step, examples):
+    def loss_fn(params, batch_stats, state, batch, examples):
         inputs = unpack(batch, model.remembers)
         targets = make_targets(model, inputs)
-        variables = {"params": params, "batch_stats": batch_stats}
+        variables = state.collections(params, batch_stats)
+        step = state.step
         outputs, batch_stats = forward(variables, inputs, step, examples)
         options = loss_options(config.loss, step)
         loss, terms = qmra_loss(outputs, targets, **options)
@@ -122,26 +125,27 @@ def make_gradient(model: QMRA, config: Any) -> Callable:
 
     grad_fn = jax.grad(loss_fn, has_aux=True)
 
-    def gradient(params, batch_stats, batch, step):
+    def gradient(params, state, batch):
         examples = example_numbers(batch)
         if parts == 1:
-            grads, (batch_stats, metrics) = grad_fn(params, batch_stats, batch, step, examples)
+            grads, (batch_stats, metrics) = grad_fn(
+                params, state.batch_stats, state, batch, examples
+            )
             return grads, batch_stats, metrics
 
         def micro(carry, part):
             total, batch_stats = carry
-            grads, (batch_stats, metrics) = grad_fn(params, batch_stats, *part)
+            grads, (batch_stats, metrics) = grad_fn(params, batch_stats, state, *part)
             return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
 
         batch, examples = jax.tree.map(
             lambda x: rearrange(x, "(b n) ... -> n b ...", n=parts), (batch, examples)
         )
         zeros = jax.tree.map(lambda x: 0 * x, params)  # as varying over the devices as they are
-        steps = jnp.full(parts, step)
         (total, batch_stats), metrics = jax.lax.scan(
             micro,
-            (zeros, batch_stats),
-            (batch, steps, examples),
+            (zeros, state.batch_stats),
+            (batch, examples),
             # XLA's CPU loops run convolutions at a fortieth of their speed. Written out they keep
             # it, but memory is then not saved.
             unroll=jax.default_backend() == "cpu",
@@ -184,7 +188,7 @@ def make_train_step(
         # Each device differentiates its own copy, so that no wrapper sums the gradients before the
         # mean below does: jit(shard_map) would, for parameters that it knows to be replicated.
         params = jax.tree.map(lambda x: jax.lax.pcast(x, AXIS, to="varying"), state.params)
-        grads, batch_stats, metrics = gradient(params, state.batch_stats, batch, state.step)
+        grads, batch_stats, metrics = gradient(params, state, batch)
         grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
         if "stop" in batch:
             metrics["stop"] = jax.lax.pmax(batch["stop"].any().astype(jnp.float32), AXIS)
@@ -198,8 +202,11 @@ def make_train_step(
         # The last tells of what a finite gradient can still do: too large a step.
         watched = (metrics["loss"], metrics["grad_norm"], optax.tree.norm((params, batch_stats)))
         finite = jnp.isfinite(jnp.stack(watched)).all() & ~state.halted
-        new = TrainState(state.step + 1, params, batch_stats, opt_state, average, ~finite)
-        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state.replace(halted=~finite))
+        frozen, old = state.frozen, state.replace(frozen=None, halted=~finite)
+        new = TrainState(
+            state.step + 1, params, batch_stats, opt_state, average, None, halted=~finite
+        )
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old).replace(frozen=frozen)
         metrics |= {
             "update_norm": optax.tree.norm(updates),
             "param_norm": optax.tree.norm(new.params),
@@ -252,7 +259,7 @@ def make_diagnose(
     parts = config.grad_accumulation
 
     def diagnose(state: TrainState, batch):
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        variables = state.collections(state.params, state.batch_stats)
         options = loss_options(config.loss, state.step)
         numbers = example_numbers(batch)
         everyone = jnp.zeros(len(numbers) * jax.lax.axis_size(AXIS))

@@ -25,13 +25,13 @@ from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA, build_model
 from qmra_jax.pretrained import load_encoders
 from qmra_jax.state_files import (
+    check_state,
     read_metadata,
     read_safetensors,
     read_state,
     write_safetensors,
 )
 from qmra_jax.torch_names import (
-    check_state,
     from_torch,
     to_torch,
     to_variables,

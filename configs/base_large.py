@@ -1,0 +1,30 @@
+"""The default weights' second part: goes on from `configs/base.py` with crops of 384x384.
+
+    python train.py --config=configs/base_large.py --workdir=runs/base_large \\
+      --config.init.features=dinov2_vits14.safetensors
+
+What the network sees at a time is nearer to what it sees at inference.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """The recipe's second part, from `configs/base.py`'s result."""
+    config = base.get_config()
+    config.init_from = "runs/base"
+    config.init.encoders = ""
+    config.data.crop = 384
+    config.data.scale = (0.6, 1.6)
+    config.data.max_gap = ((0, 20),)
+    config.data.video_share = ((0, 0.5),)
+    config.predicted_share = ((0, 0.5),)
+    config.batch_size = 32
+    config.steps = 6000
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.schedule = "linear_tail"
+    config.optimizer.decay_share = 0.6
+    config.optimizer.warmup_steps = 100
+    return config
