@@ -95,7 +95,7 @@ class QMRA(nn.Module):
         encoder = (self.backbone, self.dtype, self.stats_axis, self.remat != "none")
         decoder = nn.remat(Decoder) if self.remat == "all" else Decoder
         self.to_prior = variants.choose("prior", PRIORS, self.prior)
-        self.frozen_features = variants.lookup("features", FEATURES, self.features)(self.dtype)
+        self.frozen_features = variants.lookup("features", FEATURES, self.features)(dtype=self.dtype)
         self.query_encoder = Encoder(*encoder)
         self.memory_encoder = Encoder(*encoder)
         self.qma1 = QueryMemoryAggregation(*qma, self.dtype)
