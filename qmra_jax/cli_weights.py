@@ -23,6 +23,7 @@ Examples:
   qmra weights average runs/small/checkpoints/1000 runs/small --output mean.safetensors
   qmra weights convert twin.pth small.safetensors --config configs/small.py
   qmra weights import-stm STM_weights.pth stm.safetensors
+  qmra weights import-dinov2 dinov2_vits14_pretrain.pth dinov2.safetensors
 """
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
@@ -231,6 +232,43 @@ def import_stm(
         typer.echo(
             f"left out: {OTHERS}, for the other objects' mask; exact for one object", err=True
         )
+    typer.echo(str(file))
+
+
+@app.command("import-dinov2")
+def import_dinov2(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN",
+            help="dinov2_vits14_pretrain.pth, or facebook/dinov2-small's model.safetensors.",
+        ),
+    ],
+    file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    dtype: StoredDtype = Dtype.float32,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a features file of DINOv2's ViT-S/14.
+
+    Facebook gives it under Apache 2.0 at https://github.com/facebookresearch/dinov2 (the backbone
+    without registers) and https://huggingface.co/facebook/dinov2-small; of .pth, .safetensors or
+    .npz each may have either's names, and PyTorch is not needed to read it. The file has Hugging
+    Face's names, without the mask token, which only DINOv2's training uses.
+
+    \b
+    Example:
+      qmra weights import-dinov2 dinov2_vits14_pretrain.pth dinov2.safetensors --dtype float16
+    """
+    from qmra_jax.state_files import check_target
+
+    check_target(file, overwrite=overwrite)
+
+    from qmra_jax.dinov2 import DINOv2
+    from qmra_jax.dinov2_names import load_features, save_features
+
+    features = load_features(source, DINOv2())
+    extra = {"source": f"DINOv2 ViT-S/14 (Oquab et al. 2023), {source.name}"}
+    save_features(file, features, dtype=dtype.value, metadata=extra, overwrite=overwrite)
     typer.echo(str(file))
 
 

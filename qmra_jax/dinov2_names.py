@@ -19,7 +19,7 @@ import numpy as np
 from einops import rearrange
 
 from qmra_jax.dinov2 import DINOv2
-from qmra_jax.state_files import check_state, read_state
+from qmra_jax.state_files import cast, check_state, read_state, write_safetensors
 
 # Part of a name in "frozen" -> its module at Hugging Face; a block's follow `encoder.layer.N.`.
 _BLOCK = {
@@ -29,6 +29,7 @@ _BLOCK = {
     "fc1": "mlp.fc1",
     "fc2": "mlp.fc2",
 }
+PREFIX = "features."  # of the names in a QMRA weights file
 _QKV = ("query", "key", "value")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
@@ -177,7 +178,8 @@ def load_features(path: str | os.PathLike, module: DINOv2) -> dict[str, Any]:
     """The collection "frozen" of the module, from a file.
 
     Args:
-      path: of the kinds that `read_state` knows, with Hugging Face's names or Facebook's.
+      path: of the kinds that `read_state` knows, with Hugging Face's names or Facebook's; or a
+        QMRA weights file that holds such features.
       module: the `DINOv2` that it is for.
 
     Returns:
@@ -186,17 +188,51 @@ def load_features(path: str | os.PathLike, module: DINOv2) -> dict[str, Any]:
     Raises:
       InputError: if the file cannot be read or is another network's.
     """
-    return from_names(read_state(path), module, what=str(path), examples=3)
+    state = read_state(path)
+    inside = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+    return from_names(inside or state, module, what=str(path), examples=3)
+
+
+def save_features(
+    path: str | os.PathLike,
+    tree: Mapping[str, Any],
+    *,
+    dtype: str = "float32",
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a .safetensors with Hugging Face's names, whole or not at all.
+
+    Args:
+      path: ends in .safetensors.
+      tree: the collection "frozen" of a `DINOv2`.
+      dtype: "float32", "float16" or "bfloat16" of the stored arrays.
+      metadata: texts to store beside the `digest` of what is stored.
+      overwrite: whether a file already there may be replaced.
+
+    Raises:
+      InputError: if the file exists, or a number is too large for `dtype`.
+    """
+    state = {name: cast(name, array, dtype) for name, array in to_names(tree).items()}
+    header = {"digest": _digest(state), **(metadata or {})}
+    write_safetensors(path, state, header, overwrite=overwrite)
 
 
 def digest(tree: Mapping[str, Any]) -> str:
     """64 hexadecimal digits that tell one network's arrays from another's.
 
     They are of the arrays rounded to float16 under Hugging Face's names, and so the same whether
-    the file that the arrays came from stores float32 or float16.
+    the file that the arrays came from stores float32 or float16 (bfloat16 rounds more).
+
+    Args:
+      tree: the collection "frozen" of a `DINOv2`.
     """
+    return _digest(to_names(tree))
+
+
+def _digest(state: Mapping[str, np.ndarray]) -> str:
     total = hashlib.sha256()
-    for name, array in to_names(tree).items():
+    for name, array in sorted(state.items()):
         total.update(f"{name} {list(array.shape)}\n".encode())
-        total.update(array.astype("<f2").tobytes())
+        total.update(array.astype(np.float16).astype("<f2").tobytes())
     return total.hexdigest()

@@ -95,7 +95,9 @@ class QMRA(nn.Module):
         encoder = (self.backbone, self.dtype, self.stats_axis, self.remat != "none")
         decoder = nn.remat(Decoder) if self.remat == "all" else Decoder
         self.to_prior = variants.choose("prior", PRIORS, self.prior)
-        self.frozen_features = variants.lookup("features", FEATURES, self.features)(dtype=self.dtype)
+        self.frozen_features = variants.choose("features", FEATURES, self.features)(
+            dtype=self.dtype
+        )
         self.query_encoder = Encoder(*encoder)
         self.memory_encoder = Encoder(*encoder)
         self.qma1 = QueryMemoryAggregation(*qma, self.dtype)
@@ -359,7 +361,7 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
             )
     # Linen would find these only when the module is first applied, after other work is done.
     variants.lookup("backbone", BACKBONES, model.backbone)
-    variants.lookup("features", FEATURES, model.features)
+    variants.choose("features", FEATURES, model.features)
     variants.choose("reader", READERS, model.reader)
     variants.choose("aggregator", AGGREGATORS, model.aggregator)
     variants.choose("prior", PRIORS, model.prior)

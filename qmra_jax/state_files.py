@@ -30,6 +30,9 @@ _DTYPES = {
     "BOOL": np.bool_,
 }
 
+# Which weights may be stored as.
+STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
 
 def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """A state dict from a file; which kind of file, its name says.
@@ -107,6 +110,31 @@ def write_safetensors(
     check_target(path, overwrite=overwrite)
     with written_whole(path) as part:
         part.write_bytes(serialize(dict(state), metadata=dict(metadata)))
+
+
+def cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    """The array as it is to be stored; BatchNorm's int64 counters stay what they are.
+
+    Args:
+      name: of the array, for the message.
+      array: float, or an int64 counter.
+      dtype: "float32", "float16" or "bfloat16".
+
+    Raises:
+      InputError: if a number is too large for `dtype`.
+    """
+    if dtype not in STORED:
+        raise InputError(f"dtype {dtype!r}: expected one of {', '.join(STORED)}")
+    if array.dtype == np.int64:  # num_batches_tracked
+        return array
+    with np.errstate(over="ignore"):
+        stored = array.astype(STORED[dtype])
+    if np.isinf(stored).any() and not np.isinf(array).any():
+        largest = np.abs(array).max()
+        raise InputError(
+            f"{name} reaches {largest:g}, too large for {dtype}; use bfloat16 or float32"
+        )
+    return stored
 
 
 def check_target(path: str | os.PathLike, *, overwrite: bool) -> None:

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from qmra_jax import frozen_features
+from qmra_jax import dinov2_names, frozen_features
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA, build_model
 from qmra_jax.state_files import COUNTER, check_state
 
-FROZEN = "features."  # before the names of the collection "frozen"
+FROZEN = dinov2_names.PREFIX
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _INDEXED = re.compile(r"(layer\d+|downsample)_(\d+)")

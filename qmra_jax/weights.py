@@ -18,13 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
-import ml_dtypes
-import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.model import QMRA, build_model
 from qmra_jax.pretrained import load_encoders
 from qmra_jax.state_files import (
+    cast,
     check_state,
     read_metadata,
     read_safetensors,
@@ -50,7 +49,6 @@ __all__ = [
 ]
 
 FORMAT, FORMAT_VERSION = "qmra-jax", "1"
-DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
 def save(
@@ -80,7 +78,7 @@ def save(
     expected = torch_shapes(variable_shapes(build_model(config)))
     check_state(state, expected, what="variables", examples=3)
     if dtype is not None:
-        state = {name: _cast(name, array, dtype) for name, array in state.items()}
+        state = {name: cast(name, array, dtype) for name, array in state.items()}
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": _to_json(config)}
     extra = dict(metadata or {})
     wrong = [k for k, v in extra.items() if k in header or not isinstance(v, str)]
@@ -138,18 +136,3 @@ def _to_json(config: Mapping[str, Any]) -> str:
         return json.dumps(plain, sort_keys=True)
     except TypeError as error:
         raise InputError(f"model config {plain}: expected texts and numbers ({error})") from error
-
-
-def _cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    if array.dtype == np.int64:  # num_batches_tracked
-        return array
-    with np.errstate(over="ignore"):
-        cast = array.astype(DTYPES[dtype])
-    if np.isinf(cast).any() and not np.isinf(array).any():
-        largest = np.abs(array).max()
-        raise InputError(
-            f"{name} reaches {largest:g}, too large for {dtype}; use bfloat16 or float32"
-        )
-    return cast

@@ -118,7 +118,8 @@ def refused(capsys, *arguments) -> str:
 
 WEIGHTS_COMMANDS = [
     "weights",
-    *(f"weights {c}" for c in ("show", "export", "average", "convert", "import-stm")),
+    *(f"weights {c}" for c in ("show", "export", "average", "convert")),
+    *(f"weights import-{c}" for c in ("stm", "dinov2")),
 ]
 
 
