@@ -57,6 +57,7 @@ def get_config() -> ConfigDict:
     config.data.tps = 0.05  # thin-plate splines: spread of a control point, of the crop; 0: none
     config.data.colour_jitter = 0.0
     config.data.distractors = 0.0  # share of triplets with an object of data.static pasted in
+    config.data.loader = "tf.data"  # tf.data: threads | processes, which need no TensorFlow
     config.data.workers = 0  # triplets made side by side; 0: one a core
     config.data.prefetch = 2  # batches made ahead
 
