@@ -21,7 +21,7 @@ from etils import epath
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from data_pipeline.stream import batches, make_stream
+from data_pipeline.stream import open_stream
 from qmra_jax import (
     checkpoint,
     compile_cache,
@@ -117,16 +117,17 @@ def train(config, run: epath.PathLike) -> int:
     # ------------------------------------------------------------------- data
     host_index, host_count = distributed.place()
     stream = functools.partial(
-        make_stream,
+        open_stream,
         config.data,
         seed=config.seed,
         global_batch=config.batch_size,
         host_index=host_index,
         host_count=host_count,
     )
-    triplets = batches(stream(start_step=first_step))
-    first = next(triplets)  # what is wrong with the data shows here, before anything is compiled
-    triplets = itertools.chain([first], triplets)
+    source = stream(start_step=first_step)
+    first = next(source)  # what is wrong with the data shows here, before anything is compiled
+    triplets = itertools.chain([first], source)
+    del first
 
     # ------------------------------------------------------------------ state
     if is_first:
@@ -147,6 +148,7 @@ def train(config, run: epath.PathLike) -> int:
     clock = progress.StepClock(config.batch_size)
     with (
         preemption.StopRequest() as stop,  # the first, to listen until the last is written
+        contextlib.closing(source),
         checkpoint.open_checkpoints(
             run, config.keep_checkpoints, lambda steps: validation.best(config.keep_best, steps)
         ) as manager,  # leaving waits until all is written
@@ -201,8 +203,8 @@ def train(config, run: epath.PathLike) -> int:
                 # Since a step that is not finite: the state is the one before it.
                 checkpoint.save(manager, state, config)
                 good = int(parallel.local_copy(state.step))
-                guilty = next(batches(stream(start_step=good)))
-                raise not_finite.explain(diagnose, state, guilty, run)
+                with contextlib.closing(stream(start_step=good)) as again:
+                    raise not_finite.explain(diagnose, state, next(again), run)
 
             if is_logged:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}

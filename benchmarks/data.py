@@ -32,7 +32,7 @@ from benchmarks.tables import Table, check_output, load, machine, report
 from configs import common
 from data_pipeline.build import build
 from data_pipeline.examples import open_examples
-from data_pipeline.stream import batches, make_stream
+from data_pipeline.stream import LOADERS, open_stream
 from qmra_jax.errors import InputError, exit_on_input_error
 
 REAL_STATIC, REAL_VIDEOS = "static/ecssd", "davis2016"  # below $QMRA_DATA, if they are there

@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
     config.data.lookalikes = 0.0  # share of those where it is like the target, or the target again
     config.data.negatives = 0.0  # share of triplets whose query does not show the target
     config.data.held_out = ()  # videos of raw folders never drawn from: "davis2016/bear", ...
+    config.data.loader = "tf.data"  # tf.data: threads | processes, which need no TensorFlow
     config.data.workers = 0  # triplets made side by side; 0: one a core
     config.data.prefetch = 2  # batches made ahead
 

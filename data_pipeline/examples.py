@@ -141,7 +141,7 @@ class Examples:
                 try:
                     return *video_example(clips, item, rng, self.augmentation, gap), None
                 except NoTriplet as fault:
-                    _tell(f"{fault}: another video is drawn in its place")
+                    tell_once(f"{fault}: another video is drawn in its place")
                     clips, item = self.videos.item(0, int(rng.integers(len(self.videos))))
             raise InputError(f"{REDRAWS} videos in a row have no three frames with one object")
         assert self.static is not None
@@ -155,7 +155,7 @@ class Examples:
 
 
 @functools.cache
-def _tell(text: str) -> None:
+def tell_once(text: str) -> None:
     """Warns, once."""
     logging.warning(text)
 

@@ -8,7 +8,8 @@ builders write; without it the headers are read one after the other, which is qu
 Checksums are not compared: a length that is wrong leads nowhere, and the pictures tell by
 themselves when they are damaged.
 
-TensorFlow takes seconds to import, so it waits until there are records.
+TensorFlow and TFDS take seconds to import, and training from raw files needs neither: they are
+imported where a built dataset is opened or a record read, and nowhere else.
 """
 
 import concurrent.futures
@@ -21,8 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
-from google.protobuf import json_format
-from google.protobuf.message import DecodeError
 
 from data_pipeline.davis import shortened
 from qmra_jax.errors import InputError
@@ -73,6 +72,7 @@ class Records:
           InputError: if the file is not what it was when it was opened, or is damaged.
         """
         import tensorflow as tf
+        from google.protobuf.message import DecodeError
 
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
@@ -139,6 +139,7 @@ def open_records(folder: epath.PathLike, split: str, needed: frozenset[str]) -> 
         short or unlike its `.offsets.npy`.
     """
     import tensorflow_datasets as tfds
+    from google.protobuf import json_format
 
     folder = epath.Path(folder)
     with _told(folder):

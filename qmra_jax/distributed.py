@@ -106,7 +106,8 @@ def check_same_config(config: dict[str, Any]) -> None:
     Raises:
       InputError: if not.
     """
-    data = {k: v for k, v in config["data"].items() if k not in ("root", "workers", "prefetch")}
+    free = ("root", "loader", "workers", "prefetch")
+    data = {name: value for name, value in config["data"].items() if name not in free}
     text = json.dumps(config | {"data": data}, sort_keys=True)
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     if not all_equal(digest):

@@ -1,13 +1,18 @@
 """Metrics and pictures of a run: JSON lines for programs, TensorBoard for people."""
 
 import json
+import os
+import socket
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import tensorflow as tf
 from etils import epath
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from qmra_jax import distributed
 from qmra_jax.workdir import is_remote, make_subfolder, write_text
@@ -59,27 +64,57 @@ class MetricWriter:
         workdir = epath.Path(workdir)
         self._pictures = make_subfolder(workdir, "pictures")
         self._lines = _Lines(workdir / "metrics.jsonl", first_step)
-        self._board = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+        self._board = _Board(make_subfolder(workdir, "tensorboard"))
 
     def scalars(self, step: int, values: dict[str, Any]) -> None:
         """Writes figures of a step, floats by name."""
         values = {name: float(value) for name, value in values.items()}
         self._lines.append(json.dumps({"step": step, **values}))
-        with self._board.as_default(step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
+        self._board.add(step, [Summary.Value(tag=n, simple_value=v) for n, v in values.items()])
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes a picture of a step, uint8 `[h, w, 3]`."""
         _, png = cv2.imencode(".png", image[..., ::-1])
         (self._pictures / f"{name}-{step:07d}.png").write_bytes(png.tobytes())
-        with self._board.as_default(step):
-            tf.summary.image(name, image[None])
+        height, width, _ = image.shape
+        picture = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=png.tobytes()
+        )
+        self._board.add(step, [Summary.Value(tag=name, image=picture)])
 
     def close(self) -> None:
         """Flushes and closes the files."""
         self._lines.close()
         self._board.close()
+
+
+class _Board:
+    """A file of TensorBoard's events, one for each time that the run is begun or goes on.
+
+    By TensorBoard's own records, but not by its `EventFileWriter`, which imports TensorFlow wherever
+    it is installed. In a bucket what was written shows when the file is closed, or once a minute
+    where the bucket's client can send what it has so far.
+    """
+
+    def __init__(self, folder: epath.Path):
+        begun = time.time()
+        name = f"events.out.tfevents.{begun:.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = RecordWriter((folder / name).open("wb"))
+        self._every = REMOTE_SECONDS if is_remote(folder) else 0
+        self._flushed = float("-inf")
+        self._write(Event(wall_time=begun, file_version="brain.Event:2"))
+
+    def add(self, step: int, values: Sequence[Summary.Value]) -> None:
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, event: Event) -> None:
+        self._file.write(event.SerializeToString())
+        if time.monotonic() - self._flushed >= self._every:
+            self._file.flush()
+            self._flushed = time.monotonic()
 
 
 class _Lines:

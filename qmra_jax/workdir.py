@@ -30,6 +30,7 @@ FREE = (
     "profile",
     "eval",
     "data.root",
+    "data.loader",
     "data.workers",
     "data.prefetch",
 )

@@ -14,8 +14,8 @@ number, at, network = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 del sys.argv[1:4]
 
 
-def batches(dataset, whole=train.batches):
-    for count, batch in enumerate(whole(dataset)):
+def open_stream(*args, whole=train.open_stream, **options):
+    for count, batch in enumerate(whole(*args, **options)):
         if count == at:
             os.kill(os.getpid(), number)
         yield batch
@@ -23,5 +23,5 @@ def batches(dataset, whole=train.batches):
 
 if network == "miniature":
     train.build_model = lambda config: Miniature(config.batch_norm, config.dtype)
-train.batches = batches
+train.open_stream = open_stream
 errors.run_app(train.main)

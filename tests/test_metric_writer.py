@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 from etils import epath
@@ -108,3 +109,21 @@ def test_where_no_step_was_timed_there_is_no_rate(time):
 
 def test_memory_is_in_gibibytes():
     assert 0.05 < progress.memory()["host_memory_gib"] < 1000
+
+
+def test_tensorboard_reads_what_was_written(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    image = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    for first, step in ((0, 1), (1, 2)):  # a run that goes on
+        writer = MetricWriter(tmp_path, first)
+        writer.scalars(step, {"loss": step / 4, "validation/J": 0.5})
+        writer.picture(step, "triplets", image)
+        writer.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in board.Scalars("loss")] == [(1, 0.25), (2, 0.5)]
+    assert [e.step for e in board.Scalars("validation/J")] == [1, 2]
+    picture = board.Images("triplets")[1]
+    assert (picture.step, picture.height, picture.width) == (2, 4, 6)
+    png = np.frombuffer(picture.encoded_image_string, np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(png, cv2.IMREAD_COLOR)[..., ::-1], image)

@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[1]
 def stop_at(monkeypatch, number, act):
     """The data stream does something when it is asked for batch `number`."""
 
-    def batches(dataset, whole=train.batches):
-        for count, batch in enumerate(whole(dataset)):
+    def open_stream(*args, whole=train.open_stream, **options):
+        for count, batch in enumerate(whole(*args, **options)):
             if count == number:
                 act()
             yield batch
 
-    monkeypatch.setattr(train, "batches", batches)
+    monkeypatch.setattr(train, "open_stream", open_stream)
 
 
 def test_a_signal_saves_at_once_and_the_run_goes_on_to_the_same_end(

@@ -1,5 +1,6 @@
 """The stream is a function of (seed, step): no state, the same for any number of hosts."""
 
+import contextlib
 import itertools
 import re
 import subprocess
@@ -12,9 +13,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs.small import get_config
+from data_pipeline import tf_stream
 from data_pipeline.examples import open_examples
+from data_pipeline.host_examples import HostExamples
 from data_pipeline.records import Records
-from data_pipeline.stream import batches, make_stream
+from data_pipeline.stream import open_stream
 from qmra_jax.errors import InputError
 from tests import datasets
 from tests.datasets import pair_record, save, video_record, write_records
@@ -66,6 +69,7 @@ def data(root) -> ConfigDict:
             "tps": 0.05,
             "colour_jitter": 0.2,
             "distractors": 0.0,
+            "loader": "tf.data",
             "workers": 2,
             "prefetch": 2,
         }
@@ -89,8 +93,9 @@ def any_data(request, data, built) -> ConfigDict:
 
 
 def take(data, steps, **kwargs):
-    stream = make_stream(data, **({"seed": 3, "global_batch": BATCH} | kwargs))
-    return list(itertools.islice(batches(stream), steps))
+    stream = open_stream(data, **({"seed": 3, "global_batch": BATCH} | kwargs))
+    with contextlib.closing(stream):
+        return list(itertools.islice(stream, steps))
 
 
 def assert_same(a, b):
@@ -100,14 +105,14 @@ def assert_same(a, b):
 
 
 def test_batches_have_the_promised_shapes_before_and_after_running(data):
-    stream = make_stream(data, seed=0, global_batch=BATCH)
+    examples = HostExamples(open_examples(data, seed=0, global_batch=BATCH), 0, 0, BATCH)
     shapes = {
         "images": ((BATCH, 3, 32, 32, 3), "uint8"),
         "masks": ((BATCH, 3, 32, 32), "uint8"),
         "boxes": ((BATCH, 3, 4), "int32"),
         "id": ((BATCH,), "string"),
     }
-    spec = stream.element_spec
+    spec = tf_stream.make_dataset(examples, workers=1, prefetch=1).element_spec
     assert {n: (tuple(s.shape), s.dtype.name) for n, s in spec.items()} == shapes
     (batch,) = take(data, 1)
     for name, (shape, kind) in shapes.items():
@@ -220,6 +225,7 @@ def test_a_bad_file_is_named_when_its_turn_comes(data, tmp_path):
     [
         ({"crop": 100}, {}, r"data\.crop=100: expected a positive multiple of 16"),
         ({"static": ("nowhere",)}, {}, r"source 'nowhere': no folder .*nowhere"),
+        ({"loader": "threads"}, {}, "data.loader='threads': expected one of tf.data, processes"),
         ({"workers": -1}, {}, r"data\.workers=-1: expected 0 or more"),
         ({"prefetch": -1}, {}, r"data\.prefetch=-1: expected 0 or more"),
         ({}, {"host_count": 3}, "a batch of 4 on 3 hosts"),
@@ -232,19 +238,19 @@ def test_a_bad_file_is_named_when_its_turn_comes(data, tmp_path):
 def test_bad_settings_are_refused_before_tensorflow_starts(
     data, change, options, message, monkeypatch
 ):
-    monkeypatch.setattr("data_pipeline.stream.tf", None)
+    monkeypatch.delattr("data_pipeline.tf_stream.make_dataset")
     data.update(change)
     with pytest.raises(InputError, match=message):
-        make_stream(data, **{"seed": 0, "global_batch": BATCH} | options)
+        open_stream(data, **{"seed": 0, "global_batch": BATCH} | options)
 
 
 def test_a_shard_cut_short_is_refused_before_tensorflow_starts(data, tmp_path, monkeypatch):
     (shard,) = write_records(tmp_path, datasets.PAIR, [{"name": "a", "image": b"", "mask": b""}])
     shard.write_bytes(shard.read_bytes()[:-1])
     data.update(static=(str(tmp_path),))
-    monkeypatch.setattr("data_pipeline.stream.tf", None)
+    monkeypatch.delattr("data_pipeline.tf_stream.make_dataset")
     with pytest.raises(InputError, match=f"shard {shard}: expected 1 records, found 0"):
-        make_stream(data, seed=0, global_batch=BATCH)
+        open_stream(data, seed=0, global_batch=BATCH)
 
 
 def test_show_pictures_the_very_examples_of_a_step(root, tmp_path):
