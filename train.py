@@ -135,7 +135,7 @@ def train(config, run: epath.PathLike) -> int:
     fresh = functools.partial(init_variables, model, config.seed)
     if begun:
         variables = begun.variables(fresh)
-        if config.init.keys == "pca" and not begun.source:
+        if config.init.key_projection == "pca" and not begun.source:
             images = key_init.training_images(config)
             variables = key_init.with_pca_keys(model, variables, images)
         state = make_state(variables)

@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     config.model.key_dim = 128
     config.model.value_dim = 256
     config.model.dtype = "bfloat16"
-    config.init.keys = "pca"
+    config.init.key_projection = "pca"
 
     config.data.static = tuple(f"static/{name}" for name in STATIC)
     config.data.videos = VIDEOS

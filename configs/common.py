@@ -39,7 +39,9 @@ def get_config() -> ConfigDict:
     config.init = ConfigDict()
     config.init.encoders = ""  # torchvision ResNet: .pth, .safetensors, .npz, or folder of .npy
     config.init.features = ""  # DINOv2's weights, where model.features asks for them
-    config.init.keys = "random"  # random | pca: of the encoder's features of training images
+    config.init.key_projection = (
+        "random"  # random | pca: of the encoder's features of training images
+    )
     config.init.extra_channel = "zeros"  # zeros | random: f_m's fourth input channel
 
     config.data = ConfigDict()

@@ -90,7 +90,7 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) 
     if config.init.encoders:
         pretrained.check_extra_channel(config.init.extra_channel)
         pretrained.check_encoders(model, config.init.encoders)
-    key_init.check_keys(config.init.keys)
+    key_init.check_keys(config.init.key_projection)
     if not config.init_from:
         return Start(config, frozen=frozen)
     noted = workdir.resolved_init_from(run, config)

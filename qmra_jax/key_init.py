@@ -25,7 +25,7 @@ IMAGES = 256  # to fit the components on
 def check_keys(mode: str) -> None:
     """Raises `InputError` unless keys can start that way."""
     if mode not in MODES:
-        raise InputError(f"init.keys {mode!r}: expected one of {', '.join(MODES)}")
+        raise InputError(f"init.key_projection {mode!r}: expected one of {', '.join(MODES)}")
 
 
 def training_images(config: Any) -> np.ndarray:
@@ -82,8 +82,8 @@ def fit_keys(groups: list[np.ndarray], key_dim: int) -> tuple[np.ndarray, np.nda
     channels = sum(group.shape[1] for group in groups)
     if key_dim > channels:
         raise InputError(
-            f"init.keys pca with model.key_dim {key_dim}: expected at most the {channels} channels"
-            " of the features; use fewer, or init.keys random"
+            f"init.key_projection pca with model.key_dim {key_dim}: expected at most the {channels} channels"
+            " of the features; use fewer, or init.key_projection random"
         )
     scales = np.concatenate(
         [np.full(g.shape[1], 1 / np.sqrt(g.var(axis=0, dtype=np.float64).sum())) for g in groups]
