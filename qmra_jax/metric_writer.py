@@ -91,8 +91,8 @@ class MetricWriter:
 class _Board:
     """A file of TensorBoard's events, one for each time that the run is begun or goes on.
 
-    By TensorBoard's own records, but not by its `EventFileWriter`, which imports TensorFlow wherever
-    it is installed. In a bucket what was written shows when the file is closed, or once a minute
+    By TensorBoard's own records, but not by its `EventFileWriter`, which imports TensorFlow where
+    that is installed. In a bucket what was written shows when the file is closed, or once a minute
     where the bucket's client can send what it has so far.
     """
 
