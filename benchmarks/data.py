@@ -101,8 +101,8 @@ def speed(
             with contextlib.closing(open_stream(data, seed=0, global_batch=batch)) as running:
                 for _ in range(data.prefetch + 2):  # until it runs steadily
                     next(running)
-                start, busy, done = time.perf_counter(), _busy(), 0
-                while time.perf_counter() - start < seconds / WINDOWS:
+                busy, start, done = _busy(), time.perf_counter(), 0
+                while not done or time.perf_counter() - start < seconds / WINDOWS:
                     next(running)
                     done += batch
                 rates[name].append(done / (time.perf_counter() - start))
