@@ -3,6 +3,7 @@
     python -m benchmarks.data                                    # about three minutes
     python -m benchmarks.data --batches=5000 --json=data.json    # and does memory grow?
     python -m benchmarks.data --batches=5000 --seconds=0         # does it?
+    python -m benchmarks.data --loader=processes                 # without TensorFlow
 
 It measures files that it makes (`made_files`), raw and built as TFRecords, made-up videos, and the
 real sets below $QMRA_DATA, if there are any. Frames are augmented as in `configs/common.py`, with
@@ -75,33 +76,37 @@ def _source(root: Path, static: Sequence[str], videos: Sequence[str] = ()) -> di
     }
 
 
-def settings(source: Mapping, *, crop: int, workers: int) -> ConfigDict:
+def settings(source: Mapping, *, crop: int, workers: int, loader: str = "tf.data") -> ConfigDict:
     """The `data` part of a config for one of the sources."""
     data = common.get_config().data
     data.update(source)
-    data.update(crop=crop, workers=workers, colour_jitter=0.2)
+    data.update(crop=crop, workers=workers, colour_jitter=0.2, loader=loader)
     return data
+
+
+def _busy() -> float:
+    """Processor seconds of this process and of those that it runs."""
+    children = [child.cpu_times() for child in psutil.Process().children()]
+    return time.process_time() + sum(times.user + times.system for times in children)
 
 
 def speed(
     sources: Mapping[str, ConfigDict], batch: int, seconds: float
 ) -> tuple[Table, dict[str, float]]:
     """Triplets a second of each source, and processor milliseconds a triplet by name."""
-    streams = {n: make_stream(d, seed=0, global_batch=batch) for n, d in sources.items()}
     rates: dict[str, list[float]] = {name: [] for name in sources}
     costs: dict[str, list[float]] = {name: [] for name in sources}
     for _ in range(WINDOWS):
-        for name, stream in streams.items():
-            running = batches(stream)
-            for _ in range(sources[name].prefetch + 2):  # until it runs steadily
-                next(running)
-            start, busy, done = time.perf_counter(), time.process_time(), 0
-            while time.perf_counter() - start < seconds / WINDOWS:
-                next(running)
-                done += batch
-            rates[name].append(done / (time.perf_counter() - start))
-            costs[name].append(1000 * (time.process_time() - busy) / done)
-            del running  # which ends it: it would work on, while the next is measured
+        for name, data in sources.items():
+            with contextlib.closing(open_stream(data, seed=0, global_batch=batch)) as running:
+                for _ in range(data.prefetch + 2):  # until it runs steadily
+                    next(running)
+                busy, start, done = _busy(), time.perf_counter(), 0
+                while not done or time.perf_counter() - start < seconds / WINDOWS:
+                    next(running)
+                    done += batch
+                rates[name].append(done / (time.perf_counter() - start))
+                costs[name].append(1000 * (_busy() - busy) / done)
     middle = {name: statistics.median(values) for name, values in costs.items()}
     rows = [
         (name, *(f(rates[name]) for f in (statistics.median, min, max)), middle[name])
@@ -118,25 +123,26 @@ def stages(sources: Mapping[str, ConfigDict], in_stream: Mapping[str, float], co
     for name, data in sources.items():
         found = cost(open_examples(data, seed=0, global_batch=1), 0, count)
         rows.append((name, *found.stages.values(), found.whole, in_stream[name] - found.whole))
-    columns = ("source", *STAGES, "other", "triplet", "tf.data and batching")
+    columns = ("source", *STAGES, "other", "triplet", "the stream")
     note = (
         f"CPU ms, mean of {count} triplets on one thread. 'positions': where each pixel of the crop"
         " looks; 'warp': images and masks sampled there, together; 'other': for synthetic videos,"
-        " drawing the frames; 'tf.data and batching': what the stream adds to a triplet."
+        " drawing the frames; 'the stream': what side by side, ahead and in batches adds."
     )
     return Table("What a triplet costs, by stage", columns, rows, note)
 
 
 def memory(data: ConfigDict, count: int) -> Table:
     """Resident memory along `count` batches, and how it grows over the second half."""
-    stream = batches(make_stream(data, seed=0, global_batch=MEMORY_BATCH))
     process = psutil.Process()
     every = max(1, count // 100)
     steps, sizes = [], []
-    for step, _ in enumerate(itertools.islice(stream, count + 1)):
-        if step % every == 0:
-            steps.append(step)
-            sizes.append(process.memory_info().rss / 1e6)
+    with contextlib.closing(open_stream(data, seed=0, global_batch=MEMORY_BATCH)) as stream:
+        for step, _ in enumerate(itertools.islice(stream, count + 1)):
+            if step % every == 0:
+                steps.append(step)
+                running = [process, *process.children()]
+                sizes.append(sum(each.memory_info().rss for each in running) / 1e6)
     late = len(steps) // 2
     slope = 1000 * float(np.polyfit(steps[late:], sizes[late:], 1)[0])
     columns = (
@@ -149,7 +155,7 @@ def memory(data: ConfigDict, count: int) -> Table:
     note = (
         f"Half static, half video, batches of {MEMORY_BATCH} at {MEMORY_CROP}x{MEMORY_CROP}; growth"
         " is the slope of a line through the second half. TensorFlow and the earlier measurements"
-        " are part of what is there at first."
+        " are part of what is there at first; what processes share counts for each of them."
     )
     row = (steps[-1], sizes[0], sizes[late], sizes[-1], slope)
     return Table("Resident memory", columns, [row], note)
@@ -162,8 +168,10 @@ def restart(sources: Mapping[str, ConfigDict], batch: int) -> Table:
         taken: dict[int, list[float]] = {0: [], LATE: []}
         for _, step in itertools.product(range(3), taken):
             start = time.perf_counter()
-            next(batches(make_stream(data, seed=0, global_batch=batch, start_step=step)))
-            taken[step].append(time.perf_counter() - start)
+            options = {"seed": 0, "global_batch": batch, "start_step": step}
+            with contextlib.closing(open_stream(data, **options)) as stream:
+                next(stream)
+                taken[step].append(time.perf_counter() - start)
         rows.append((name, *(statistics.median(taken[step]) for step in taken)))
     columns = ("source", "from step 0, s", f"from step {LATE:,}, s")
     return Table("To the first batch", columns, rows, "Files are listed and checked in that time.")
@@ -182,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seconds", type=float, default=10.0, help="a source (default: 10); 0: memory only")
     add("--crop", type=int, default=384, help="side of the frames (default: %(default)s)")
     add("--batch", type=int, default=16, help="triplets a batch (default: %(default)s)")
+    add("--loader", choices=LOADERS, default="tf.data", help="as data.loader (default: tf.data)")
     add("--workers", type=int, default=0, help="as data.workers; 0: one a core (default)")
     add("--data", default=os.environ.get("QMRA_DATA", ""), help="real sets (default: $QMRA_DATA)")
     add("--batches", type=int, default=0, help="of the memory's test; 0: none (default)")
@@ -203,6 +212,7 @@ def _run(args: argparse.Namespace, arguments: list[str]) -> None:
     about = {
         "command": shlex.join(["python", "-m", "benchmarks.data", *arguments]),
         "machine": machine(),
+        "loader": args.loader,
         "crop": f"{args.crop}x{args.crop}",
         "load before": load(),
     }
@@ -214,7 +224,8 @@ def _run(args: argparse.Namespace, arguments: list[str]) -> None:
             videos=args.videos,
             frames=args.frames,
         )
-        sources = {n: settings(s, crop=args.crop, workers=args.workers) for n, s in made.items()}
+        how = {"workers": args.workers, "loader": args.loader}
+        sources = {name: settings(s, crop=args.crop, **how) for name, s in made.items()}
         tables = []
         if args.seconds:
             speeds, in_stream = speed(sources, args.batch, args.seconds)
@@ -224,7 +235,7 @@ def _run(args: argparse.Namespace, arguments: list[str]) -> None:
             mixed = next(
                 source for source in made.values() if source["static"] and source["videos"]
             )
-            small = settings(mixed, crop=MEMORY_CROP, workers=args.workers)
+            small = settings(mixed, crop=MEMORY_CROP, **how)
             tables.append(memory(small, args.batches))
     report({**about, "load after": load()}, tables, args.json)
 

@@ -169,10 +169,10 @@ class _Workers:
     def _start(self, memory: int, tasks: int, start: int, length: int) -> None:
         said, say = os.pipe()
         path = [os.path.abspath(folder) for folder in sys.path]
+        arguments = map(str, (memory, tasks, say, start, length))
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "data_pipeline.worker"]
-                + list(map(str, (memory, tasks, say, start, length))),
+                [sys.executable, "-P", "-m", "data_pipeline.worker", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(memory, tasks, say),

@@ -46,7 +46,8 @@ class Layout:
           one; and `images`, `masks` and `boxes`, as `data_pipeline.stream.open_stream` tells.
         """
         whole = np.frombuffer(memory, np.uint8, self.slot_bytes, slot * self.slot_bytes)
-        arrays, start = {}, 0
+        arrays: dict[str, np.ndarray] = {}
+        start = 0
         for name, (shape, kind) in self._arrays.items():
             size = math.prod(shape) * np.dtype(kind).itemsize
             arrays[name] = whole[start : start + size].view(kind).reshape(shape)

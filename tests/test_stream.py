@@ -156,6 +156,13 @@ def test_records_give_the_very_triplets_of_the_raw_files(data, built):
         assert_same(raw, recorded)
 
 
+def test_processes_read_records_too(built):
+    by_threads = take(built, 2)
+    built.update(loader="processes", workers=1)
+    for ours, theirs in zip(take(built, 2), by_threads, strict=True):
+        assert_same(ours, theirs)
+
+
 def test_another_seed_is_another_stream(data):
     (a,), (b,) = take(data, 1), take(data, 1, seed=4)
     assert not np.array_equal(a["images"], b["images"])
