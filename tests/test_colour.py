@@ -17,10 +17,10 @@ def test_colour_changes_do_what_they_are_called():
         return change_colour(image, colour_matrix(np.array(amounts)))[0, 0].astype(int)
 
     np.testing.assert_allclose(changed(pixel, 0.2, 0, 0, 0), [240, 120, 72], atol=1)
-    np.testing.assert_array_equal(changed(grey, 0, 0.5, 0, 0), 128)  # contrast leaves mid-grey
+    np.testing.assert_allclose(changed(grey, 0, 0.5, 0, 0), 128, atol=1)  # contrast keeps mid-grey
     np.testing.assert_allclose(changed(pixel, 0, 0.5, 0, 0), [236, 86, 26], atol=1)
-    assert np.ptp(changed(pixel, 0, 0, -1, 0)) == 0  # without saturation: grey
-    np.testing.assert_array_equal(changed(grey, 0, 0, 0.5, 0.8), 128)  # grey has no hue
+    assert np.ptp(changed(pixel, 0, 0, -1, 0)) <= 1  # without saturation: grey
+    np.testing.assert_allclose(changed(grey, 0, 0, 0.5, 0.8), 128, atol=1)  # grey has no hue
     turned = changed(pixel, 0, 0, 0, 2)  # 120 degrees: red to green, green to blue
     np.testing.assert_allclose(turned, [60, 200, 100], atol=1)
 

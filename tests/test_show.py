@@ -13,6 +13,7 @@ from data_pipeline.examples import open_examples
 from data_pipeline.show import sheet
 from data_pipeline.triplets import Triplet
 from qmra_jax.boxes import mask_to_box
+from tests.processes import complaints
 
 HERE = Path(__file__).parents[1]
 CELL = 100
@@ -106,6 +107,7 @@ def test_it_shows_synthetic_videos_with_nothing_on_disk(tmp_path):
 def test_bad_input_is_one_line_and_status_2(arguments, message):
     found = run(*arguments)
     assert found.returncode == 2
-    assert found.stderr.startswith("error: ")
-    assert message in found.stderr
-    assert found.stderr.count("\n") == 1
+    told = complaints(found)
+    assert told.startswith("error: ")
+    assert message in told
+    assert told.count("\n") == 1

@@ -18,6 +18,7 @@ from data_pipeline.stream import batches, make_stream
 from qmra_jax.errors import InputError
 from tests import datasets
 from tests.datasets import pair_record, save, video_record, write_records
+from tests.processes import complaints
 
 HERE = Path(__file__).parents[1]
 STILLS, BATCH = 10, 4
@@ -277,6 +278,6 @@ def test_show_refuses_bad_input_in_one_line(root):
     command += [f"--config.data.root={root}", "--output=picture.jpeg"]
     found = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
     assert found.returncode == 2
-    assert found.stderr == (
+    assert complaints(found) == (
         "error: --output=picture.jpeg: expected a .png in a folder that exists\n"
     )

@@ -74,7 +74,7 @@ def test_frames_of_a_still_image_differ_and_those_of_a_video_share_the_view():
 def test_without_augmentation_the_shorter_side_fills_the_crop():
     triplet = static_triplet(*scene(height=48, width=48), rng(), PLAIN)
     image, mask = scene(height=48, width=48)
-    assert (triplet.images == image).all()
+    np.testing.assert_allclose(triplet.images, np.broadcast_to(image, (3, 48, 48, 3)), atol=1)
     assert (triplet.masks == mask).all()
 
 

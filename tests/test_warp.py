@@ -37,8 +37,19 @@ def blob(size: int = S) -> np.ndarray:
     return mask
 
 
+def assert_same_picture(found: np.ndarray, expected: np.ndarray):
+    """But for rounding: OpenCV takes another kernel for each processor and number of channels."""
+    np.testing.assert_allclose(found, expected.astype(int), atol=1)
+    assert np.count_nonzero(found != expected) <= 0.01 * expected.size
+
+
+def assert_same_mask(found: np.ndarray, expected: np.ndarray):
+    """But for pixels that are half covered, which such rounding may decide."""
+    assert np.count_nonzero(found != expected) <= 2
+
+
 def test_view_of_the_whole_image_is_the_image():
-    np.testing.assert_array_equal(warp_image(picture(), Warp(whole()), S), picture())
+    assert_same_picture(warp_image(picture(), Warp(whole()), S), picture())
     np.testing.assert_array_equal(warp_mask(blob(), Warp(whole()), S), blob())
 
 
@@ -82,9 +93,7 @@ def test_spline_bends_before_the_view():
 
 
 def test_rotation_turns_the_content_clockwise():
-    np.testing.assert_array_equal(
-        warp_image(picture(), Warp(whole(rotation=90)), S), np.rot90(picture(), -1)
-    )
+    assert_same_picture(warp_image(picture(), Warp(whole(rotation=90)), S), np.rot90(picture(), -1))
 
 
 def test_flip_mirrors_left_and_right():
@@ -93,7 +102,7 @@ def test_flip_mirrors_left_and_right():
 
 def test_view_is_measured_from_the_image_corner():
     view = affine_view((10, 7), 8)
-    np.testing.assert_array_equal(warp_image(picture(), Warp(view), 8), picture()[3:11, 6:14])
+    assert_same_picture(warp_image(picture(), Warp(view), 8), picture()[3:11, 6:14])
 
 
 def test_beyond_the_border_is_black_and_never_target():
@@ -112,7 +121,7 @@ def test_image_and_mask_move_together(side):
     warp = Warp(affine_view((15, 14), side, rotation=17, shear=5, flip=True), delta)
     painted = np.repeat(blob()[..., None] * np.uint8(255), 3, axis=-1)
     seen = warp_image(painted, warp, S)[..., 0] > 127
-    np.testing.assert_array_equal(seen, warp_mask(blob(), warp, S))
+    assert_same_mask(seen, warp_mask(blob(), warp, S))
 
 
 @pytest.mark.parametrize("side", [20, 32, 100])
@@ -122,8 +131,8 @@ def test_frames_moved_together_are_as_image_and_mask_moved_apart(side):
     warps = [Warp(view, rng.normal(scale=0.08, size=(CONTROL_POINTS**2, 2))) for view in views]
     frames = warp_frames([with_cover(picture(), blob())] * 2, warps, S)
     for frame, warp in zip(frames, warps, strict=True):
-        np.testing.assert_array_equal(frame[..., :3], warp_image(picture(), warp, S))
-        np.testing.assert_array_equal(covered(frame), warp_mask(blob(), warp, S))
+        assert_same_picture(frame[..., :3], warp_image(picture(), warp, S))
+        assert_same_mask(covered(frame), warp_mask(blob(), warp, S))
 
 
 def test_shrinking_far_averages_instead_of_skipping():

@@ -92,7 +92,8 @@ def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path, edition):
     files = sorted((root / "train/JPEGImages/0a1b").iterdir())
     assert next(iter(stored))["frames"].numpy().tolist() == [path.read_bytes() for path in files]
     for frame, path in zip(video["frames"], files, strict=True):
-        np.testing.assert_array_equal(frame, tf.io.decode_jpeg(path.read_bytes()))
+        decoded = tf.io.decode_jpeg(path.read_bytes()).numpy().astype(int)
+        np.testing.assert_allclose(frame, decoded, atol=4)  # of two decoders
 
     sparse = records(dataset, "valid")["fe98"]
     np.testing.assert_array_equal(sparse["annotated"], [0, 2])
