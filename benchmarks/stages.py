@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 
 STAGES: Mapping[str, tuple[str, ...]] = {
     "read": ("read_bytes", "records.__getitem__"),
-    "decode image": ("decode.decode_image",),
-    "decode mask": ("masks.decode_labels", "decode.instance_masks"),
+    "decode image": ("images.decode_image",),
+    "decode mask": ("masks.decode_labels", "targets.instance_masks"),
     "draw": ("triplets.draw",),
     "positions": ("warp.positions",),
     "warp": ("remap", "warp._shrink", "warp.with_cover", "warp.covered"),

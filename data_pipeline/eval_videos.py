@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline import davis, youtube_vos
-from data_pipeline.decode import label_counts
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID, foreground, read_labels
+from qmra_jax.masks import VOID, foreground, label_counts, read_labels
 from qmra_jax.youtube_vos_scores import find_videos, scored_frames
 
 DATASETS = ("davis2016", "davis2017", "youtube_vos", "folder")

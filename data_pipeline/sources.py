@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from data_pipeline.decode import MIN_TARGET, instance_masks, label_counts
+from data_pipeline.targets import MIN_TARGET, instance_masks
 from data_pipeline.triplets import Augmentation, Triplet, static_triplet, video_triplet
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID
+from qmra_jax.masks import VOID, label_counts
 
 VIDEO_DRAWS = 20  # of three frames, before the video is searched from end to end
 

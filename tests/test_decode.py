@@ -12,8 +12,6 @@ from data_pipeline.decode import (
     check_headers,
     check_whole,
     decode_image,
-    instance_masks,
-    label_counts,
     read_image,
 )
 from qmra_jax.errors import InputError
@@ -25,12 +23,6 @@ def encoded(pixels, kind, **options):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def square(value):
-    mask = np.zeros((32, 40), np.uint8)
-    mask[8:20, 10:22] = value
-    return mask
 
 
 def test_a_file_is_what_its_bytes_are(tmp_path):
@@ -90,52 +82,6 @@ def test_bytes_after_a_jpeg_do_no_harm():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"image .*gone\.jpg cannot be read \(No such file"):
         read_image(tmp_path / "gone.jpg")
-
-
-def test_labels_are_counted():
-    labels = np.random.default_rng(1).integers(0, 256, (50, 60), dtype=np.uint8)
-    for part in (labels, labels[::2, 1:]):
-        expected = np.bincount(part.ravel(), minlength=256)
-        np.testing.assert_array_equal(label_counts(part), expected)
-
-
-@pytest.mark.parametrize("value", [1, 255], ids=["0/1", "0/255"])
-def test_binary_masks_of_every_kind_are_one_target(value):
-    (target,) = instance_masks(square(value), "m.png").values()
-    np.testing.assert_array_equal(target, square(1))
-
-
-def test_blended_edges_are_cut_in_the_middle():
-    mask = square(255)
-    mask[7, 10:22], mask[20, 10:22] = 60, 190
-    (target,) = instance_masks(mask, "m.png").values()
-    assert target[7].sum() == 0
-    assert target[20].sum() == 12
-
-
-def test_instances_are_told_apart_and_void_and_specks_left_out():
-    labels = np.zeros((100, 100), np.uint8)
-    labels[10:40, 10:40], labels[50:90, 50:90], labels[0, 0] = 1, 2, 3
-    labels[40:42, 10:40] = 255
-    masks = instance_masks(labels, "m.png")
-    assert sorted(masks) == [1, 2]
-    np.testing.assert_array_equal(masks[2], labels == 2)
-
-
-def test_a_lone_speck_is_still_a_target_and_an_empty_mask_has_none():
-    labels = np.zeros((100, 100), np.uint8)
-    assert instance_masks(labels, "m.png") == {}
-    labels[5, 5] = 4
-    assert list(instance_masks(labels, "m.png")) == [4]
-
-
-def test_a_mask_that_could_be_ids_or_binary_is_refused():
-    ring = square(255)
-    ring[12:16, 12:16] = 4  # an id inside more of void than itself
-    with pytest.raises(InputError, match=r"mask m\.png holds ids but more of 255"):
-        instance_masks(ring, "m.png")
-    with pytest.raises(InputError, match=r"mask m\.png holds values of 128 to 254"):
-        instance_masks(np.where(square(1), 9, 0).astype(np.uint8) + square(160) // 2 * 2, "m.png")
 
 
 def test_headers_that_disagree_are_listed_first_few_and_count(tmp_path):

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from data_pipeline import davis, synthetic
 from data_pipeline.builders.synthetic import synthetic_dataset_builder
 from data_pipeline.built import RecordVideos
-from data_pipeline.decode import MIN_TARGET, read_image
+from data_pipeline.decode import read_image
 from data_pipeline.records import VIDEO, open_records
 from data_pipeline.sources import video_example
 from data_pipeline.synthetic import SyntheticVideos, export
@@ -18,6 +18,7 @@ from data_pipeline.synthetic_render import draw_image, draw_labels
 from data_pipeline.synthetic_scene import Layer, Part, Scene
 from data_pipeline.synthetic_shapes import Motion, Outline, ellipse
 from data_pipeline.synthetic_textures import FAMILIES, Material, tile
+from data_pipeline.targets import MIN_TARGET
 from data_pipeline.triplets import Augmentation
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError

@@ -22,7 +22,7 @@ Labels = Literal["binary", "ids or binary"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIXES = (".png",)
-MAX_ID = 127  # values above are a blended 0/255 mask's, as `data_pipeline.decode` has it
+MAX_ID = 127  # values above are a blended 0/255 mask's, as `data_pipeline.targets` has it
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
@@ -182,7 +182,7 @@ def binary_index(raw: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
 
 
 def ids_index(raw: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
-    """A mask of ids, or a binary one, as labels; `data_pipeline.decode.instance_masks` tells which.
+    """A mask of ids, or a binary one, as labels; `targets.instance_masks` tells which.
 
     Here, where a person can still mend it, a mask that could be either is refused.
 

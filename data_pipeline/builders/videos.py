@@ -27,7 +27,7 @@ Labels = Literal["ids", "merged", "ids or binary"]
 """What a video's masks hold: ids as they are; objects to merge into one, 0/255 or not (DAVIS 2016);
 or ids, unless the first that is not empty holds nothing but 0 and 255."""
 
-MAX_ID = 127  # labels above are a blended 0/255 mask's, as `data_pipeline.decode` has it
+MAX_ID = 127  # labels above are a blended 0/255 mask's, as `data_pipeline.targets` has it
 
 
 @dataclasses.dataclass(frozen=True)
