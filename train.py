@@ -26,6 +26,7 @@ from qmra_jax import (
     checkpoint,
     compile_cache,
     distributed,
+    drawing,
     errors,
     host_memory,
     initial_weights,
@@ -33,7 +34,6 @@ from qmra_jax import (
     parallel,
     preemption,
     progress,
-    visualize,
     workdir,
 )
 from qmra_jax.metric_writer import open_writer
@@ -207,7 +207,7 @@ def train(config, run: epath.PathLike) -> int:
                 with clock.pause():
                     few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
                     probabilities = jax.device_get(predict(parallel.local_copy(state), few))
-                    sheet = visualize.triplet_sheet(
+                    sheet = drawing.triplet_sheet(
                         few["images"], few["masks"], few["boxes"], probabilities
                     )
                     writer.picture(step, "triplets", sheet)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline.decode import decode_image
 from data_pipeline.records import Records
 from qmra_jax.errors import InputError
+from qmra_jax.images import decode_image
 from qmra_jax.masks import VOID, decode_labels
 
 

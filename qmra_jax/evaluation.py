@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from data_pipeline.decode import read_image
 from data_pipeline.eval_videos import EvalVideo, Start
 from qmra_jax import masks
+from qmra_jax.background_io import WriteBehind, read_ahead
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
+from qmra_jax.images import read_image
 from qmra_jax.model import QMRA
-from qmra_jax.overlap import WriteBehind, read_ahead
 from qmra_jax.propagate import Propagator
 from qmra_jax.results import Results, Timing, digest
 

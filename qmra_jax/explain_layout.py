@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from qmra_jax.visualize import plain_text
+from qmra_jax.drawing import plain_text
 
 WIDTH, MARGIN, GAP = 1600, 40, 20  # pixels: of the sheet, around it, between pictures
 _INK, _PALE = (40, 40, 46), (110, 110, 118)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_pipeline.decode import read_image
+from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError
+from qmra_jax.images import read_image
 from qmra_jax.masks import VOID, foreground, read_labels
 from qmra_jax.score_tasks import Task
-from qmra_jax.visualize import overlay, strip
 
 _HEIGHT = 170  # of each picture in the strip
 _COLUMNS = 4  # of pictures in a row
@@ -67,7 +67,7 @@ def picture(
       frame: the name of the frame, without suffix.
       folder: of the sequence's frames; None shows the masks on dark ground.
       predicted: the folder of the sequence's masks of each method.
-      captions: what to write on each method's picture, as `visualize.strip` can.
+      captions: what to write on each method's picture, as `drawing.strip` can.
       merged: all objects are one, and 0/255 masks are welcome (DAVIS 2016).
 
     Returns:

@@ -16,12 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from qmra_jax import outputs
+from qmra_jax.background_io import WriteBehind, read_ahead
 from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.objects import Objects
 from qmra_jax.outputs import Output, Segmented
-from qmra_jax.overlap import WriteBehind, read_ahead
 from qmra_jax.video import Frame, VideoReader
 from qmra_jax.writer import Found, Writer
 

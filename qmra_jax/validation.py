@@ -14,11 +14,11 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from data_pipeline.decode import check_headers, read_image
 from data_pipeline.entries import Entry, resolve
 from data_pipeline.eval_videos import EvalVideo, find_eval_videos
 from qmra_jax import distributed, masks, protocols, workdir
 from qmra_jax.errors import InputError
+from qmra_jax.images import check_headers, read_image
 from qmra_jax.model import QMRA
 from qmra_jax.propagate import Propagator
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.decode import read_image
 from qmra_jax.errors import InputError
 from qmra_jax.image_sequence import common_size, find_images, gaps, size_text
+from qmra_jax.images import read_image
 from qmra_jax.video_file import VideoFile
 
 FOLDER_FPS = 24.0  # DAVIS's rate; a folder of images has none of its own

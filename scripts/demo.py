@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 import qmra_jax
 from qmra_jax.cli_options import DEFAULT_WEIGHTS
+from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import read_labels
 from qmra_jax.objects import read_objects
 from qmra_jax.outputs import Output, Segmented
 from qmra_jax.segment import check_request, segment_video
 from qmra_jax.video import VideoReader
-from qmra_jax.visualize import overlay, strip
 
 OUTPUT = Path("demo_output")
 FRAME = 118  # shows the whole rabbit; the masks go from here to both ends

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline import decode
-from data_pipeline.decode import (
+from qmra_jax import images
+from qmra_jax.errors import InputError
+from qmra_jax.images import (
     check_headers,
     check_whole,
     decode_image,
     read_image,
 )
-from qmra_jax.errors import InputError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
 
@@ -121,7 +121,7 @@ def test_files_cut_short_are_named_without_decoding_the_sound_ones(tmp_path, mon
         decoded.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr(decode, "read_image", spy)
+    monkeypatch.setattr(images, "read_image", spy)
     with pytest.raises(InputError) as refused:
         check_whole(paths, "get them again")
     bad = [str(tmp_path / f"{name}.jpg") for name in ("absent", "empty", "short")]

@@ -13,9 +13,9 @@ from PIL import Image
 
 import evaluate
 from data_pipeline import eval_videos
-from data_pipeline.decode import read_image
 from qmra_jax import evaluation, masks, weights
 from qmra_jax.errors import InputError
+from qmra_jax.images import read_image
 from qmra_jax.propagate import Propagator
 from qmra_jax.submission import write_zip
 from tests.datasets import add_video

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from qmra_jax.overlap import WriteBehind, read_ahead
+from qmra_jax.background_io import WriteBehind, read_ahead
 
 
 def test_items_come_in_order_and_are_made_in_another_thread():

@@ -10,7 +10,6 @@ import tensorflow_datasets as tfds
 from data_pipeline import davis, synthetic
 from data_pipeline.builders.synthetic import synthetic_dataset_builder
 from data_pipeline.built import RecordVideos
-from data_pipeline.decode import read_image
 from data_pipeline.records import VIDEO, open_records
 from data_pipeline.sources import video_example
 from data_pipeline.synthetic import SyntheticVideos, export
@@ -22,6 +21,7 @@ from data_pipeline.targets import MIN_TARGET
 from data_pipeline.triplets import Augmentation
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
+from qmra_jax.images import read_image
 from qmra_jax.masks import read_labels
 from tests.tiny import disc
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from qmra_jax.drawing import object_colour, overlay, strip, triplet_sheet
 from qmra_jax.errors import InputError
-from qmra_jax.visualize import object_colour, overlay, strip, triplet_sheet
 
 GREY = np.full((80, 120, 3), 100, np.uint8)
 

@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from data_pipeline.builders.base import ByDesign, Item, Listing, Record, index_png
 from data_pipeline.builders.unread import unread_files
 from data_pipeline.davis import shortened
-from data_pipeline.decode import decode_image
 from qmra_jax.errors import InputError
+from qmra_jax.images import decode_image
 from qmra_jax.masks import VOID, decode_labels
 
 Labels = Literal["binary", "ids or binary"]

@@ -19,8 +19,8 @@ from PIL import Image
 from data_pipeline.builders.items import Item, Listing, Record, index_png
 from data_pipeline.builders.unread import unread_files
 from data_pipeline.davis import FRAME_SUFFIXES
-from data_pipeline.decode import decode_image
 from qmra_jax.errors import InputError
+from qmra_jax.images import decode_image
 from qmra_jax.masks import VOID, decode_labels, read_labels
 
 Labels = Literal["ids", "merged", "ids or binary"]
