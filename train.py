@@ -24,11 +24,9 @@ from tqdm import tqdm
 from data_pipeline.stream import batches, make_stream
 from qmra_jax import (
     checkpoint,
-    compile_cache,
     distributed,
     drawing,
     errors,
-    host_memory,
     initial_weights,
     not_finite,
     parallel,
@@ -40,6 +38,7 @@ from qmra_jax.metric_writer import open_writer
 from qmra_jax.model import build_model
 from qmra_jax.optimizer import make_optimizer, make_schedule
 from qmra_jax.profiling import Profile
+from qmra_jax.runtime import compile_cache, host_memory
 from qmra_jax.torch_names import variable_shapes
 from qmra_jax.train_state import create_train_state, init_variables
 from qmra_jax.train_step import make_diagnose, make_predict, make_train_step

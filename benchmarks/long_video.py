@@ -102,7 +102,7 @@ def follow(
 ) -> Course:
     """Segments the video as `qmra segment` does; `max_memory` 0 is no bound."""
     import qmra_jax
-    from qmra_jax.compile_count import compiled_programs
+    from qmra_jax.runtime.compile_count import compiled_programs
 
     process = psutil.Process()
     resident: list[int] = []

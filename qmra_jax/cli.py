@@ -156,7 +156,7 @@ def segment(
     weights = find_weights(weights)
 
     import qmra_jax
-    from qmra_jax.compile_cache import keep_compiled_programs
+    from qmra_jax.runtime.compile_cache import keep_compiled_programs
 
     keep_compiled_programs()
     module, variables, _ = qmra_jax.load(weights)

@@ -107,9 +107,9 @@ def explain(
     from tqdm import tqdm
 
     import qmra_jax
-    from qmra_jax.compile_cache import keep_compiled_programs
     from qmra_jax.explain_sheet import Described, draw_sheet
     from qmra_jax.files import written_whole
+    from qmra_jax.runtime.compile_cache import keep_compiled_programs
 
     keep_compiled_programs()
     module, variables, _ = qmra_jax.load(weights)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROGRAM = """
 import jax
-from qmra_jax.compile_cache import keep_compiled_programs
+from qmra_jax.runtime.compile_cache import keep_compiled_programs
 
 print(keep_compiled_programs())
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

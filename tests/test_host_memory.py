@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from qmra_jax.host_memory import keep_freed_memory
+from qmra_jax.runtime.host_memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()

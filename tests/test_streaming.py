@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from qmra_jax import frame_step
-from qmra_jax.compile_count import compiled_programs
 from qmra_jax.errors import InputError
 from qmra_jax.propagate import Propagator
+from qmra_jax.runtime.compile_count import compiled_programs
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
