@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from qmra_jax.convolution import convolve
+from qmra_jax.network.ops.convolution import convolve
 
 # PyTorch's default for convolutions and linear layers: uniform with variance 1 / (3 fan_in).
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
 
-from qmra_jax import softmax_read as softmax
 from qmra_jax.errors import InputError
-from qmra_jax.softmax_read import softmax_read
+from qmra_jax.network.ops import chunked_attention as softmax
+from qmra_jax.network.ops.chunked_attention import softmax_read
 
 
 def dot(
@@ -54,7 +54,9 @@ def dot(
     if scale:
         query_key = _scaled(query_key)
     if fused:
-        from qmra_jax.fused_read import fused_read  # Pallas takes half a second to import
+        from qmra_jax.network.ops.fused_read import (
+            fused_read,
+        )  # Pallas takes half a second to import
 
         like = functools.partial(softmax_read, _product, rows=rows)
         return fused_read(query_key, memory_key, memory_value, valid, like, fused)

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import convolution, winograd
-from qmra_jax.convolution import convolve, direct
+from qmra_jax.network.ops import convolution, winograd
+from qmra_jax.network.ops.convolution import convolve, direct
 
 
 def random(*shape):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from qmra_jax import fused_read
 from qmra_jax.errors import InputError
 from qmra_jax.memory_read import dot
+from qmra_jax.network.ops import fused_read
 
 RNG = np.random.default_rng(0)
 PLATFORMS = ("gpu", "tpu")

@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
-from qmra_jax import softmax_read
 from qmra_jax.errors import InputError
 from qmra_jax.memory_read import READERS, cosine, dot, kernel, l2, topk
+from qmra_jax.network.ops import chunked_attention
 
 RNG = np.random.default_rng(0)
 QUERY = RNG.standard_normal((2, 3, 4, 8)).astype(np.float32)
@@ -83,7 +83,7 @@ def test_reading_in_parts_has_the_same_gradients():
 
 def test_a_large_memory_is_read_in_parts_unasked(monkeypatch):
     def largest(limit):
-        monkeypatch.setattr(softmax_read, "PLAIN_BYTES", limit)
+        monkeypatch.setattr(chunked_attention, "PLAIN_BYTES", limit)
         jaxpr = jax.make_jaxpr(lambda *arrays: dot(*arrays))(QUERY, KEY, VALUE)
         return max(v.aval.size for e in jaxpr.eqns for v in e.outvars), "scan" in str(jaxpr)
 
@@ -192,7 +192,7 @@ def test_the_other_softmaxes_read_in_parts_too(reader):
 
 def test_a_large_memory_s_topk_is_read_for_some_rows_of_the_query_at_a_time(monkeypatch):
     whole = topk(QUERY[:1], KEY, VALUE, VALID, k=7)
-    monkeypatch.setattr(softmax_read, "PLAIN_BYTES", 1)
+    monkeypatch.setattr(chunked_attention, "PLAIN_BYTES", 1)
     np.testing.assert_allclose(topk(QUERY[:1], KEY, VALUE, VALID, k=7), whole, atol=1e-6)
     jaxpr = jax.make_jaxpr(lambda *x: topk(*x, k=7))(QUERY, KEY, VALUE)
     assert "scan" in str(jaxpr)

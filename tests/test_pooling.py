@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import pooling
+from qmra_jax.network.ops import max_pool
 
 torch = pytest.importorskip("torch", reason="PyTorch's max-pool is what ours is held against")
 
@@ -19,9 +19,9 @@ def test_pooling_and_both_gradients_are_pytorchs_even_where_values_are_equal(hei
 
     x, y_bar = jnp.asarray(x), jnp.asarray(y_bar.transpose(0, 2, 3, 1))
     np.testing.assert_array_equal(
-        pooling.max_pool(x), expected.detach().numpy().transpose(0, 2, 3, 1)
+        max_pool.max_pool(x), expected.detach().numpy().transpose(0, 2, 3, 1)
     )
-    for gradient in (pooling.gradient, pooling.gradient_by_places):
+    for gradient in (max_pool.gradient, max_pool.gradient_by_places):
         np.testing.assert_allclose(
             jax.jit(gradient)(x, y_bar), twin.grad.numpy().transpose(0, 2, 3, 1), atol=1e-6
         )

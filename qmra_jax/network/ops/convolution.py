@@ -10,7 +10,7 @@ the same, and so are the numbers, to rounding. Gradients are by reverse mode alo
 import jax
 import jax.numpy as jnp
 
-from qmra_jax import winograd
+from qmra_jax.network.ops import winograd
 
 # Channels, in and out, from which on Winograd's products save more than its sums cost.
 WIDE = 64
