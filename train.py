@@ -35,7 +35,7 @@ from qmra_jax import (
     workdir,
 )
 from qmra_jax.metric_writer import open_writer
-from qmra_jax.model import build_model
+from qmra_jax.network.model import build_model
 from qmra_jax.optimizer import make_optimizer, make_schedule
 from qmra_jax.profiling import Profile
 from qmra_jax.runtime import compile_cache, host_memory

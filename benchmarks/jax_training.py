@@ -24,7 +24,7 @@ class JaxProgram(JaxDevice):
         self.facts["devices"] = jax.device_count()
 
         from qmra_jax import parallel, weights
-        from qmra_jax.model import build_model
+        from qmra_jax.network.model import build_model
         from qmra_jax.optimizer import make_optimizer, make_schedule
         from qmra_jax.train_state import create_train_state, init_variables
         from qmra_jax.train_step import make_train_step

@@ -8,7 +8,7 @@ from qmra_jax.ablation_plot import write_differences
 from qmra_jax.ablation_runs import Runs
 from qmra_jax.ablation_table import Row, comma_separated, markdown
 from qmra_jax.files import written_whole
-from qmra_jax.model import build_model
+from qmra_jax.network.model import build_model
 
 # Operations are counted with so many frames in the memory: about a DAVIS video's mean at an
 # interval of 10, and what benchmarks/inference.py takes.

@@ -28,7 +28,7 @@ from qmra_jax.ablation_examination import Examination, examination
 from qmra_jax.ablation_plan import Plan, Run, run_folder
 from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder, written_whole
-from qmra_jax.model import build_model
+from qmra_jax.network.model import build_model
 from qmra_jax.optimizer import make_optimizer
 from qmra_jax.results import digest
 from qmra_jax.torch_names import variable_shapes

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from qmra_jax import distributed, parallel
 from qmra_jax.errors import InputError
-from qmra_jax.model import build_model
+from qmra_jax.network.model import build_model
 from qmra_jax.torch_names import variable_shapes
 from qmra_jax.train_state import TrainState
 from qmra_jax.workdir import is_remote, plain

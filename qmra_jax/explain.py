@@ -24,13 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax import frame_step, variants
-from qmra_jax.aggregation import QueryMemoryAggregation
+from qmra_jax import frame_step
 from qmra_jax.errors import InputError
 from qmra_jax.explanation import Explanation, Stage
-from qmra_jax.memory_read import READERS
-from qmra_jax.model import QMRA, Memory
-from qmra_jax.priors import foreground
+from qmra_jax.network import variants
+from qmra_jax.network.aggregation import QueryMemoryAggregation
+from qmra_jax.network.memory_read import READERS
+from qmra_jax.network.model import QMRA, Memory
+from qmra_jax.network.priors import foreground
 from qmra_jax.prompts import read_prompts
 from qmra_jax.propagate import FrameResult, Propagator
 from qmra_jax.tracks import Query
@@ -123,7 +124,7 @@ def attention(read: Callable, query_key, memory_key, place) -> jax.Array:
     values with a single channel, and its backward pass.
 
     Args:
-      read: a reader with its options filled in (`qmra_jax.memory_read`).
+      read: a reader with its options filled in (`qmra_jax.network.memory_read`).
       query_key: `[1, H, W, c_k]`.
       memory_key: `[1, t, H, W, c_k]`.
       place: (row, column) of the query.

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from qmra_jax import checkpoint, distributed, pretrained, weights, workdir
 from qmra_jax.errors import InputError
-from qmra_jax.model import QMRA
+from qmra_jax.network.model import QMRA
 from qmra_jax.torch_names import variable_shapes
 
 EXPECTED = "expected the workdir of a run, WORKDIR/checkpoints/STEP, or a .safetensors file"

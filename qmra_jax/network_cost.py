@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from qmra_jax import frame_step
-from qmra_jax.model import QMRA
+from qmra_jax.network.model import QMRA
 from qmra_jax.torch_names import variable_shapes
 
 

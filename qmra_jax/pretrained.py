@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.model import QMRA
+from qmra_jax.network.model import QMRA
 from qmra_jax.state_files import read_state
 from qmra_jax.torch_names import (
     check_state,

@@ -20,12 +20,12 @@ import numpy as np
 from qmra_jax import bank
 from qmra_jax.errors import InputError, whole_number
 from qmra_jax.merges import MERGES
-from qmra_jax.model import QMRA, Memory
+from qmra_jax.network.model import QMRA, Memory
+from qmra_jax.network.variants import lookup
 from qmra_jax.prompts import MOST, Prompts, read_prompts
 from qmra_jax.rehearsal import rehearse
 from qmra_jax.runtime.compile_count import compiled_programs
 from qmra_jax.tracks import Query, Tracks
-from qmra_jax.variants import lookup
 
 
 class FrameResult(NamedTuple):

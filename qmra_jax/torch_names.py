@@ -15,7 +15,7 @@ import numpy as np
 from flax import traverse_util
 
 from qmra_jax.errors import InputError
-from qmra_jax.model import QMRA, build_model
+from qmra_jax.network.model import QMRA, build_model
 
 COUNTER = "num_batches_tracked"
 

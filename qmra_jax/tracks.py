@@ -16,7 +16,7 @@ import numpy as np
 from qmra_jax import bank, frame_step
 from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
-from qmra_jax.model import QMRA, Memory
+from qmra_jax.network.model import QMRA, Memory
 from qmra_jax.prompts import Prompts
 
 

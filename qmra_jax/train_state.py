@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from qmra_jax.model import QMRA
+from qmra_jax.network.model import QMRA
 
 
 class TrainState(struct.PyTreeNode):

@@ -12,7 +12,7 @@ from qmra_jax import boxes, ema
 from qmra_jax.errors import InputError
 from qmra_jax.losses import batch_jaccard, check_loss, example_losses, loss_options, qmra_loss
 from qmra_jax.memory_maps import check_memory_maps, draw_predicted
-from qmra_jax.model import QMRA
+from qmra_jax.network.model import QMRA
 from qmra_jax.train_state import TrainState
 
 AXIS = "data"

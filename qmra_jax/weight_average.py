@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from qmra_jax import checkpoint, weights
 from qmra_jax.errors import InputError
 from qmra_jax.initial_weights import MAY_DIFFER, locate
-from qmra_jax.model import build_model
+from qmra_jax.network.model import build_model
 
 
 def average(sources: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:

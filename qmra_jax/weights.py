@@ -22,7 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.model import QMRA, build_model
+from qmra_jax.network.model import QMRA, build_model
 from qmra_jax.pretrained import load_encoders
 from qmra_jax.state_files import (
     read_metadata,

@@ -19,8 +19,8 @@ from flax import traverse_util
 
 from configs import common
 from qmra_jax import build_model, parallel
-from qmra_jax.batch_norm import BatchNorm
-from qmra_jax.model import QMRA
+from qmra_jax.network.batch_norm import BatchNorm
+from qmra_jax.network.model import QMRA
 from qmra_jax.optimizer import make_optimizer
 from qmra_jax.schedules import make_schedule
 from qmra_jax.torch_names import variable_shapes

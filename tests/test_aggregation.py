@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
-from qmra_jax.aggregation import AGGREGATORS, BCA, QueryMemoryAggregation
 from qmra_jax.errors import InputError
-from qmra_jax.memory_read import dot
+from qmra_jax.network.aggregation import AGGREGATORS, BCA, QueryMemoryAggregation
+from qmra_jax.network.memory_read import dot
 
 RNG = np.random.default_rng(0)
 QUERY = RNG.standard_normal((2, 3, 4, 8)).astype(np.float32)

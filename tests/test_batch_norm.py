@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from qmra_jax import build_model
-from qmra_jax.batch_norm import BatchNorm
+from qmra_jax.network.batch_norm import BatchNorm
 from tests.tiny import TINY, random_variables
 
 torch = pytest.importorskip("torch", reason="compared with PyTorch's BatchNorm")

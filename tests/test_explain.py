@@ -11,12 +11,12 @@ from PIL import Image
 
 import qmra_jax
 from qmra_jax import build_model, cli
-from qmra_jax.aggregation import AGGREGATORS
 from qmra_jax.errors import InputError
 from qmra_jax.explain import _look, attention, explain_frame
 from qmra_jax.explain_sheet import Described, draw_sheet, panels
 from qmra_jax.explanation import Stage
-from qmra_jax.memory_read import READERS
+from qmra_jax.network.aggregation import AGGREGATORS
+from qmra_jax.network.memory_read import READERS
 from qmra_jax.propagate import Propagator
 from qmra_jax.torch_names import variable_shapes
 from tests.tiny import TINY

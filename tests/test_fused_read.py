@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from qmra_jax.errors import InputError
-from qmra_jax.memory_read import dot
+from qmra_jax.network.memory_read import dot
 from qmra_jax.network.ops import fused_read
 
 RNG = np.random.default_rng(0)

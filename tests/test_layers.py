@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax.layers import Conv, upsample
+from qmra_jax.network.layers import Conv, upsample
 
 
 def random(*shape):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qmra_jax.memory_maps import draw_predicted
-from qmra_jax.model import foreground
+from qmra_jax.network.model import foreground
 from tests.toy import toy_config
 
 RNG = np.random.default_rng(0)

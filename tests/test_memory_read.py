@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from qmra_jax.errors import InputError
-from qmra_jax.memory_read import READERS, cosine, dot, kernel, l2, topk
+from qmra_jax.network.memory_read import READERS, cosine, dot, kernel, l2, topk
 from qmra_jax.network.ops import chunked_attention
 
 RNG = np.random.default_rng(0)

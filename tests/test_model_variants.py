@@ -13,13 +13,13 @@ import pytest
 from configs import stm
 from configs.ablations import ABLATIONS
 from qmra_jax import Propagator, build_model, parallel, weights
-from qmra_jax.aggregation import AGGREGATORS
 from qmra_jax.errors import InputError
 from qmra_jax.losses import qmra_loss
-from qmra_jax.memory_read import READERS
+from qmra_jax.network.aggregation import AGGREGATORS
+from qmra_jax.network.memory_read import READERS
+from qmra_jax.network.priors import PRIORS, foreground, rectified_prior
+from qmra_jax.network.refinement import REFINERS
 from qmra_jax.optimizer import make_optimizer
-from qmra_jax.priors import PRIORS, foreground, rectified_prior
-from qmra_jax.refinement import REFINERS
 from qmra_jax.schedules import make_schedule
 from qmra_jax.stm_names import STM_MODEL
 from qmra_jax.torch_names import variable_shapes

@@ -13,7 +13,7 @@ from qmra_jax.both_ways import propagate_video
 from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
 from qmra_jax.merges import MERGES
-from qmra_jax.model import foreground
+from qmra_jax.network.model import foreground
 from qmra_jax.propagate import Propagator
 
 RNG = np.random.default_rng(0)

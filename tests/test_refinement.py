@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from qmra_jax.errors import InputError
-from qmra_jax.refinement import CRM, REFINERS, coordinates, pool16
+from qmra_jax.network.refinement import CRM, REFINERS, coordinates, pool16
 
 RNG = np.random.default_rng(0)
 STAGE1, STAGE2 = RNG.standard_normal((2, 1, 2, 3, 4)).astype(np.float32)

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from qmra_jax.errors import InputError
-from qmra_jax.variants import choose
+from qmra_jax.network.variants import choose
 
 
 def plain(x, *, factor=2, kind="a"):

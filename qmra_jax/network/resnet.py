@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from qmra_jax.batch_norm import BatchNorm
-from qmra_jax.layers import Conv
+from qmra_jax.network.batch_norm import BatchNorm
+from qmra_jax.network.layers import Conv
 from qmra_jax.network.ops.convolution import convolve
 from qmra_jax.network.ops.max_pool import max_pool
-from qmra_jax.variants import lookup
+from qmra_jax.network.variants import lookup
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 
-from qmra_jax import variants
 from qmra_jax.errors import InputError
-from qmra_jax.layers import Conv, torch_init
-from qmra_jax.memory_read import READERS
+from qmra_jax.network import variants
+from qmra_jax.network.layers import Conv, torch_init
+from qmra_jax.network.memory_read import READERS
 
 
 class BCA(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from qmra_jax.layers import Conv, upsample
+from qmra_jax.network.layers import Conv, upsample
 
 
 class ResBlock(nn.Module):

@@ -19,15 +19,15 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from qmra_jax import batch_norm, variants
-from qmra_jax.aggregation import AGGREGATORS, QueryMemoryAggregation
-from qmra_jax.decoder import Decoder
 from qmra_jax.errors import InputError
-from qmra_jax.memory_read import READERS
-from qmra_jax.priors import PRIORS, foreground, rectified_prior
-from qmra_jax.refinement import REFINERS
-from qmra_jax.resnet import BACKBONES, Encoder
-from qmra_jax.structures import Answer, Located, Memory, Segmented
+from qmra_jax.network import batch_norm, variants
+from qmra_jax.network.aggregation import AGGREGATORS, QueryMemoryAggregation
+from qmra_jax.network.decoder import Decoder
+from qmra_jax.network.memory_read import READERS
+from qmra_jax.network.priors import PRIORS, foreground, rectified_prior
+from qmra_jax.network.refinement import REFINERS
+from qmra_jax.network.resnet import BACKBONES, Encoder
+from qmra_jax.network.structures import Answer, Located, Memory, Segmented
 
 # What an attribute may be, where it is one of a few.
 CHOICES = {

@@ -15,7 +15,7 @@ from einops import reduce
 from flax import linen as nn
 
 from qmra_jax.errors import InputError
-from qmra_jax.layers import Conv
+from qmra_jax.network.layers import Conv
 
 
 def coordinates(height: int, width: int):
