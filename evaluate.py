@@ -21,9 +21,10 @@ import jax
 from tqdm import tqdm
 
 from data_pipeline.eval_videos import DATASETS, EvalSet, EvalVideo, find_eval_videos
-from qmra_jax import bank, checkpoint, errors, evaluation, scoring, weights
+from qmra_jax import checkpoint, errors, evaluation, scoring, weights
 from qmra_jax.images import check_headers, check_whole
-from qmra_jax.merges import MERGES
+from qmra_jax.inference import memory_bank
+from qmra_jax.inference.object_merging import MERGES
 from qmra_jax.network import model
 from qmra_jax.results import Results
 from qmra_jax.runtime import compile_cache
@@ -109,7 +110,7 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     options = {
         "interval": default if args.interval is None else args.interval,
         "short_side": short_side,
-        "max_memory": bank.bound(args.max_memory, args.extra_frames),
+        "max_memory": memory_bank.bound(args.max_memory, args.extra_frames),
         "merge": args.merge,
     }
     start = args.start or module.remembers  # a box, or what STM remembers: a mask

@@ -24,17 +24,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax import frame_step
 from qmra_jax.errors import InputError
 from qmra_jax.explanation import Explanation, Stage
+from qmra_jax.inference import frame_step
+from qmra_jax.inference.object_tracks import Query
+from qmra_jax.inference.prompts import read_prompts
+from qmra_jax.inference.propagator import FrameResult, Propagator
 from qmra_jax.network import variants
 from qmra_jax.network.aggregation import QueryMemoryAggregation
 from qmra_jax.network.memory_read import READERS
 from qmra_jax.network.model import QMRA, Memory
 from qmra_jax.network.priors import foreground
-from qmra_jax.prompts import read_prompts
-from qmra_jax.propagate import FrameResult, Propagator
-from qmra_jax.tracks import Query
 
 
 def explain_frame(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from qmra_jax import frame_step
+from qmra_jax.inference import frame_step
 from qmra_jax.network.model import QMRA
 from qmra_jax.torch_names import variable_shapes
 

@@ -19,8 +19,8 @@ from data_pipeline.eval_videos import EvalVideo, find_eval_videos
 from qmra_jax import distributed, masks, protocols, workdir
 from qmra_jax.errors import InputError
 from qmra_jax.images import check_headers, read_image
+from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import QMRA
-from qmra_jax.propagate import Propagator
 
 METRICS = ("J&F", "J", "F")
 PROTOCOLS = ("davis2016", "davis2017")

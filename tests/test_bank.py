@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import bank
-from qmra_jax.bank import Slots, bucket
 from qmra_jax.errors import InputError
+from qmra_jax.inference import memory_bank
+from qmra_jax.inference.memory_bank import Slots, bucket
 
 
 def run(slots, last, first=(0,)):
@@ -118,13 +118,13 @@ def test_objects_are_padded_to_few_sizes_and_by_no_more_than_half():
 def test_a_bank_that_grows_frees_each_old_array_once_its_copy_is_made(monkeypatch):
     old = {name: jnp.full((2, 3, 4, 4, 1), i) for i, name in enumerate("abc")}
     left = []
-    pad = bank._pad
+    pad = memory_bank._pad
     monkeypatch.setattr(
-        bank,
+        memory_bank,
         "_pad",
         lambda *a: (left.append(sum(not x.is_deleted() for x in old.values())), pad(*a))[1],
     )
-    new = bank.grow(old, 3, 6)
+    new = memory_bank.grow(old, 3, 6)
     assert left == [3, 2, 1]
     assert all(x.is_deleted() for x in old.values())
     for i, x in enumerate(new.values()):

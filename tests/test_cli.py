@@ -14,10 +14,10 @@ from PIL import Image
 
 import qmra_jax
 from qmra_jax import cli, cli_options
-from qmra_jax.bank import Slots
 from qmra_jax.boxes import mask_to_box
+from qmra_jax.inference.memory_bank import Slots
+from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels, write_labels
-from qmra_jax.propagate import FrameResult
 from qmra_jax.state_files import read_metadata
 from qmra_jax.video import VideoReader
 from qmra_jax.video_writer import write_video
@@ -82,7 +82,7 @@ def bright(monkeypatch):
         made.append(Bright(*arguments, **settings))
         return made[-1]
 
-    monkeypatch.setattr("qmra_jax.propagate.Propagator", make)
+    monkeypatch.setattr("qmra_jax.inference.propagator.Propagator", make)
     return made
 
 

@@ -16,7 +16,7 @@ from data_pipeline import eval_videos
 from qmra_jax import evaluation, masks, weights
 from qmra_jax.errors import InputError
 from qmra_jax.images import read_image
-from qmra_jax.propagate import Propagator
+from qmra_jax.inference.propagator import Propagator
 from qmra_jax.submission import write_zip
 from tests.datasets import add_video
 from tests.test_eval_videos import add_youtube_video, labels

@@ -15,9 +15,9 @@ from qmra_jax.errors import InputError
 from qmra_jax.explain import _look, attention, explain_frame
 from qmra_jax.explain_sheet import Described, draw_sheet, panels
 from qmra_jax.explanation import Stage
+from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.aggregation import AGGREGATORS
 from qmra_jax.network.memory_read import READERS
-from qmra_jax.propagate import Propagator
 from qmra_jax.torch_names import variable_shapes
 from tests.tiny import TINY
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import frame_step
-from qmra_jax.both_ways import propagate_video
 from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
-from qmra_jax.merges import MERGES
+from qmra_jax.inference import frame_step
+from qmra_jax.inference.both_ways import propagate_video
+from qmra_jax.inference.object_merging import MERGES
+from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import foreground
-from qmra_jax.propagate import Propagator
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 27, 44  # padded to 32 x 48: 2 rows above, 3 below; 2 columns on each side

@@ -10,10 +10,10 @@ from PIL import Image
 
 from qmra_jax import segment, video_file
 from qmra_jax.errors import InputError
+from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels
 from qmra_jax.objects import read_objects
 from qmra_jax.outputs import WRITERS, Output
-from qmra_jax.propagate import FrameResult
 from qmra_jax.segment import check_request, score, segment_video
 from qmra_jax.video import VideoReader
 from qmra_jax.video_writer import VideoWriter, write_video

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from qmra_jax import frame_step
 from qmra_jax.errors import InputError
-from qmra_jax.propagate import Propagator
+from qmra_jax.inference import frame_step
+from qmra_jax.inference.propagator import Propagator
 from qmra_jax.runtime.compile_count import compiled_programs
 
 RNG = np.random.default_rng(0)

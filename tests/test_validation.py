@@ -8,7 +8,7 @@ from etils import epath
 
 from qmra_jax import distributed, validation
 from qmra_jax.boxes import mask_to_box
-from qmra_jax.propagate import FrameResult
+from qmra_jax.inference.propagator import FrameResult
 from tests.tiny_config import get_config
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qmra_jax import weights
-from qmra_jax.propagate import Propagator
+from qmra_jax.inference.propagator import Propagator
 from tests.tiny import TINY
 
 torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")

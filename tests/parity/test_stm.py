@@ -8,7 +8,7 @@ import qmra_jax
 from configs import stm as stm_config
 from qmra_jax import build_model, cli
 from qmra_jax.errors import InputError
-from qmra_jax.merges import soft_aggregation
+from qmra_jax.inference.object_merging import soft_aggregation
 from qmra_jax.network.priors import odds_prior
 from qmra_jax.stm_names import STM_MODEL, from_stm
 from qmra_jax.torch_names import torch_shapes, variable_shapes

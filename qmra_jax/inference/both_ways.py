@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.propagate import FrameResult, Propagator
+from qmra_jax.inference.propagator import FrameResult, Propagator
 
 
 def propagate_video(

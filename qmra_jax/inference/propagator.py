@@ -6,8 +6,8 @@
     result = propagator.add([[8, 9, 30, 20]])      # one more object, drawn in that last frame
     propagator.remove(1)
 
-Each object is predicted by itself from its own memory (`qmra_jax.tracks`, `qmra_jax.bank`); then
-they are merged (`qmra_jax.merges`).
+Each object is predicted by itself from its own memory (`qmra_jax.inference.object_tracks`, `qmra_jax.inference.memory_bank`); then
+they are merged (`qmra_jax.inference.object_merging`).
 """
 
 import time
@@ -17,15 +17,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from qmra_jax import bank
 from qmra_jax.errors import InputError, whole_number
-from qmra_jax.merges import MERGES
+from qmra_jax.inference import memory_bank
+from qmra_jax.inference.object_merging import MERGES
+from qmra_jax.inference.object_tracks import Query, Tracks
+from qmra_jax.inference.prompts import MOST, Prompts, read_prompts
+from qmra_jax.inference.warmup import rehearse
 from qmra_jax.network.model import QMRA, Memory
 from qmra_jax.network.variants import lookup
-from qmra_jax.prompts import MOST, Prompts, read_prompts
-from qmra_jax.rehearsal import rehearse
 from qmra_jax.runtime.compile_count import compiled_programs
-from qmra_jax.tracks import Query, Tracks
 
 
 class FrameResult(NamedTuple):
@@ -87,7 +87,7 @@ class Propagator:
             variables,
             merge=lookup("merge", MERGES, merge),
             interval=interval,
-            max_memory=bank.bound(max_memory, extra_frames),
+            max_memory=memory_bank.bound(max_memory, extra_frames),
         )
         self._short_side = short_side
         self._query: Query | None = None  # the last frame; None before start

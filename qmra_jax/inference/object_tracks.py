@@ -1,7 +1,7 @@
 """The objects being followed, and what is kept of each: its row of the memory bank and the rest.
 
 An object has a row until it is removed; then the row is free for the next one that enters. There
-are as many rows as a bucket holds (`bank.bucket`); what a free one contains means nothing.
+are as many rows as a bucket holds (`memory_bank.bucket`); what a free one contains means nothing.
 """
 
 import functools
@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmra_jax import bank, frame_step
 from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
+from qmra_jax.inference import frame_step, memory_bank
+from qmra_jax.inference.prompts import Prompts
 from qmra_jax.network.model import QMRA, Memory
-from qmra_jax.prompts import Prompts
 
 
 class Query(NamedTuple):
@@ -71,14 +71,14 @@ class Tracks:
         Args:
           module: the network, and
           variables: its weights.
-          merge: one of `merges.MERGES`.
-          interval: as `bank.Slots`, at first and again after `clear`; and
-          max_memory: as `bank.Slots`.
+          merge: one of `object_merging.MERGES`.
+          interval: as `memory_bank.Slots`, at first and again after `clear`; and
+          max_memory: as `memory_bank.Slots`.
 
         Raises:
-          InputError: as `bank.Slots`.
+          InputError: as `memory_bank.Slots`.
         """
-        self._new_slots = functools.partial(bank.Slots, interval, max_memory)
+        self._new_slots = functools.partial(memory_bank.Slots, interval, max_memory)
         self.clear()
         self._remembers = module.remembers
         self._variables = jax.device_put(variables)
@@ -112,10 +112,10 @@ class Tracks:
         if not self._rows:
             return  # the frame is nobody's memory
         valid = self.slots.valid(query.number, self._first)
-        slots = np.asarray([bank.PREVIOUS, self.slots.place(query.number)], np.int32)
+        slots = np.asarray([memory_bank.PREVIOUS, self.slots.place(query.number)], np.int32)
         rows, capacity = self._first.size, self.slots.capacity
         if capacity > valid.shape[1]:
-            self.memory = bank.grow(self.memory, rows, capacity)
+            self.memory = memory_bank.grow(self.memory, rows, capacity)
             valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
         self._margins, self._found, self.memory = self._track(
             self._variables,
@@ -136,7 +136,7 @@ class Tracks:
           entering: n objects, none of whose ids is in use.
         """
         ids, boxes, _ = entering
-        count = bank.bucket(len(ids))
+        count = memory_bank.bucket(len(ids))
         small = self._maps(query, entering)
         small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
         margins, entry = self._enter(
@@ -149,11 +149,11 @@ class Tracks:
 
         taken = set(self._rows.values())
         before = self._first.size
-        rows = max(bank.bucket(len(taken) + len(ids)), before)
+        rows = max(memory_bank.bucket(len(taken) + len(ids)), before)
         free = [row for row in range(rows) if row not in taken][: len(ids)]
         self._make_room(query, entry, rows)
         place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # the rest is left out
-        self.memory = bank.enter(self.memory, entry, place)
+        self.memory = memory_bank.enter(self.memory, entry, place)
         self._margins = self._margins.at[place].set(margins, mode="drop")
         self._first[free] = query.number
         self._rows.update(zip(ids, free, strict=True))
@@ -172,13 +172,13 @@ class Tracks:
             self.slots.clear()
             self._free()
             return
-        rows = bank.bucket(len(self._rows))
+        rows = memory_bank.bucket(len(self._rows))
         if rows < len(self._first):
             # The bank shrinks to the next smaller bucket; row 0 fills it up.
             kept = np.zeros(rows, np.int32)
             kept[: len(self._rows)] = list(self._rows.values())
             by_row = (self.memory, self._margins, self._found)
-            self.memory, self._margins, self._found = bank.keep(by_row, kept)
+            self.memory, self._margins, self._found = memory_bank.keep(by_row, kept)
             self._first = self._first[kept]
             self._rows = {i: row for row, i in enumerate(self._rows)}
         self.slots.forget(min(int(self._first[row]) for row in self._rows.values()))
@@ -235,11 +235,11 @@ class Tracks:
         """For as many rows, if there are fewer; `entry` is a memory as the bank is to hold."""
         more = rows - self._first.size
         if self.memory is None:
-            self.memory = bank.empty(entry, rows, self.slots.capacity)
+            self.memory = memory_bank.empty(entry, rows, self.slots.capacity)
             self._margins = jnp.zeros((rows, *query.frame_size))
             self._found = jnp.zeros((rows, 4), np.int32)
         elif more:
-            self.memory = bank.grow(self.memory, rows, self.slots.capacity)
+            self.memory = memory_bank.grow(self.memory, rows, self.slots.capacity)
             self._margins = jnp.pad(self._margins, ((0, more), (0, 0), (0, 0)))
             self._found = jnp.pad(self._found, ((0, more), (0, 0)))
         self._first = np.pad(self._first, (0, more))

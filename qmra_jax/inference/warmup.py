@@ -1,7 +1,7 @@
 """Every program that a stream may need, run once beforehand, so that no frame waits for one.
 
 What is compiled depends on the frames' size, on how many objects there are and enter
-(`bank.bucket`), and on the bank's capacity. A rehearsal lets objects enter and leave in all these
+(`memory_bank.bucket`), and on the bank's capacity. A rehearsal lets objects enter and leave in all these
 sizes. It goes through `Tracks` as a stream does, so that it meets what a stream meets; the network
 itself runs but once for each of its sizes.
 """
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qmra_jax import bank
-from qmra_jax.prompts import Prompts
-from qmra_jax.tracks import Query, Tracks
+from qmra_jax.inference import memory_bank
+from qmra_jax.inference.object_tracks import Query, Tracks
+from qmra_jax.inference.prompts import Prompts
 
 
 def rehearse(tracks: Tracks, query: Query, objects: int, capacities: Sequence[int]) -> None:
@@ -32,8 +32,13 @@ def rehearse(tracks: Tracks, query: Query, objects: int, capacities: Sequence[in
             both = there + more
             # How many there are matters beyond their bucket in what `merge` returns, which does
             # not depend on the capacity.
-            count = both if capacity == capacities[0] else bank.bucket(both)
-            sizes = (capacity, bank.bucket(there) if there else 0, bank.bucket(more), count)
+            count = both if capacity == capacities[0] else memory_bank.bucket(both)
+            sizes = (
+                capacity,
+                memory_bank.bucket(there) if there else 0,
+                memory_bank.bucket(more),
+                count,
+            )
             if sizes in known:
                 continue
             known.add(sizes)
@@ -49,7 +54,7 @@ def rehearse(tracks: Tracks, query: Query, objects: int, capacities: Sequence[in
             if larger and not there:
                 _empty(stage, capacity)
                 _enter(stage, query, 1, both)
-                bank.grow(stage.memory, bank.bucket(both), larger)
+                memory_bank.grow(stage.memory, memory_bank.bucket(both), larger)
     stage.clear()
 
 

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from qmra_jax import bank, boxes
+from qmra_jax import boxes
+from qmra_jax.inference import memory_bank
 
 # Pixels of a frame from which on a CPU is quicker with one object after another (480p: 1.2 times),
 # and below which with a batch (240p: 1.2 times), as all objects' activations fit its cache.
@@ -71,7 +72,7 @@ def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn
         return _margins(answer.logits, crop, frame_size), found, answer.memory
 
     margins, found, entry = _for_each(see, (memory, valid), in_turn)
-    return margins, found, bank.write(memory, entry, slots)
+    return margins, found, memory_bank.write(memory, entry, slots)
 
 
 def _for_each(see, objects, in_turn):
@@ -114,7 +115,7 @@ def merge_objects(margins, order, alive, table, *, merge):
       order: int32 `[n]`: rows by ascending id, then any.
       alive: bool `[n]`: which of these exist.
       table: uint8 `[n + 1]`: 0, then their ids.
-      merge: one of `merges.MERGES`.
+      merge: one of `object_merging.MERGES`.
 
     Returns:
       labels uint8 `[h, w]`, and probabilities float32 `[n + 1, h, w]` in that order, background
