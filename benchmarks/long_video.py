@@ -33,8 +33,8 @@ from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.objects import read_objects
 from qmra_jax.outputs import Output
 from qmra_jax.segment import check_request, segment_video
-from qmra_jax.video import VideoReader
-from qmra_jax.video_writer import VideoWriter
+from qmra_jax.video.reader import VideoReader
+from qmra_jax.video.writer import VideoWriter
 
 LOOP = 120  # frames of a real video that come again and again, at most
 

@@ -135,7 +135,7 @@ def segment(
     from qmra_jax.objects import read_objects
     from qmra_jax.outputs import Output
     from qmra_jax.segment import check_request, segment_video
-    from qmra_jax.video import VideoReader
+    from qmra_jax.video.reader import VideoReader
 
     chosen = {
         "masks": masks,

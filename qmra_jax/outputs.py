@@ -18,7 +18,7 @@ import numpy as np
 from qmra_jax.errors import InputError
 from qmra_jax.pictures import CutoutImages, CutoutVideo, Masks, Overlay
 from qmra_jax.track_tables import Boxes, Coco, Mot
-from qmra_jax.video import VideoReader
+from qmra_jax.video.reader import VideoReader
 from qmra_jax.writer import Writer
 
 WRITERS: dict[str, type[Writer]] = {

@@ -22,7 +22,7 @@ from qmra_jax.files import make_folder
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.objects import Objects
 from qmra_jax.outputs import Output, Segmented
-from qmra_jax.video import Frame, VideoReader
+from qmra_jax.video.reader import Frame, VideoReader
 from qmra_jax.writer import Found, Writer
 
 _WAITING = 4  # frames that may wait to be written

@@ -9,7 +9,7 @@ import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.files import written_whole
-from qmra_jax.video import Frame, VideoReader
+from qmra_jax.video.reader import Frame, VideoReader
 
 
 class Found(NamedTuple):

@@ -19,7 +19,7 @@ from qmra_jax.masks import read_labels
 from qmra_jax.objects import read_objects
 from qmra_jax.outputs import Output, Segmented
 from qmra_jax.segment import check_request, segment_video
-from qmra_jax.video import VideoReader
+from qmra_jax.video.reader import VideoReader
 
 OUTPUT = Path("demo_output")
 FRAME = 118  # shows the whole rabbit; the masks go from here to both ends

@@ -19,8 +19,8 @@ from qmra_jax.inference.memory_bank import Slots
 from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.state_files import read_metadata
-from qmra_jax.video import VideoReader
-from qmra_jax.video_writer import write_video
+from qmra_jax.video.reader import VideoReader
+from qmra_jax.video.writer import write_video
 from tests.processes import complaints
 from tests.tiny import TINY
 

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from qmra_jax.errors import InputError
 from qmra_jax.outputs import WRITERS
 from qmra_jax.pictures import cut_out
-from qmra_jax.video import VideoReader
+from qmra_jax.video.reader import VideoReader
 from qmra_jax.writer import Found
 from tests.test_video_writer import read_rgba
 

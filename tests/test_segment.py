@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qmra_jax import segment, video_file
+from qmra_jax import segment
 from qmra_jax.errors import InputError
 from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels
 from qmra_jax.objects import read_objects
 from qmra_jax.outputs import WRITERS, Output
 from qmra_jax.segment import check_request, score, segment_video
-from qmra_jax.video import VideoReader
-from qmra_jax.video_writer import VideoWriter, write_video
+from qmra_jax.video.reader import VideoReader, container
+from qmra_jax.video.writer import VideoWriter, write_video
 
 SIZE = (32, 48)
 
@@ -109,7 +109,7 @@ def test_the_overlay_shows_each_frame_for_as_long_as_the_video_does(tmp_path):
 
 def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     """Frames that live at a time, forwards and backwards, are as many in a video twice as long."""
-    monkeypatch.setattr(video_file, "BLOCK_BYTES", 6 * SIZE[0] * SIZE[1] * 3 // 2)
+    monkeypatch.setattr(container, "BLOCK_BYTES", 6 * SIZE[0] * SIZE[1] * 3 // 2)
     lock, most = threading.Lock(), {}
 
     class Counted(np.ndarray):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qmra_jax import video_file
 from qmra_jax.errors import InputError
-from qmra_jax.video import FOLDER_FPS, VideoReader
-from qmra_jax.video_writer import write_video
+from qmra_jax.video.reader import FOLDER_FPS, VideoReader
+from qmra_jax.video.reader import container as video_file
+from qmra_jax.video.writer import write_video
 
 CLOSE = 10  # of 255: what yuv420p and the encoder may change of a flat colour
 TOP_LEFT, TOP_RIGHT, BOTTOM = (220, 40, 40), (40, 160, 60), (50, 70, 200)

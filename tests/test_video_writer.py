@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from qmra_jax import video_writer
 from qmra_jax.errors import InputError
-from qmra_jax.video import VideoReader
-from qmra_jax.video_writer import VP9_ALPHA, VideoWriter, write_video
+from qmra_jax.video.reader import VideoReader
+from qmra_jax.video.reader import writer as video_writer
+from qmra_jax.video.writer import VP9_ALPHA, VideoWriter, write_video
 from tests.test_video import BOTTOM, CLOSE, assert_close, picture
 
 BOTTOM_HALF = np.array(BOTTOM) // 2

@@ -14,8 +14,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from qmra_jax.decoding import Decoded, decode, orientation, packets, to_image
 from qmra_jax.errors import InputError
+from qmra_jax.video.decoding import Decoded, decode, orientation, packets, to_image
 
 UNKNOWN_RATE = Fraction(25)  # for a file that names no rate, such as a lone image
 BLOCK_BYTES = 192 << 20  # of decoded frames, which going backwards may hold at a time

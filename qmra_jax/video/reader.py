@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.image_sequence import common_size, find_images, gaps, size_text
 from qmra_jax.images import read_image
-from qmra_jax.video_file import VideoFile
+from qmra_jax.video.container import VideoFile
+from qmra_jax.video.image_folder import common_size, find_images, gaps, size_text
 
 FOLDER_FPS = 24.0  # DAVIS's rate; a folder of images has none of its own
 
