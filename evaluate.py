@@ -21,13 +21,14 @@ import jax
 from tqdm import tqdm
 
 from data_pipeline.eval_videos import DATASETS, EvalSet, EvalVideo, find_eval_videos
-from qmra_jax import checkpoint, errors, evaluation, scoring, weights
+from qmra_jax import checkpoint, errors, evaluation, weights
 from qmra_jax.images import check_headers, check_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
 from qmra_jax.network import model
 from qmra_jax.results import Results
 from qmra_jax.runtime import compile_cache
+from qmra_jax.scoring.score import score as scoring
 from qmra_jax.submission import write_zip
 
 

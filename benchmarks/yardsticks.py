@@ -27,7 +27,7 @@ from qmra_jax.boxes import box_to_map, mask_to_box
 from qmra_jax.cli_score import named_folders
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import foreground, read_labels, write_labels
-from qmra_jax.scoring import score_folder
+from qmra_jax.scoring.score import score_folder
 
 
 def filled_box(mask: np.ndarray) -> np.ndarray:

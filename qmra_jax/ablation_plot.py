@@ -8,8 +8,8 @@ import numpy as np
 
 from qmra_jax.ablation_table import REFERENCE, Row, in_order, paper_difference
 from qmra_jax.files import written_whole
-from qmra_jax.line_plot import colour
 from qmra_jax.plot_sheet import GREY, INK, PALE, Sheet
+from qmra_jax.scoring.line_plot import colour
 
 _WIDTH, _ROW, _TOP, _BOTTOM = 860, 34, 64, 34
 _LEFT, _RIGHT = 170, 24

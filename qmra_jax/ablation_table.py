@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from configs.ablations import GROUPS, PAPER
-from qmra_jax.score_tables import align
+from qmra_jax.scoring.tables import align
 
 REFERENCE = "full"
 MEASURES = ("J mean", "J recall", "F mean", "F recall", "J&F")

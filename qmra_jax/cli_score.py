@@ -98,10 +98,15 @@ def score(
       qmra score --truth YouTubeVOS --split train --sequences held_out.txt \\
         --protocol youtube_vos --unseen penguin,zebra --predictions runs/ytvos
     """
-    from qmra_jax import report_pictures
-    from qmra_jax.report import Result, write_report
-    from qmra_jax.score_tables import format_comparison
-    from qmra_jax.scoring import format_table, plan_folder, score_plan, write_scores
+    from qmra_jax.scoring.report import Result, write_report
+    from qmra_jax.scoring.score import (
+        format_table,
+        plan_folder,
+        report_frames,
+        score_plan,
+        write_scores,
+    )
+    from qmra_jax.scoring.tables import format_comparison
 
     if images is not None and report is None:
         raise InputError("--images is for the pictures of a --report: give both")
@@ -125,9 +130,7 @@ def score(
     }
     if report is not None:
         for task in next(iter(plans.values())).tasks:
-            report_pictures.frames_folder(
-                task, images
-            )  # refuses what is not there, before the work
+            report_frames.frames_folder(task, images)  # refuses what is not there, before the work
     scores = {
         name: score_plan(plan, frames=frames or report is not None) for name, plan in plans.items()
     }
@@ -209,7 +212,7 @@ def _claim(
       InputError: if a result is there already, or a folder cannot be written to.
     """
     from qmra_jax.files import make_folder
-    from qmra_jax.score_files import csv_names
+    from qmra_jax.scoring.files import csv_names
 
     if report is not None and report.is_dir():
         raise InputError(f"--report {report} is a folder: expected a file, {report}/report.html")

@@ -16,11 +16,12 @@ from ml_collections import ConfigDict
 
 from data_pipeline.entries import Entry, resolve
 from data_pipeline.eval_videos import EvalVideo, find_eval_videos
-from qmra_jax import distributed, masks, protocols, workdir
+from qmra_jax import distributed, masks, workdir
 from qmra_jax.errors import InputError
 from qmra_jax.images import check_headers, read_image
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import QMRA
+from qmra_jax.scoring.score import protocols
 
 METRICS = ("J&F", "J", "F")
 PROTOCOLS = ("davis2016", "davis2017")
@@ -39,7 +40,7 @@ class Validation:
       folder: workdir/validation.
       videos: of the held-out split.
       truth: each of their frames -> its mask.
-      protocol: "davis2016" or "davis2017", see `qmra_jax.protocols`.
+      protocol: "davis2016" or "davis2017", see `qmra_jax.scoring.protocols`.
       every: so many steps.
       short_side: larger frames are shrunk to this many pixels on their shorter side; None: never.
       interval: every so many frames one stays in the memory.

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("skimage")
 
 from benchmarks import davis_twin, scoring
-from qmra_jax.scoring import score_folder
+from qmra_jax.scoring.score import score_folder
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())["sequences"]

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import yardsticks
 from data_pipeline.davis import find_sequences
 from qmra_jax.masks import read_labels
-from qmra_jax.metrics import jaccard
+from qmra_jax.scoring.metrics import jaccard
 
 
 def test_each_yardstick_has_the_j_that_its_masks_have(tiny_davis):

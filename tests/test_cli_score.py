@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from qmra_jax import cli, score_tasks
+from qmra_jax import cli
 from qmra_jax.cli_score import listed, named_folders
 from qmra_jax.errors import InputError
+from qmra_jax.scoring.score import tasks
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 TRUTH, PREDICTIONS = FIXTURES / "gt", FIXTURES / "pred"
@@ -35,7 +36,7 @@ def unread(monkeypatch):
     def read(path):
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr(score_tasks, "read_labels", read)
+    monkeypatch.setattr(tasks, "read_labels", read)
 
 
 def test_several_methods_are_compared_and_written_to_a_folder_each(tmp_path, capsys):

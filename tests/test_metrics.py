@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from qmra_jax.metrics import (
+from qmra_jax.scoring.metrics import (
     boundary_f,
     boundary_map,
     boundary_radius,
@@ -123,7 +123,7 @@ def test_f_equals_the_textbook_on_random_masks_of_any_size():
 
 def test_the_dilation_uses_the_disk_of_scikit_image():
     morphology = pytest.importorskip("skimage.morphology")
-    from qmra_jax.metrics import _disk
+    from qmra_jax.scoring.metrics import _disk
 
     for radius in range(1, 20):
         np.testing.assert_array_equal(_disk(radius), morphology.disk(radius))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from qmra_jax.errors import InputError
-from qmra_jax.line_plot import colour
+from qmra_jax.scoring.line_plot import colour
 from scripts import model_card
 
 

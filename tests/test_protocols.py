@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qmra_jax.errors import InputError
-from qmra_jax.protocols import score_sequence
+from qmra_jax.scoring.protocols import score_sequence
 
 
 def labels(*objects, frames=5, height=40, width=50):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from qmra_jax.errors import InputError
-from qmra_jax.score_files import write_scores
-from qmra_jax.scoring import score_folder
+from qmra_jax.scoring.files import write_scores
+from qmra_jax.scoring.score import score_folder
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())

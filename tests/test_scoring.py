@@ -10,9 +10,9 @@ import pytest
 
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels, write_labels
-from qmra_jax.metrics import boundary_f, jaccard
-from qmra_jax.score_tables import format_comparison
-from qmra_jax.scoring import format_table, score_folder, write_scores
+from qmra_jax.scoring.metrics import boundary_f, jaccard
+from qmra_jax.scoring.score import format_table, score_folder, write_scores
+from qmra_jax.scoring.tables import format_comparison
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())

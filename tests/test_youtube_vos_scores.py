@@ -7,8 +7,8 @@ import pytest
 
 from qmra_jax.errors import InputError
 from qmra_jax.masks import write_labels
-from qmra_jax.score_tables import format_comparison, format_table
-from qmra_jax.scoring import score_folder
+from qmra_jax.scoring.score import score_folder
+from qmra_jax.scoring.tables import format_comparison, format_table
 
 FRAMES = ("00000", "00005", "00010", "00015", "00020")
 LATE = {"1": ("cat", FRAMES), "2": ("penguin", FRAMES[2:]), "3": ("zebra", FRAMES[4:])}

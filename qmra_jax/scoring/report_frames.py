@@ -12,7 +12,7 @@ from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError
 from qmra_jax.images import read_image
 from qmra_jax.masks import VOID, foreground, read_labels
-from qmra_jax.score_tasks import Task
+from qmra_jax.scoring.tasks import Task
 
 _HEIGHT = 170  # of each picture in the strip
 _COLUMNS = 4  # of pictures in a row

@@ -18,7 +18,7 @@ import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID, foreground
-from qmra_jax.metrics import boundary_f, jaccard, statistics
+from qmra_jax.scoring.metrics import boundary_f, jaccard, statistics
 
 PROTOCOLS = ("davis2017", "davis2016", "youtube_vos")
 

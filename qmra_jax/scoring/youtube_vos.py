@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.protocols import average
+from qmra_jax.scoring.protocols import average
 
 if TYPE_CHECKING:
     from data_pipeline.youtube_vos import Video

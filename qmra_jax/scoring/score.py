@@ -1,4 +1,4 @@
-"""Scores a folder of predicted masks as the benchmarks' own tools do (`qmra_jax.protocols`)."""
+"""Scores a folder of predicted masks as the benchmarks' own tools do (`qmra_jax.scoring.protocols`)."""
 
 import concurrent.futures
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qmra_jax.protocols import Measured, average, summarise
-from qmra_jax.score_files import write_scores
-from qmra_jax.score_tables import format_table
-from qmra_jax.score_tasks import Plan, Task, plan_folder
-from qmra_jax.youtube_vos_scores import group_scores
+from qmra_jax.scoring.files import write_scores
+from qmra_jax.scoring.protocols import Measured, average, summarise
+from qmra_jax.scoring.tables import format_table
+from qmra_jax.scoring.tasks import Plan, Task, plan_folder
+from qmra_jax.scoring.youtube_vos import group_scores
 
 __all__ = ["format_table", "plan_folder", "score_folder", "score_plan", "write_scores"]
 

@@ -14,10 +14,10 @@ from data_pipeline.davis import (
     read_split,
     shortened,
 )
-from qmra_jax import youtube_vos_scores
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels
-from qmra_jax.protocols import Measured, check_protocol, measure_objects, measure_sequence
+from qmra_jax.scoring.protocols import Measured, check_protocol, measure_objects, measure_sequence
+from qmra_jax.scoring.score import youtube_vos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +109,10 @@ def _youtube_vos_plan(
     names: Collection[str] | None,
     unseen: Collection[str] | None,
 ) -> Plan:
-    videos, total = youtube_vos_scores.find_videos(truth, split, names)
+    videos, total = youtube_vos.find_videos(truth, split, names)
 
     def task(video) -> Task:
-        masks, objects = youtube_vos_scores.scored_frames(video)
+        masks, objects = youtube_vos.scored_frames(video)
         files = _predicted_files(video.name, masks, predictions)
         return Task(
             video.name,
@@ -120,7 +120,7 @@ def _youtube_vos_plan(
             predicted_folder(video.name, predictions),
             lambda: _measure_youtube(video.name, masks, files, objects),
             {
-                str(o.id): youtube_vos_scores.about(
+                str(o.id): youtube_vos.about(
                     o.category, unseen, f"object {o.id} of video {video.name}"
                 )
                 for o in video.objects

@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 
 from qmra_jax.files import written_whole
-from qmra_jax.line_plot import colour, line_plot
-from qmra_jax.report_pictures import frames_folder, picture
-from qmra_jax.score_tables import columns, headline, mark_best, notes
-from qmra_jax.score_tasks import Plan, Task
+from qmra_jax.scoring.line_plot import colour, line_plot
+from qmra_jax.scoring.report_frames import frames_folder, picture
+from qmra_jax.scoring.tables import columns, headline, mark_best, notes
+from qmra_jax.scoring.tasks import Plan, Task
 
 PICTURED = 30  # sequences with pictures, so that a page of hundreds can still be opened
 
