@@ -21,7 +21,7 @@ import jax
 from tqdm import tqdm
 
 from data_pipeline.eval_videos import DATASETS, EvalSet, EvalVideo, find_eval_videos
-from qmra_jax import checkpoint, errors, evaluation, weights
+from qmra_jax import errors, evaluation, weights
 from qmra_jax.images import check_headers, check_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
@@ -30,6 +30,7 @@ from qmra_jax.results import Results
 from qmra_jax.runtime import compile_cache
 from qmra_jax.scoring.score import score as scoring
 from qmra_jax.submission import write_zip
+from qmra_jax.training import checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -22,27 +22,26 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from data_pipeline.stream import batches, make_stream
-from qmra_jax import (
+from qmra_jax import drawing, errors
+from qmra_jax.network.model import build_model
+from qmra_jax.runtime import compile_cache, host_memory
+from qmra_jax.torch_names import variable_shapes
+from qmra_jax.training import (
     checkpoint,
     distributed,
-    drawing,
-    errors,
-    initial_weights,
-    not_finite,
+    initialization,
+    nonfinite,
     parallel,
     preemption,
     progress,
     workdir,
 )
-from qmra_jax.metric_writer import open_writer
-from qmra_jax.network.model import build_model
-from qmra_jax.optimizer import make_optimizer, make_schedule
-from qmra_jax.profiling import Profile
-from qmra_jax.runtime import compile_cache, host_memory
-from qmra_jax.torch_names import variable_shapes
-from qmra_jax.train_state import create_train_state, init_variables
-from qmra_jax.train_step import make_diagnose, make_predict, make_train_step
-from qmra_jax.validation import Abandoned, open_validation
+from qmra_jax.training.metric_writer import open_writer
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
+from qmra_jax.training.profiling import Profile
+from qmra_jax.training.train_state import create_train_state, init_variables
+from qmra_jax.training.train_step import make_diagnose, make_predict, make_train_step
+from qmra_jax.training.validation import Abandoned, open_validation
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://BUCKET/...")
@@ -108,7 +107,7 @@ def train(config, run: epath.PathLike) -> int:
             print(f"{run} has all {config.steps} steps already.")
         return 0
     profile = Profile(config.profile, run, config.steps, done=first_step)
-    begun = initial_weights.check(model, config, run) if restored is None else None
+    begun = initialization.check(model, config, run) if restored is None else None
 
     # ------------------------------------------------------------------- data
     host_index, host_count = distributed.place()
@@ -191,7 +190,7 @@ def train(config, run: epath.PathLike) -> int:
                 checkpoint.save(manager, state, config)
                 good = int(parallel.local_copy(state.step))
                 guilty = next(batches(stream(start_step=good)))
-                raise not_finite.explain(diagnose, state, guilty, run)
+                raise nonfinite.explain(diagnose, state, guilty, run)
 
             if is_logged:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -242,9 +241,9 @@ def main(_) -> int:
     compile_cache.keep_compiled_programs()
     try:
         return train(_CONFIG.value, _WORKDIR.value)
-    except not_finite.LossNotFinite as error:
+    except nonfinite.LossNotFinite as error:
         print(f"error: {error}", file=sys.stderr)
-        return not_finite.STATUS
+        return nonfinite.STATUS
 
 
 if __name__ == "__main__":

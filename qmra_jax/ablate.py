@@ -21,11 +21,12 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from qmra_jax import ablation_forecast, errors, evaluation, preemption
+from qmra_jax import ablation_forecast, errors, evaluation
 from qmra_jax.ablation_plan import NAMED, Run, make_plan
 from qmra_jax.ablation_report import cost, write_report
 from qmra_jax.ablation_runs import Runs, shard
 from qmra_jax.child import Children
+from qmra_jax.training import preemption
 
 
 def parse_args(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

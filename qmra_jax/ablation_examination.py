@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from data_pipeline.entries import Entry, resolve
 from qmra_jax.inference import memory_bank
 from qmra_jax.results import digest
-from qmra_jax.validation import open_validation
+from qmra_jax.training.validation import open_validation
 
 FIRST_AND_PREVIOUS = memory_bank.EXTRA  # frames, of a memory without extra ones
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import ablations
 from configs.ablations import ABLATIONS, TABLE_3, get_config
 from qmra_jax.errors import InputError
-from qmra_jax.workdir import FREE, plain
+from qmra_jax.training.workdir import FREE, plain
 
 _PLAIN = re.compile(r"[\w$@%+=:,./-]+")  # what a shell takes as it is
 NAMED = {"table3": TABLE_3, "all": tuple(ABLATIONS)}  # lists of rows that have a name

@@ -1,7 +1,7 @@
 """An ablation's folder: what is trained and evaluated in it, and what does the rest.
 
     DIR/config.json             what all rows have in common: the config of "full"
-    DIR/ROW/seedS/              a training run's workdir (see `qmra_jax.workdir`), train.log,
+    DIR/ROW/seedS/              a training run's workdir (see `qmra_jax.training.workdir`), train.log,
                                 training.json: how long it took
     DIR/ROW/seedS/results/      evaluate.py's, evaluate.log
     DIR/ROW/seedS/evaluation.json   its scores, and what they were made with
@@ -23,15 +23,16 @@ from ml_collections import ConfigDict
 
 from configs.ablations import ABLATIONS
 from data_pipeline.examples import open_examples
-from qmra_jax import child, evaluation, initial_weights, preemption, workdir
+from qmra_jax import child, evaluation
 from qmra_jax.ablation_examination import Examination, examination
 from qmra_jax.ablation_plan import Plan, Run, run_folder
 from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.network.model import build_model
-from qmra_jax.optimizer import make_optimizer
 from qmra_jax.results import digest
 from qmra_jax.torch_names import variable_shapes
+from qmra_jax.training import initialization, preemption, workdir
+from qmra_jax.training.optimizer import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 # Of an ablation's config these may change from one command to the next; how it is evaluated not.
@@ -242,7 +243,7 @@ class Runs:
                 raise InputError(f"{name} {config[name]}: expected at least 1")
         make_optimizer(config.optimizer, config.steps)
         open_examples(config.data, seed=0, global_batch=config.batch_size)
-        initial_weights.check(model, config, epath.Path(self.path(left[-1])))
+        initialization.check(model, config, epath.Path(self.path(left[-1])))
 
     def _common(self) -> ConfigDict:
         config = self.plan.configs["full"].copy_and_resolve_references()

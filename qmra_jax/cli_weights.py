@@ -111,7 +111,7 @@ def export(
 
     check_target(file, overwrite=overwrite)
 
-    from qmra_jax.checkpoint import restore_model
+    from qmra_jax.training.checkpoint import restore_model
     from qmra_jax.weights import save
 
     config, variables = restore_model(workdir, step)
@@ -149,7 +149,7 @@ def average_weights(
 
     check_target(output, overwrite=overwrite)
 
-    from qmra_jax.weight_average import average
+    from qmra_jax.training.weight_averaging import average
     from qmra_jax.weights import save
 
     config, variables = average(sources)

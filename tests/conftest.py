@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from qmra_jax.parallel import simulate_devices
+from qmra_jax.training.parallel import simulate_devices
 from tests.tiny import TINY, disc, random_variables
 
 # With train.py's own flags, which count for the cache: what tests compiled, its processes find.

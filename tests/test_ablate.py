@@ -10,10 +10,11 @@ import pytest
 import evaluate
 import train
 from configs import ablations
-from qmra_jax import ablate, child, network_cost, preemption
+from qmra_jax import ablate, child, network_cost
 from qmra_jax.ablation_plan import Run, make_plan
 from qmra_jax.errors import InputError
-from qmra_jax.workdir import claim
+from qmra_jax.training import preemption
+from qmra_jax.training.workdir import claim
 from tests import tiny_config as tiny
 
 STEPS = tiny.STEPS

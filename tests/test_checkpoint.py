@@ -11,9 +11,10 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import build_model, checkpoint, initial_weights, state_files, weights, workdir
+from qmra_jax import build_model, state_files, weights
 from qmra_jax.errors import InputError
-from qmra_jax.train_state import create_train_state
+from qmra_jax.training import checkpoint, initialization, workdir
+from qmra_jax.training.train_state import create_train_state
 from tests.tiny import TINY, assert_same_tree
 
 # As an older version wrote it: of the settings that there are, some are missing.
@@ -131,9 +132,9 @@ def test_a_run_starts_from_anothers_newest_or_chosen_weights(
 ):
     average = jax.tree.map(lambda x: x + 1, tiny_variables["params"])
     for source in (averaged_run, averaged_run / "checkpoints" / "1"):
-        taken = initial_weights.load(str(source), tiny_model, CONFIG.model)
+        taken = initialization.load(str(source), tiny_model, CONFIG.model)
         assert_same_tree(taken["params"], average)
-    taken = initial_weights.load(str(tiny_file), tiny_model, CONFIG.model)
+    taken = initialization.load(str(tiny_file), tiny_model, CONFIG.model)
     assert_same_tree(taken["params"], tiny_variables["params"])
 
 
@@ -143,7 +144,7 @@ def test_another_architecture_is_refused_with_both_named(averaged_run):
         InputError,
         match=r"another architecture \(key_dim 8 there, 16 here\): \d+ arrays differ, such as",
     ):
-        initial_weights.load(str(averaged_run), build_model(other), other)
+        initialization.load(str(averaged_run), build_model(other), other)
 
 
 @pytest.mark.parametrize(
@@ -161,14 +162,14 @@ def test_another_architecture_is_refused_with_both_named(averaged_run):
 )
 def test_weights_that_are_not_there_are_refused(averaged_run, tiny_model, source, says):
     with pytest.raises(InputError, match=says):
-        initial_weights.load(source.format(run=averaged_run), tiny_model, CONFIG.model)
+        initialization.load(source.format(run=averaged_run), tiny_model, CONFIG.model)
 
 
 def test_both_initial_weights_and_encoders_are_refused(tiny_model):
     config = CONFIG.copy_and_resolve_references()
     config.init_from, config.init.encoders = "runs/a", "resnet18.pth"
     with pytest.raises(InputError, match="expected one of them"):
-        initial_weights.check(tiny_model, config, epath.Path("nowhere"))
+        initialization.check(tiny_model, config, epath.Path("nowhere"))
 
 
 @pytest.mark.parametrize("kind", ["run", "file"])
@@ -179,12 +180,12 @@ def test_weights_of_another_network_with_the_same_shapes_are_refused(averaged_ru
         | {"dtype": "bfloat16", "batch_norm": "sync", "remat": "all"}  # how, not what
         | {"prior": "rectified"}  # which the source is too old to know
     )
-    initial_weights.load(source, build_model(same), same)
+    initialization.load(source, build_model(same), same)
     other = ConfigDict(MODEL | {"reader": "dot:scale=False"})
     with pytest.raises(
         InputError, match=r"another network \(reader dot there, dot:scale=False here\)"
     ):
-        initial_weights.load(source, build_model(other), other)
+        initialization.load(source, build_model(other), other)
 
 
 def test_a_weights_file_that_says_nothing_of_its_network_is_taken_if_it_fits(
@@ -194,14 +195,14 @@ def test_a_weights_file_that_says_nothing_of_its_network_is_taken_if_it_fits(
         tmp_path / "bare.safetensors", state_files.read_state(tiny_file), {}, overwrite=False
     )
     source = str(tmp_path / "bare.safetensors")
-    taken = initial_weights.load(source, tiny_model, CONFIG.model)
+    taken = initialization.load(source, tiny_model, CONFIG.model)
     assert_same_tree(taken["params"], tiny_variables["params"])
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert f"{source} says nothing of its network: it fits resnet18 8/16/8" in told[0]
     other = ConfigDict(MODEL | {"key_dim": 16})
     with pytest.raises(InputError, match="says nothing of its network, and is not resnet18 16/16"):
-        initial_weights.load(source, build_model(other), other)
+        initialization.load(source, build_model(other), other)
 
 
 def test_a_restart_takes_the_checkpoint_that_the_run_began_from(
@@ -210,18 +211,18 @@ def test_a_restart_takes_the_checkpoint_that_the_run_began_from(
     config = CONFIG.copy_and_resolve_references()
     config.init_from = str(averaged_run)
     run = epath.Path(tmp_path)
-    monkeypatch.setattr(initial_weights, "load", lambda source, *_: {"from": source})
-    begun = initial_weights.check(tiny_model, config, run)
+    monkeypatch.setattr(initialization, "load", lambda source, *_: {"from": source})
+    begun = initialization.check(tiny_model, config, run)
     assert begun.source == str(averaged_run / "checkpoints" / "2")
     workdir.claim(run, config, begun.source)
     monkeypatch.setattr(checkpoint, "checkpoint_steps", lambda path: [1, 2, 3])
-    assert initial_weights.check(tiny_model, config, run) == begun
+    assert initialization.check(tiny_model, config, run) == begun
     workdir.claim(run, config)  # as when it goes on from a checkpoint of its own
-    assert initial_weights.check(tiny_model, config, run) == begun
+    assert initialization.check(tiny_model, config, run) == begun
 
     config.init_from = "elsewhere"  # the note is of another start
-    monkeypatch.setattr(initial_weights, "_resolve", lambda source: f"{source}/checkpoints/7")
-    assert initial_weights.check(tiny_model, config, run).source == "elsewhere/checkpoints/7"
+    monkeypatch.setattr(initialization, "_resolve", lambda source: f"{source}/checkpoints/7")
+    assert initialization.check(tiny_model, config, run).source == "elsewhere/checkpoints/7"
 
 
 def test_a_restart_whose_beginning_is_gone_is_refused(averaged_run, tiny_model, tmp_path):
@@ -231,10 +232,10 @@ def test_a_restart_whose_beginning_is_gone_is_refused(averaged_run, tiny_model, 
     with pytest.raises(
         InputError, match=r"began from .*checkpoints/9 .*no checkpoint of step 9; it has \[1, 2\]"
     ):
-        initial_weights.check(tiny_model, config, epath.Path(tmp_path))
+        initialization.check(tiny_model, config, epath.Path(tmp_path))
     (tmp_path / "init_from.json").write_text("[]")
     with pytest.raises(InputError, match=r"init_from\.json is damaged"):
-        initial_weights.check(tiny_model, config, epath.Path(tmp_path))
+        initialization.check(tiny_model, config, epath.Path(tmp_path))
 
 
 def test_a_setting_that_changes_no_number_may_differ_when_a_run_goes_on(tmp_path):

@@ -493,7 +493,7 @@ def test_weights_export_takes_a_runs_checkpoint(tmp_path, weights, capsys, monke
         whole = type(config)({"model": config})
         return whole, variables
 
-    monkeypatch.setattr("qmra_jax.checkpoint.restore_model", restore_model)
+    monkeypatch.setattr("qmra_jax.training.checkpoint.restore_model", restore_model)
     out = tmp_path / "out.safetensors"
     command = ["weights", "export", "runs/tiny", out, "--step", "70", "--dtype", "bfloat16"]
     command += ["--short-side", "32"]

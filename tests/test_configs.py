@@ -9,9 +9,10 @@ import pytest
 
 import train
 from configs import common
-from qmra_jax import build_model, checkpoint
-from qmra_jax.optimizer import make_optimizer
+from qmra_jax import build_model
 from qmra_jax.torch_names import variable_shapes
+from qmra_jax.training import checkpoint
+from qmra_jax.training.optimizer import make_optimizer
 from tests.invariance import Miniature
 from tests.tiny import disc, metric_lines
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from qmra_jax import ema
 from qmra_jax.errors import InputError
+from qmra_jax.training import ema
 
 
 def test_a_young_average_forgets_its_start():

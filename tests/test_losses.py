@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from configs import common
-from qmra_jax import losses
 from qmra_jax.errors import InputError
+from qmra_jax.training import losses
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((2, 4, 5, 2)).astype(np.float32)

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax.memory_maps import draw_predicted
 from qmra_jax.network.model import foreground
+from qmra_jax.training.memory_maps import draw_predicted
 from tests.toy import toy_config
 
 RNG = np.random.default_rng(0)

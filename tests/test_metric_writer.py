@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from qmra_jax import distributed, metric_writer, progress
-from qmra_jax.metric_writer import MetricWriter, open_writer
+from qmra_jax.training import distributed, metric_writer, progress
+from qmra_jax.training.metric_writer import MetricWriter, open_writer
 
 
 def lines(path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from qmra_jax import distributed, not_finite
+from qmra_jax.training import distributed, nonfinite
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_each_process_names_its_own_examples_and_all_the_step_that_is_saved(
     if bad is not None:
         losses["mask"][bad] = np.nan
     ids = [[b"a", b"b"], [b"c", b"d"]][process]
-    error = not_finite.explain(
+    error = nonfinite.explain(
         lambda state, batch: (state, losses),
         SimpleNamespace(step=np.int32(7)),
         {"id": ids, "images": np.zeros((2, 3, 16, 16, 3), np.uint8)},

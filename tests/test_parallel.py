@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import parallel
 from qmra_jax.errors import InputError
+from qmra_jax.training import parallel
 from tests.toy import BATCH, PARAMS, toy_config, toy_state, toy_step
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import train
-from qmra_jax import checkpoint, preemption
 from qmra_jax.errors import InputError
+from qmra_jax.training import checkpoint, preemption
 from tests.tiny import assert_same_run, metric_lines, saved_arrays
 from tests.tiny_config import STEPS
 

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import optax
 
-from qmra_jax.train_state import create_train_state
+from qmra_jax.training.train_state import create_train_state
 
 VARIABLES = {"params": {"w": np.ones(3, np.float32)}, "batch_stats": {"m": np.zeros(2, np.float32)}}
 

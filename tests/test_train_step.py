@@ -3,13 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import build_model, ema, parallel
+from qmra_jax import build_model
 from qmra_jax.errors import InputError
-from qmra_jax.losses import qmra_loss
-from qmra_jax.optimizer import make_optimizer, make_schedule
 from qmra_jax.torch_names import variable_shapes
-from qmra_jax.train_state import create_train_state
-from qmra_jax.train_step import (
+from qmra_jax.training import ema, parallel
+from qmra_jax.training.losses import qmra_loss
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
+from qmra_jax.training.train_state import create_train_state
+from qmra_jax.training.train_step import (
     make_diagnose,
     make_forward,
     make_predict,

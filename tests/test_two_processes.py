@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import train
-from qmra_jax import checkpoint, distributed, preemption
 from qmra_jax.errors import InputError
+from qmra_jax.training import checkpoint, distributed, preemption
 from tests.invariance import Miniature
 from tests.tiny import metric_lines, saved_arrays
 from tests.tiny_config import STEPS

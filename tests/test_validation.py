@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from qmra_jax import distributed, validation
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.inference.propagator import FrameResult
+from qmra_jax.training import distributed, validation
 from tests.tiny_config import get_config
 
 

@@ -9,7 +9,7 @@ import pytest
 import qmra_jax
 from qmra_jax import cli
 from qmra_jax.errors import InputError
-from qmra_jax.weight_average import average
+from qmra_jax.training.weight_averaging import average
 from qmra_jax.weights import suited_short_side
 from tests.tiny import TINY
 
@@ -53,7 +53,7 @@ def test_a_run_s_checkpoints_count_by_their_step(files, tiny_variables, tmp_path
         config = qmra_jax.load(files[0])[2]
         return type(config)({"model": config}), tiny_variables
 
-    monkeypatch.setattr("qmra_jax.checkpoint.restore_model", restore_model)
+    monkeypatch.setattr("qmra_jax.training.checkpoint.restore_model", restore_model)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     run_ = str(tmp_path / "run")
     _, mean = average([f"{run_}/checkpoints/70", run_, files[1]])

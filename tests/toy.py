@@ -8,10 +8,10 @@ import numpy as np
 import optax
 
 from configs import common
-from qmra_jax.optimizer import make_optimizer
-from qmra_jax.schedules import make_schedule
-from qmra_jax.train_state import create_train_state
-from qmra_jax.train_step import make_train_step
+from qmra_jax.training.optimizer import make_optimizer
+from qmra_jax.training.schedules import make_schedule
+from qmra_jax.training.train_state import create_train_state
+from qmra_jax.training.train_step import make_train_step
 
 RATE = 0.05
 RNG = np.random.default_rng(0)

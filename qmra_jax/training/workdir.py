@@ -2,8 +2,8 @@
 
 workdir/config.json          the run's config, written when it starts
 workdir/init_from.json       the checkpoint or file that its weights came from, where it has such
-workdir/checkpoints/STEP/    see `qmra_jax.checkpoint`
-workdir/validation/STEP.json scores on held-out videos, see `qmra_jax.validation`
+workdir/checkpoints/STEP/    see `qmra_jax.training.checkpoint`
+workdir/validation/STEP.json scores on held-out videos, see `qmra_jax.training.validation`
 workdir/metrics.jsonl, tensorboard/, pictures/, profile/
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qmra_jax.parallel import local_copy
+from qmra_jax.training.parallel import local_copy
 
 STOPPED = 75  # exit status: saved, run the same command again to go on (sysexits.h: EX_TEMPFAIL)
 

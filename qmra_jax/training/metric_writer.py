@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from etils import epath
 
-from qmra_jax import distributed
-from qmra_jax.workdir import is_remote, make_subfolder, write_text
+from qmra_jax.training import distributed
+from qmra_jax.training.workdir import is_remote, make_subfolder, write_text
 
 REMOTE_SECONDS = (
     60  # between writings of the lines to a bucket, whose objects cannot be appended to

@@ -12,10 +12,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from qmra_jax import checkpoint, weights
+from qmra_jax import weights
 from qmra_jax.errors import InputError
-from qmra_jax.initial_weights import MAY_DIFFER, locate
 from qmra_jax.network.model import build_model
+from qmra_jax.training import checkpoint
+from qmra_jax.training.initialization import MAY_DIFFER, locate
 
 
 def average(sources: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:

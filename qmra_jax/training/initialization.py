@@ -18,10 +18,11 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import checkpoint, distributed, pretrained, weights, workdir
+from qmra_jax import pretrained, weights
 from qmra_jax.errors import InputError
 from qmra_jax.network.model import QMRA
 from qmra_jax.torch_names import variable_shapes
+from qmra_jax.training import checkpoint, distributed, workdir
 
 EXPECTED = "expected the workdir of a run, WORKDIR/checkpoints/STEP, or a .safetensors file"
 # How a network is computed; every other setting of config.model is part of what it is.

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from qmra_jax.errors import InputError
-from qmra_jax.train_step import AXIS
+from qmra_jax.training.train_step import AXIS
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 Devices = Sequence[jax.Device]

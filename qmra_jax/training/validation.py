@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 
 from data_pipeline.entries import Entry, resolve
 from data_pipeline.eval_videos import EvalVideo, find_eval_videos
-from qmra_jax import distributed, masks, workdir
+from qmra_jax import masks
 from qmra_jax.errors import InputError
 from qmra_jax.images import check_headers, read_image
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import QMRA
 from qmra_jax.scoring.score import protocols
+from qmra_jax.training import distributed, workdir
 
 METRICS = ("J&F", "J", "F")
 PROTOCOLS = ("davis2016", "davis2017")

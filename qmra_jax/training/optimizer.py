@@ -6,7 +6,7 @@ import jax
 import optax
 
 from qmra_jax.errors import InputError
-from qmra_jax.schedules import make_schedule
+from qmra_jax.training.schedules import make_schedule
 
 UNDECAYED = ("bias", "scale")  # of convolutions and linear layers; of BatchNorm
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from qmra_jax import distributed, parallel
-from qmra_jax.train_state import TrainState
+from qmra_jax.training import distributed, parallel
+from qmra_jax.training.train_state import TrainState
 
 STATUS = 3  # exit status of a run that ends so
 MOST_NAMED = 8

@@ -8,12 +8,19 @@ import jax.numpy as jnp
 import optax
 from einops import rearrange
 
-from qmra_jax import boxes, ema
+from qmra_jax import boxes
 from qmra_jax.errors import InputError
-from qmra_jax.losses import batch_jaccard, check_loss, example_losses, loss_options, qmra_loss
-from qmra_jax.memory_maps import check_memory_maps, draw_predicted
 from qmra_jax.network.model import QMRA
-from qmra_jax.train_state import TrainState
+from qmra_jax.training import ema
+from qmra_jax.training.losses import (
+    batch_jaccard,
+    check_loss,
+    example_losses,
+    loss_options,
+    qmra_loss,
+)
+from qmra_jax.training.memory_maps import check_memory_maps, draw_predicted
+from qmra_jax.training.train_state import TrainState
 
 AXIS = "data"
 Metrics = dict[str, jax.Array]

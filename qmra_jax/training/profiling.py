@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from qmra_jax import distributed
 from qmra_jax.errors import InputError
+from qmra_jax.training import distributed
 
 
 class Profile:
