@@ -21,11 +21,12 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from qmra_jax import ablation_forecast, errors, evaluation
+from qmra_jax import ablation_forecast, errors
 from qmra_jax.ablation_plan import NAMED, Run, make_plan
 from qmra_jax.ablation_report import cost, write_report
 from qmra_jax.ablation_runs import Runs, shard
 from qmra_jax.child import Children
+from qmra_jax.evaluation.segmenter import segmenter
 from qmra_jax.training import preemption
 
 
@@ -78,7 +79,7 @@ def ablate(
       InputError: if it cannot be done; before anything is written or run.
     """
     plan = make_plan(args.configs, args.seeds, args.base, overrides, args.init_from)
-    place = evaluation.parse_shard(args.shard)
+    place = segmenter.parse_shard(args.shard)
     with Children() as children:
         runs = Runs(args.workdir, plan, start or children, overwrite=args.overwrite)
         runs.check()

@@ -8,8 +8,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from data_pipeline.entries import Entry, resolve
+from qmra_jax.evaluation.results import digest
 from qmra_jax.inference import memory_bank
-from qmra_jax.results import digest
 from qmra_jax.training.validation import open_validation
 
 FIRST_AND_PREVIOUS = memory_bank.EXTRA  # frames, of a memory without extra ones

@@ -23,13 +23,14 @@ from ml_collections import ConfigDict
 
 from configs.ablations import ABLATIONS
 from data_pipeline.examples import open_examples
-from qmra_jax import child, evaluation
+from qmra_jax import child
 from qmra_jax.ablation_examination import Examination, examination
 from qmra_jax.ablation_plan import Plan, Run, run_folder
 from qmra_jax.errors import InputError
+from qmra_jax.evaluation.results import digest
+from qmra_jax.evaluation.segmenter import segmenter
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.network.model import build_model
-from qmra_jax.results import digest
 from qmra_jax.torch_names import variable_shapes
 from qmra_jax.training import initialization, preemption, workdir
 from qmra_jax.training.optimizer import make_optimizer
@@ -197,7 +198,7 @@ class Runs:
             "trained_as": training.row,
             # It tells when the checkpoint was written, so another training is another.
             "checkpoint": digest((newest / "_CHECKPOINT_METADATA").read_bytes()),
-            "version": evaluation.package_version(),
+            "version": segmenter.package_version(),
             "data": found.data,
             "arguments": list(found.arguments),
         }

@@ -127,7 +127,7 @@ def test_scores_of_other_weights_other_frames_or_another_release_are_not_used(
     go(start := Pretended(), "--configs=full")
     assert start.done == [("evaluate", "full")]
 
-    monkeypatch.setattr("qmra_jax.evaluation.package_version", lambda: "9.9")
+    monkeypatch.setattr("qmra_jax.evaluation.segmenter.package_version", lambda: "9.9")
     go(start := Pretended(), "--configs=full")
     assert start.done == [("evaluate", "full")]
 

@@ -19,10 +19,10 @@ from qmra_jax import masks
 from qmra_jax.background_io import WriteBehind, read_ahead
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
+from qmra_jax.evaluation.results import Results, Timing, digest
 from qmra_jax.images import read_image
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import QMRA
-from qmra_jax.results import Results, Timing, digest
 
 STARTS = ("box", "mask")
 
