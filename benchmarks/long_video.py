@@ -30,9 +30,9 @@ import psutil
 from benchmarks.tables import Table, check_output, load, machine, report
 from qmra_jax.cli_options import find_weights
 from qmra_jax.errors import InputError, exit_on_input_error
-from qmra_jax.objects import read_objects
-from qmra_jax.outputs import Output
-from qmra_jax.segment import check_request, segment_video
+from qmra_jax.segmentation.outputs import Output
+from qmra_jax.segmentation.prompt_parsing import read_objects
+from qmra_jax.segmentation.segment_video import check_request, segment_video
 from qmra_jax.video.reader import VideoReader
 from qmra_jax.video.writer import VideoWriter
 

@@ -132,9 +132,9 @@ def segment(
       qmra segment 'frames/*.jpg' --box 10,20,64,48 --box 200,20,50,90@30 --output two
       qmra segment cat.mp4 --frame 30 --mask cat.png --mot --coco --cutout webm --output cat
     """
-    from qmra_jax.objects import read_objects
-    from qmra_jax.outputs import Output
-    from qmra_jax.segment import check_request, segment_video
+    from qmra_jax.segmentation.outputs import Output
+    from qmra_jax.segmentation.prompt_parsing import read_objects
+    from qmra_jax.segmentation.segment_video import check_request, segment_video
     from qmra_jax.video.reader import VideoReader
 
     chosen = {

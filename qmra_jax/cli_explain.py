@@ -74,7 +74,7 @@ def explain(
       qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --output sheet.png
       qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --query 150,96 --output ear.png
     """
-    from qmra_jax.objects import read_objects
+    from qmra_jax.segmentation.prompt_parsing import read_objects
     from qmra_jax.video.reader import VideoReader
 
     reader = VideoReader(video)

@@ -16,9 +16,9 @@ from qmra_jax.cli_options import DEFAULT_WEIGHTS
 from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import read_labels
-from qmra_jax.objects import read_objects
-from qmra_jax.outputs import Output, Segmented
-from qmra_jax.segment import check_request, segment_video
+from qmra_jax.segmentation.outputs import Output, Segmented
+from qmra_jax.segmentation.prompt_parsing import read_objects
+from qmra_jax.segmentation.segment_video import check_request, segment_video
 from qmra_jax.video.reader import VideoReader
 
 OUTPUT = Path("demo_output")

@@ -5,7 +5,7 @@ import pytest
 
 from qmra_jax.errors import InputError
 from qmra_jax.masks import write_labels
-from qmra_jax.objects import parse_box, read_objects
+from qmra_jax.segmentation.prompt_parsing import parse_box, read_objects
 
 SIZE = (48, 64)
 

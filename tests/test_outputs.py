@@ -12,10 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from qmra_jax.errors import InputError
-from qmra_jax.outputs import WRITERS
-from qmra_jax.pictures import cut_out
+from qmra_jax.segmentation.image_writers import cut_out
+from qmra_jax.segmentation.outputs import WRITERS
+from qmra_jax.segmentation.result_writer import Found
 from qmra_jax.video.reader import VideoReader
-from qmra_jax.writer import Found
 from tests.test_video_writer import read_rgba
 
 SIZE = (33, 47)  # odd: no writer but the overlay may change it

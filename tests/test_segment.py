@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qmra_jax import segment
 from qmra_jax.errors import InputError
 from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels
-from qmra_jax.objects import read_objects
-from qmra_jax.outputs import WRITERS, Output
-from qmra_jax.segment import check_request, score, segment_video
+from qmra_jax.segmentation import segment_video as segment
+from qmra_jax.segmentation.outputs import WRITERS, Output
+from qmra_jax.segmentation.prompt_parsing import read_objects
+from qmra_jax.segmentation.segment_video import check_request, score, segment_video
 from qmra_jax.video.reader import VideoReader, container
 from qmra_jax.video.writer import VideoWriter, write_video
 

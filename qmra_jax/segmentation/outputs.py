@@ -2,7 +2,7 @@
 
 DIR/masks/00000.png ...   palette PNGs, one a frame: 0 background, else the object's id
 DIR/overlay.mp4           the video with the masks over it, each frame for as long as it was shown
-DIR/boxes.csv, mot.txt, coco.json          see `qmra_jax.track_tables`
+DIR/boxes.csv, mot.txt, coco.json          see `qmra_jax.segmentation.table_writers`
 DIR/cutout/00000.png ...  RGBA: the objects, and nothing around them
 DIR/cutout.webm           the same as a transparent VP9 video
 
@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.pictures import CutoutImages, CutoutVideo, Masks, Overlay
-from qmra_jax.track_tables import Boxes, Coco, Mot
+from qmra_jax.segmentation.image_writers import CutoutImages, CutoutVideo, Masks, Overlay
+from qmra_jax.segmentation.result_writer import Writer
+from qmra_jax.segmentation.table_writers import Boxes, Coco, Mot
 from qmra_jax.video.reader import VideoReader
-from qmra_jax.writer import Writer
 
 WRITERS: dict[str, type[Writer]] = {
     "masks": Masks,

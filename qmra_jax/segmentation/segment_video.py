@@ -1,4 +1,4 @@
-"""From a video and boxes to files: masks, an overlay, tables, cut-outs (`qmra_jax.outputs`).
+"""From a video and boxes to files: masks, an overlay, tables, cut-outs (`qmra_jax.segmentation.outputs`).
 
 The objects of the earliest frame are followed both ways, those that enter later from their frame
 on. First come the frames before that earliest one, backwards, and their masks are kept on disk;
@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from qmra_jax import outputs
 from qmra_jax.background_io import WriteBehind, read_ahead
 from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder
 from qmra_jax.masks import read_labels, write_labels
-from qmra_jax.objects import Objects
-from qmra_jax.outputs import Output, Segmented
+from qmra_jax.segmentation import outputs
+from qmra_jax.segmentation.outputs import Output, Segmented
+from qmra_jax.segmentation.prompt_parsing import Objects
+from qmra_jax.segmentation.result_writer import Found, Writer
 from qmra_jax.video.reader import Frame, VideoReader
-from qmra_jax.writer import Found, Writer
 
 _WAITING = 4  # frames that may wait to be written
 
@@ -41,7 +41,7 @@ def check_request(
 
     Args:
       video: to be segmented.
-      objects: frame -> what was drawn in it (`qmra_jax.objects`).
+      objects: frame -> what was drawn in it (`qmra_jax.segmentation.prompt_parsing`).
       output: where the result is to go.
       kinds: of files to write, of `outputs.WRITERS`.
       overwrite: whether an earlier result there may be replaced.

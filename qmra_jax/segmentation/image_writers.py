@@ -11,9 +11,9 @@ import numpy as np
 from qmra_jax.drawing import overlay
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.masks import write_labels
+from qmra_jax.segmentation.result_writer import Found, Writer
 from qmra_jax.video.reader import Frame, VideoReader
 from qmra_jax.video.writer import H264, VP9_ALPHA, Encoding, VideoWriter, check_encoder
-from qmra_jax.writer import Found, Writer
 
 _MARGIN = 8  # pixels of a transparent video's unseen colour around an object
 

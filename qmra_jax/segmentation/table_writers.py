@@ -17,8 +17,8 @@ import numpy as np
 from pycocotools import mask as rle
 
 from qmra_jax.boxes import mask_to_box
+from qmra_jax.segmentation.result_writer import Found, TextWriter
 from qmra_jax.video.reader import Frame
-from qmra_jax.writer import Found, TextWriter
 
 
 class Boxes(TextWriter):
