@@ -30,7 +30,7 @@ from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
 from qmra_jax.network import model
 from qmra_jax.runtime import compile_cache
-from qmra_jax.scoring.score import score as scoring
+from qmra_jax.scoring import score as scoring
 from qmra_jax.training import checkpoint
 
 

@@ -1,7 +1,7 @@
 """An ablation's folder: what is trained and evaluated in it, and what does the rest.
 
     DIR/config.json             what all rows have in common: the config of "full"
-    DIR/ROW/seedS/              a training run's workdir (see `qmra_jax.training.workdir`), train.log,
+    DIR/ROW/seedS/              a training run's workdir (see `training.workdir`), train.log,
                                 training.json: how long it took
     DIR/ROW/seedS/results/      evaluate.py's, evaluate.log
     DIR/ROW/seedS/evaluation.json   its scores, and what they were made with

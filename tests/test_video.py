@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from qmra_jax.errors import InputError
+from qmra_jax.video import container as video_file
 from qmra_jax.video.reader import FOLDER_FPS, VideoReader
-from qmra_jax.video.reader import container as video_file
 from qmra_jax.video.writer import write_video
 
 CLOSE = 10  # of 255: what yuv420p and the encoder may change of a flat colour

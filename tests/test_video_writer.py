@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qmra_jax.errors import InputError
+from qmra_jax.video import writer as video_writer
 from qmra_jax.video.reader import VideoReader
-from qmra_jax.video.reader import writer as video_writer
 from qmra_jax.video.writer import VP9_ALPHA, VideoWriter, write_video
 from tests.test_video import BOTTOM, CLOSE, assert_close, picture
 

@@ -42,7 +42,7 @@ def read_prompts(
       frame_size: (height, width).
       boxes: int `[n, 4]`: x, y, width, height in pixels of the frame; or None.
       masks: uint8 `[h, w]` label map (255 is void), or one object's mask of 0 and 255 alone, as
-        `qmra_jax.segmentation.prompt_parsing.read_objects` takes it; or bool `[n, h, w]` or `[h, w]`; or None.
+        `prompt_parsing.read_objects` takes it; or bool `[n, h, w]` or `[h, w]`; or None.
       ids: of the objects; None: the lowest that are free, or a label map's labels.
       taken: ids in use.
 

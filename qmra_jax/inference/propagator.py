@@ -6,8 +6,8 @@
     result = propagator.add([[8, 9, 30, 20]])      # one more object, drawn in that last frame
     propagator.remove(1)
 
-Each object is predicted by itself from its own memory (`qmra_jax.inference.object_tracks`, `qmra_jax.inference.memory_bank`); then
-they are merged (`qmra_jax.inference.object_merging`).
+Each object is predicted by itself from its own memory (`object_tracks`, `memory_bank`); then they
+are merged (`object_merging`).
 """
 
 import time

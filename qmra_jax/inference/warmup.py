@@ -1,9 +1,9 @@
 """Every program that a stream may need, run once beforehand, so that no frame waits for one.
 
 What is compiled depends on the frames' size, on how many objects there are and enter
-(`memory_bank.bucket`), and on the bank's capacity. A rehearsal lets objects enter and leave in all these
-sizes. It goes through `Tracks` as a stream does, so that it meets what a stream meets; the network
-itself runs but once for each of its sizes.
+(`memory_bank.bucket`), and on the bank's capacity. A rehearsal lets objects enter and leave in all
+these sizes. It goes through `Tracks` as a stream does, so that it meets what a stream meets; the
+network itself runs but once for each of its sizes.
 """
 
 import copy

@@ -5,7 +5,7 @@
 - `davis2016`: all objects merged into one, then the mean over sequences. Takes 0/255 masks, and the
   label maps of DAVIS 2017, whose void counts as background there too (`masks.foreground`).
 - `youtube_vos`: each object of meta.json by itself, in the frames listed for it after its first
-  (`youtube_vos_scores`); the mean over the objects of seen and of unseen categories apart.
+  (`youtube_vos`); the mean over the objects of seen and of unseen categories apart.
 
 The two of DAVIS leave out the first and the last frame.
 """

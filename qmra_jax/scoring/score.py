@@ -1,4 +1,4 @@
-"""Scores a folder of predicted masks as the benchmarks' own tools do (`qmra_jax.scoring.protocols`)."""
+"""Scores a folder of predicted masks as the benchmarks' own tools do (`protocols`)."""
 
 import concurrent.futures
 import os

@@ -16,8 +16,8 @@ from data_pipeline.davis import (
 )
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels
+from qmra_jax.scoring import youtube_vos
 from qmra_jax.scoring.protocols import Measured, check_protocol, measure_objects, measure_sequence
-from qmra_jax.scoring.score import youtube_vos
 
 
 @dataclasses.dataclass(frozen=True)

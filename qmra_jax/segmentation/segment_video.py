@@ -1,4 +1,4 @@
-"""From a video and boxes to files: masks, an overlay, tables, cut-outs (`qmra_jax.segmentation.outputs`).
+"""From a video and boxes to files: masks, an overlay, tables, cut-outs (`outputs`).
 
 The objects of the earliest frame are followed both ways, those that enter later from their frame
 on. First come the frames before that earliest one, backwards, and their masks are kept on disk;

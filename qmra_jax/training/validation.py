@@ -21,7 +21,7 @@ from qmra_jax.errors import InputError
 from qmra_jax.images import check_headers, read_image
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import QMRA
-from qmra_jax.scoring.score import protocols
+from qmra_jax.scoring import protocols
 from qmra_jax.training import distributed, workdir
 
 METRICS = ("J&F", "J", "F")
