@@ -88,7 +88,7 @@ def network_size(short_side: int | None, weights: Path) -> int | None:
     Returns:
       pixels; None to shrink nothing.
     """
-    from qmra_jax.weights import suited_short_side
+    from qmra_jax.weights.safetensors_model import suited_short_side
 
     if short_side is None:
         short_side = suited_short_side(weights) or SHORT_SIDE

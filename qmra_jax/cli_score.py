@@ -99,7 +99,7 @@ def score(
         --protocol youtube_vos --unseen penguin,zebra --predictions runs/ytvos
     """
     from qmra_jax.scoring.report import Result, write_report
-    from qmra_jax.scoring.score import (
+    from qmra_jax.scoring import (
         format_table,
         plan_folder,
         report_frames,

@@ -64,7 +64,7 @@ def show(
     Example:
       qmra weights show weights/qmra-small.safetensors
     """
-    from qmra_jax.state_files import read_metadata, read_state
+    from qmra_jax.weights.state_dict_files import read_metadata, read_state
 
     state = read_state(file)
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
@@ -107,12 +107,12 @@ def export(
       qmra weights export runs/small qmra-small.safetensors --dtype float16
       qmra weights export runs/small early.safetensors --step 500
     """
-    from qmra_jax.state_files import check_target
+    from qmra_jax.weights.state_dict_files import check_target
 
     check_target(file, overwrite=overwrite)
 
     from qmra_jax.training.checkpoint import restore_model
-    from qmra_jax.weights import save
+    from qmra_jax.weights.safetensors_model import save
 
     config, variables = restore_model(workdir, step)
     extra = _suited(short_side)
@@ -145,12 +145,12 @@ def average_weights(
     Example:
       qmra weights average runs/a/checkpoints/1000 runs/a/checkpoints/2000 --output mean.safetensors
     """
-    from qmra_jax.state_files import check_target
+    from qmra_jax.weights.state_dict_files import check_target
 
     check_target(output, overwrite=overwrite)
 
     from qmra_jax.training.weight_averaging import average
-    from qmra_jax.weights import save
+    from qmra_jax.weights.safetensors_model import save
 
     config, variables = average(sources)
     extra = _suited(short_side)
@@ -183,13 +183,13 @@ def convert(
     Example:
       qmra weights convert twin.pth small.safetensors --config configs/small.py
     """
-    from qmra_jax.state_files import check_target, read_state
+    from qmra_jax.weights.state_dict_files import check_target, read_state
 
     check_target(file, overwrite=overwrite)
     model_config = read_config(config).model
     state = read_state(source)
 
-    from qmra_jax.weights import from_torch, save
+    from qmra_jax.weights.safetensors_model import from_torch, save
 
     variables = from_torch(state, model_config)
     save(file, variables, model_config, dtype=dtype.value, overwrite=overwrite)
@@ -215,13 +215,13 @@ def import_stm(
     Example:
       qmra weights import-stm STM_weights.pth stm.safetensors
     """
-    from qmra_jax.state_files import check_target, read_state
+    from qmra_jax.weights.state_dict_files import check_target, read_state
 
     check_target(file, overwrite=overwrite)
     state = read_state(source)
 
-    from qmra_jax.stm_names import OTHERS, from_stm
-    from qmra_jax.weights import from_torch, save
+    from qmra_jax.weights.safetensors_model import from_torch, save
+    from qmra_jax.weights.stm import OTHERS, from_stm
 
     converted, config = from_stm(state)
     extra = {"source": f"STM (Oh et al. 2019), {source.name}"}

@@ -9,7 +9,7 @@ from benchmarks import long_video
 from qmra_jax.errors import InputError
 from qmra_jax.segmentation.prompt_parsing import parse_box
 from qmra_jax.video.reader import VideoReader
-from qmra_jax.weights import save
+from qmra_jax.weights.safetensors_model import save
 from tests.tiny import TINY
 
 SIZE = (96, 128)

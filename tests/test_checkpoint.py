@@ -11,10 +11,11 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import build_model, state_files, weights
+from qmra_jax import build_model, weights
 from qmra_jax.errors import InputError
 from qmra_jax.training import checkpoint, initialization, workdir
 from qmra_jax.training.train_state import create_train_state
+from qmra_jax.weights import state_dict_files
 from tests.tiny import TINY, assert_same_tree
 
 # As an older version wrote it: of the settings that there are, some are missing.
@@ -191,8 +192,8 @@ def test_weights_of_another_network_with_the_same_shapes_are_refused(averaged_ru
 def test_a_weights_file_that_says_nothing_of_its_network_is_taken_if_it_fits(
     tiny_file, tiny_model, tiny_variables, tmp_path, capsys
 ):
-    state_files.write_safetensors(
-        tmp_path / "bare.safetensors", state_files.read_state(tiny_file), {}, overwrite=False
+    state_dict_files.write_safetensors(
+        tmp_path / "bare.safetensors", state_dict_files.read_state(tiny_file), {}, overwrite=False
     )
     source = str(tmp_path / "bare.safetensors")
     taken = initialization.load(source, tiny_model, CONFIG.model)

@@ -18,9 +18,11 @@ from qmra_jax.boxes import mask_to_box
 from qmra_jax.inference.memory_bank import Slots
 from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels, write_labels
-from qmra_jax.state_files import read_metadata
 from qmra_jax.video.reader import VideoReader
 from qmra_jax.video.writer import write_video
+from qmra_jax.weights import state_dict_files
+from qmra_jax.weights.state_dict_files import read_metadata
+from qmra_jax.weights.torch_names import variable_shapes
 from tests.processes import complaints
 from tests.tiny import TINY
 
@@ -30,7 +32,7 @@ def weights(tmp_path_factory) -> Path:
     """A tiny network's file; its weights are zeros."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     config = tiny_config()
-    shapes = qmra_jax.torch_names.variable_shapes(qmra_jax.build_model(config))
+    shapes = variable_shapes(qmra_jax.build_model(config))
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     qmra_jax.save(path, variables, config, metadata={"trained": "never"})
     return path
@@ -76,7 +78,7 @@ _load = functools.cache(qmra_jax.weights.load)
 def bright(monkeypatch):
     """Replaces the network; weights files are read once each."""
     made = []
-    monkeypatch.setattr("qmra_jax.weights.load", _load)
+    monkeypatch.setattr("qmra_jax.weights.safetensors_model.load", _load)
 
     def make(*arguments, **settings):
         made.append(Bright(*arguments, **settings))
@@ -458,21 +460,25 @@ def test_weights_convert_makes_a_file_of_a_bare_state_dict(tmp_path, weights, ca
     _, variables, _ = qmra_jax.load(weights)
     variables["params"]["qma1"]["fc1"]["bias"] += 0.5
     bare = tmp_path / "bare.safetensors"
-    qmra_jax.state_files.write_safetensors(bare, qmra_jax.weights.to_torch(variables), {})
+    state_dict_files.write_safetensors(
+        bare, qmra_jax.weights.to_torch(variables), {}
+    )
     out = tmp_path / "out.safetensors"
     command = ["weights", "convert", bare, out, "--config", config_file(tmp_path)]
     assert run(*command, "--dtype", "float16") == 0
     _, converted, config = qmra_jax.load(out)
     assert config.key_dim == TINY["key_dim"]
     assert (converted["params"]["qma1"]["fc1"]["bias"] == 0.5).all()
-    assert qmra_jax.state_files.read_state(out)["qma1.fc1.bias"].dtype == np.float16
+    assert state_dict_files.read_state(out)["qma1.fc1.bias"].dtype == np.float16
     capsys.readouterr()
     assert "exists" in refused(capsys, *command)
 
 
 def test_weights_convert_refuses_another_models_state_and_config(tmp_path, weights, capsys):
     other = tmp_path / "other.safetensors"
-    qmra_jax.state_files.write_safetensors(other, {"conv1.weight": np.zeros(3, np.float32)}, {})
+    state_dict_files.write_safetensors(
+        other, {"conv1.weight": np.zeros(3, np.float32)}, {}
+    )
     out = tmp_path / "out.safetensors"
     config = config_file(tmp_path)
     assert "conv1.weight" in refused(capsys, "weights", "convert", other, out, "--config", config)

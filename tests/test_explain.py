@@ -18,7 +18,7 @@ from qmra_jax.explanation import Stage
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.aggregation import AGGREGATORS
 from qmra_jax.network.memory_read import READERS
-from qmra_jax.torch_names import variable_shapes
+from qmra_jax.weights.torch_names import variable_shapes
 from tests.tiny import TINY
 
 RNG = np.random.default_rng(0)

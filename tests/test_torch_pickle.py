@@ -11,8 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from qmra_jax import torch_pickle
 from qmra_jax.errors import InputError
+from qmra_jax.weights import torch_pickle
 
 torch = pytest.importorskip("torch", reason="the files are written by PyTorch")
 

@@ -5,7 +5,6 @@ import pytest
 
 from qmra_jax import build_model
 from qmra_jax.errors import InputError
-from qmra_jax.torch_names import variable_shapes
 from qmra_jax.training import ema, parallel
 from qmra_jax.training.losses import qmra_loss
 from qmra_jax.training.optimizer import make_optimizer, make_schedule
@@ -18,6 +17,7 @@ from qmra_jax.training.train_step import (
     make_train_step,
     unpack,
 )
+from qmra_jax.weights.torch_names import variable_shapes
 from tests.invariance import Miniature, make_batch, make_config
 from tests.tiny import TINY, random_variables
 from tests.toy import BATCH, BLACK, RATE, Toy, distance, toy_config, toy_state, toy_step

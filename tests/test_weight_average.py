@@ -10,7 +10,7 @@ import qmra_jax
 from qmra_jax import cli
 from qmra_jax.errors import InputError
 from qmra_jax.training.weight_averaging import average
-from qmra_jax.weights import suited_short_side
+from qmra_jax.weights.safetensors_model import suited_short_side
 from tests.tiny import TINY
 
 

@@ -18,11 +18,12 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import pretrained, weights
+from qmra_jax import weights
 from qmra_jax.errors import InputError
 from qmra_jax.network.model import QMRA
-from qmra_jax.torch_names import variable_shapes
 from qmra_jax.training import checkpoint, distributed, workdir
+from qmra_jax.weights import imagenet
+from qmra_jax.weights.torch_names import variable_shapes
 
 EXPECTED = "expected the workdir of a run, WORKDIR/checkpoints/STEP, or a .safetensors file"
 # How a network is computed; every other setting of config.model is part of what it is.
@@ -54,7 +55,7 @@ class Start:
         init = self.config.init
         if not init.encoders:
             return fresh()
-        return pretrained.load_encoders(
+        return imagenet.load_encoders(
             fresh(), init.encoders, extra_channel=init.extra_channel, seed=self.config.seed
         )
 
@@ -76,8 +77,8 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path) -> Start:
             " of them, as the former has the encoders too"
         )
     if config.init.encoders:
-        pretrained.check_extra_channel(config.init.extra_channel)
-        pretrained.check_encoders(model, config.init.encoders)
+        imagenet.check_extra_channel(config.init.extra_channel)
+        imagenet.check_encoders(model, config.init.encoders)
     if not config.init_from:
         return Start(config)
     noted = workdir.resolved_init_from(run, config)

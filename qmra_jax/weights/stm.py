@@ -15,7 +15,7 @@ from configs.stm import MODEL as STM_MODEL
 from qmra_jax.errors import InputError
 from qmra_jax.network.model import build_model
 from qmra_jax.network.resnet import IMAGENET_MEAN, IMAGENET_STD
-from qmra_jax.torch_names import check_state, torch_shapes, variable_shapes
+from qmra_jax.weights.torch_names import check_state, torch_shapes, variable_shapes
 
 # What the other objects' mask goes through: this network does not know of them.
 OTHERS = "Encoder_M.conv1_o.weight"

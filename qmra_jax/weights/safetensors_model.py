@@ -23,14 +23,14 @@ import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.network.model import QMRA, build_model
-from qmra_jax.pretrained import load_encoders
-from qmra_jax.state_files import (
+from qmra_jax.weights.imagenet import load_encoders
+from qmra_jax.weights.state_dict_files import (
     read_metadata,
     read_safetensors,
     read_state,
     write_safetensors,
 )
-from qmra_jax.torch_names import (
+from qmra_jax.weights.torch_names import (
     check_state,
     from_torch,
     to_torch,

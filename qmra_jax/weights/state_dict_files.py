@@ -11,9 +11,9 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save as serialize
 
-from qmra_jax import torch_pickle
 from qmra_jax.errors import InputError
 from qmra_jax.files import written_whole
+from qmra_jax.weights import torch_pickle
 
 _DTYPES = {
     "F64": np.float64,

@@ -17,8 +17,8 @@ import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.network.model import QMRA
-from qmra_jax.state_files import read_state
-from qmra_jax.torch_names import (
+from qmra_jax.weights.state_dict_files import read_state
+from qmra_jax.weights.torch_names import (
     check_state,
     to_torch,
     to_variables,
