@@ -107,7 +107,7 @@ def explain(
     from tqdm import tqdm
 
     import qmra_jax
-    from qmra_jax.explain_sheet import Described, draw_sheet
+    from qmra_jax.explain.sheet import Described, draw_sheet
     from qmra_jax.files import written_whole
     from qmra_jax.runtime.compile_cache import keep_compiled_programs
 

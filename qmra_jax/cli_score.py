@@ -98,7 +98,6 @@ def score(
       qmra score --truth YouTubeVOS --split train --sequences held_out.txt \\
         --protocol youtube_vos --unseen penguin,zebra --predictions runs/ytvos
     """
-    from qmra_jax.scoring.report import Result, write_report
     from qmra_jax.scoring import (
         format_table,
         plan_folder,
@@ -106,6 +105,7 @@ def score(
         score_plan,
         write_scores,
     )
+    from qmra_jax.scoring.report import Result, write_report
     from qmra_jax.scoring.tables import format_comparison
 
     if images is not None and report is None:

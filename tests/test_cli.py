@@ -460,9 +460,7 @@ def test_weights_convert_makes_a_file_of_a_bare_state_dict(tmp_path, weights, ca
     _, variables, _ = qmra_jax.load(weights)
     variables["params"]["qma1"]["fc1"]["bias"] += 0.5
     bare = tmp_path / "bare.safetensors"
-    state_dict_files.write_safetensors(
-        bare, qmra_jax.weights.to_torch(variables), {}
-    )
+    state_dict_files.write_safetensors(bare, qmra_jax.weights.to_torch(variables), {})
     out = tmp_path / "out.safetensors"
     command = ["weights", "convert", bare, out, "--config", config_file(tmp_path)]
     assert run(*command, "--dtype", "float16") == 0
@@ -476,9 +474,7 @@ def test_weights_convert_makes_a_file_of_a_bare_state_dict(tmp_path, weights, ca
 
 def test_weights_convert_refuses_another_models_state_and_config(tmp_path, weights, capsys):
     other = tmp_path / "other.safetensors"
-    state_dict_files.write_safetensors(
-        other, {"conv1.weight": np.zeros(3, np.float32)}, {}
-    )
+    state_dict_files.write_safetensors(other, {"conv1.weight": np.zeros(3, np.float32)}, {})
     out = tmp_path / "out.safetensors"
     config = config_file(tmp_path)
     assert "conv1.weight" in refused(capsys, "weights", "convert", other, out, "--config", config)

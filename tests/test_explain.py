@@ -12,9 +12,9 @@ from PIL import Image
 import qmra_jax
 from qmra_jax import build_model, cli
 from qmra_jax.errors import InputError
-from qmra_jax.explain import _look, attention, explain_frame
-from qmra_jax.explain_sheet import Described, draw_sheet, panels
-from qmra_jax.explanation import Stage
+from qmra_jax.explain.explanation import Stage
+from qmra_jax.explain.frame import _look, attention, explain_frame
+from qmra_jax.explain.sheet import Described, draw_sheet, panels
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.aggregation import AGGREGATORS
 from qmra_jax.network.memory_read import READERS

@@ -1,4 +1,4 @@
-"""What `qmra_jax.explain` finds out about a frame.
+"""What `qmra_jax.explain.frame` finds out about a frame.
 
 Aggregators are not asked for their weights: the weight of a channel (Figure 5) is the number that
 it must be multiplied by to become F_a's, if there is one, and likewise the weight of a place. So

@@ -9,9 +9,9 @@ reader and no aggregator knows of this, and one that is added is explained like 
 - A read-out is linear in the memory's values, so the attention of a place is the derivative of its
   read-out by them.
 - The weights of channels or places are found from what was aggregated and what came of it
-  (`qmra_jax.explanation`).
+  (`qmra_jax.explain.explanation`).
 
-`qmra_jax.explain_sheet` draws it.
+`qmra_jax.explain.sheet` draws it.
 """
 
 import functools
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.explanation import Explanation, Stage
+from qmra_jax.explain.explanation import Explanation, Stage
 from qmra_jax.inference import frame_step
 from qmra_jax.inference.object_tracks import Query
 from qmra_jax.inference.prompts import read_prompts

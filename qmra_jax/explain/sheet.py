@@ -12,8 +12,8 @@ import numpy as np
 
 from qmra_jax.boxes import scale_boxes
 from qmra_jax.drawing import object_colour, overlay
-from qmra_jax.explain_layout import Panel, Tile, columns_width, lay_out, text_width, write
-from qmra_jax.explanation import Explanation, Stage
+from qmra_jax.explain.explanation import Explanation, Stage
+from qmra_jax.explain.layout import Panel, Tile, columns_width, lay_out, text_width, write
 
 MOST_FRAMES = 15  # memory frames on a sheet: those that count most
 _BRIGHT = 0.995  # of the places are darker than the brightest: one alone would darken all others
