@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 
 from benchmarks.tables import Table, check_output, load, machine, report
-from qmra_jax.cli_options import find_weights
+from qmra_jax.cli.options import find_weights
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.segmentation.outputs import Output
 from qmra_jax.segmentation.prompt_parsing import read_objects

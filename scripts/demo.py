@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import qmra_jax
-from qmra_jax.cli_options import DEFAULT_WEIGHTS
+from qmra_jax.cli.options import DEFAULT_WEIGHTS
 from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import read_labels

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import qmra_jax
-from qmra_jax import cli, cli_options
+from qmra_jax import cli
 from qmra_jax.boxes import mask_to_box
+from qmra_jax.cli import options as cli_options
 from qmra_jax.inference.memory_bank import Slots
 from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels, write_labels

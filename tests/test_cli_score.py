@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qmra_jax import cli
-from qmra_jax.cli_score import listed, named_folders
+from qmra_jax.cli.score import listed, named_folders
 from qmra_jax.errors import InputError
 from qmra_jax.scoring.score import tasks
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from qmra_jax.cli_explain import explain
-from qmra_jax.cli_options import (
+from qmra_jax.cli.explain import explain
+from qmra_jax.cli.options import (
     INTERVAL,
     MAX_MEMORY,
     Interval,
@@ -22,8 +22,8 @@ from qmra_jax.cli_options import (
     find_weights,
     network_size,
 )
-from qmra_jax.cli_score import score
-from qmra_jax.cli_weights import app as weights_app
+from qmra_jax.cli.score import score
+from qmra_jax.cli.weights import app as weights_app
 from qmra_jax.errors import exit_on_input_error
 
 _HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.

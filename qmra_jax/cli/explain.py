@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from qmra_jax.cli_options import (
+from qmra_jax.cli.options import (
     INTERVAL,
     MAX_MEMORY,
     Interval,
