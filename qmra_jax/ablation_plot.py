@@ -6,9 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.plot_sheet import GREY, INK, PALE, Sheet
 from qmra_jax.ablation_table import REFERENCE, Row, in_order, paper_difference
 from qmra_jax.files import written_whole
-from qmra_jax.plot_sheet import GREY, INK, PALE, Sheet
 from qmra_jax.scoring.line_plot import colour
 
 _WIDTH, _ROW, _TOP, _BOTTOM = 860, 34, 64, 34

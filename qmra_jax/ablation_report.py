@@ -1,7 +1,8 @@
 """An ablation's folder as table.md, table.csv and differences.png."""
 
+from benchmarks import network_cost
 from configs.ablations import PAPER_WITH_COCO
-from qmra_jax import ablation_forecast, network_cost
+from qmra_jax import ablation_forecast
 from qmra_jax.ablation_examination import FIRST_AND_PREVIOUS
 from qmra_jax.ablation_plan import Run, make_plan
 from qmra_jax.ablation_plot import write_differences

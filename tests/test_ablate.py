@@ -9,8 +9,9 @@ import pytest
 
 import evaluate
 import train
+from benchmarks import network_cost
 from configs import ablations
-from qmra_jax import ablate, child, network_cost
+from qmra_jax import ablate, child
 from qmra_jax.ablation_plan import Run, make_plan
 from qmra_jax.errors import InputError
 from qmra_jax.training import preemption

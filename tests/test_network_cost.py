@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from qmra_jax import network_cost
+from benchmarks import network_cost
 
 
 def test_products_are_counted_by_their_definition_and_loops_as_often_as_they_run():
