@@ -10,9 +10,9 @@ import pytest
 import evaluate
 import train
 from benchmarks import network_cost
+from benchmarks.ablation import child, sweep
+from benchmarks.ablation.plan import Run, make_plan
 from configs import ablations
-from qmra_jax import ablate, child
-from qmra_jax.ablation_plan import Run, make_plan
 from qmra_jax.errors import InputError
 from qmra_jax.training import preemption
 from qmra_jax.training.workdir import claim
@@ -71,10 +71,10 @@ def go(overrides, tmp_path, monkeypatch):
     monkeypatch.setattr(network_cost, "frame_flops", lambda *_: 10**9)
 
     def go(start, *arguments, more=()):
-        args, own = ablate.parse_args(
+        args, own = sweep.parse_args(
             [f"--workdir={tmp_path / 'ab'}", "--base=tiny", *arguments, *more]
         )
-        return ablate.ablate(args, [*overrides, *own], start)
+        return sweep.ablate(args, [*overrides, *own], start)
 
     return go
 
@@ -263,8 +263,8 @@ def test_two_rows_are_trained_evaluated_and_put_into_a_table(
         evaluate.main()
         return 0
 
-    args, _ = ablate.parse_args([f"--workdir={tmp_path}", "--configs=full,no_ef", "--base=tiny"])
-    assert ablate.ablate(args, overrides, here) == 0
+    args, _ = sweep.parse_args([f"--workdir={tmp_path}", "--configs=full,no_ef", "--base=tiny"])
+    assert sweep.ablate(args, overrides, here) == 0
     table = (tmp_path / "table.md").read_text()
     scores = json.loads((tmp_path / "full/seed0/evaluation.json").read_text())["scores"]
     assert f"{scores['J']['mean']:.3f}" in table

@@ -2,9 +2,9 @@
 
 import pytest
 
+from benchmarks.ablation.plan import Run, make_plan
 from configs import ablations, small
 from qmra_jax import build_model
-from qmra_jax.ablation_plan import Run, make_plan
 from qmra_jax.errors import InputError
 from qmra_jax.weights.torch_names import variable_shapes
 

@@ -7,9 +7,9 @@ import statistics
 import numpy as np
 import pytest
 
+from benchmarks.ablation import plot
+from benchmarks.ablation.table import Row, comma_separated, in_order, markdown, paper_difference
 from configs.ablations import ABLATIONS, GROUPS, PAPER, TABLE_3
-from qmra_jax import ablation_plot
-from qmra_jax.ablation_table import Row, comma_separated, in_order, markdown, paper_difference
 
 
 def scores(j, recall=0.5, f=0.4):
@@ -104,18 +104,18 @@ def test_groups_name_rows_once_and_the_papers_rows_have_their_printed_numbers():
 
 
 def test_the_plot_has_a_bar_for_ours_and_a_mark_for_the_papers(tmp_path):
-    picture = ablation_plot.differences(ROWS)
+    picture = plot.differences(ROWS)
     ours, papers = (np.array([int(c[k : k + 2], 16) for k in (1, 3, 5)]) for c in (
-        ablation_plot.colour(0), ablation_plot.colour(1)
+        plot.colour(0), plot.colour(1)
     ))  # fmt: skip
-    body = picture[ablation_plot._TOP :]  # below the legend
-    first, second = np.array_split(body[: 2 * ablation_plot._ROW], 2)
+    body = picture[plot._TOP :]  # below the legend
+    first, second = np.array_split(body[: 2 * plot._ROW], 2)
     for shade, there in ((ours, True), (papers, True)):
         assert (np.abs(first.astype(int) - shade).max(-1) < 8).any() == there
     assert not (np.abs(second.astype(int) - ours).max(-1) < 8).any()  # no_crm has no scores
     assert (np.abs(second.astype(int) - papers).max(-1) < 8).any()
     path = tmp_path / "differences.png"
-    assert ablation_plot.write_differences(path, ROWS)
+    assert plot.write_differences(path, ROWS)
     assert path.stat().st_size > 1000
-    assert not ablation_plot.write_differences(path, [row("no_bca", 0.5)])  # no row to differ from
+    assert not plot.write_differences(path, [row("no_bca", 0.5)])  # no row to differ from
     assert not path.exists()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from qmra_jax import child
+from benchmarks.ablation import child
 
 
 def run(code, log, **options):

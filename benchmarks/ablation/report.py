@@ -1,13 +1,13 @@
 """An ablation's folder as table.md, table.csv and differences.png."""
 
 from benchmarks import network_cost
+from benchmarks.ablation import forecast
+from benchmarks.ablation.examination import FIRST_AND_PREVIOUS
+from benchmarks.ablation.plan import Run, make_plan
+from benchmarks.ablation.plot import write_differences
+from benchmarks.ablation.runs import Runs
+from benchmarks.ablation.table import Row, comma_separated, markdown
 from configs.ablations import PAPER_WITH_COCO
-from qmra_jax import ablation_forecast
-from qmra_jax.ablation_examination import FIRST_AND_PREVIOUS
-from qmra_jax.ablation_plan import Run, make_plan
-from qmra_jax.ablation_plot import write_differences
-from qmra_jax.ablation_runs import Runs
-from qmra_jax.ablation_table import Row, comma_separated, markdown
 from qmra_jax.files import written_whole
 from qmra_jax.network.model import build_model
 
@@ -65,7 +65,7 @@ def write_report(runs: Runs, problems: dict[Run, str]) -> None:
             )
         )
     missing = [
-        f"{run}: {problems.get(run) or ablation_forecast.state(runs, run)}"
+        f"{run}: {problems.get(run) or forecast.state(runs, run)}"
         for run in plan.runs
         if not runs.scores(run)
     ]

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.ablation.table import REFERENCE, Row, in_order, paper_difference
 from benchmarks.plot_sheet import GREY, INK, PALE, Sheet
-from qmra_jax.ablation_table import REFERENCE, Row, in_order, paper_difference
 from qmra_jax.files import written_whole
 from qmra_jax.scoring.line_plot import colour
 

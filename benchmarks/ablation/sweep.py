@@ -21,11 +21,12 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from qmra_jax import ablation_forecast, errors
-from qmra_jax.ablation_plan import NAMED, Run, make_plan
-from qmra_jax.ablation_report import cost, write_report
-from qmra_jax.ablation_runs import Runs, shard
-from qmra_jax.child import Children
+from benchmarks.ablation import forecast
+from benchmarks.ablation.child import Children
+from benchmarks.ablation.plan import NAMED, Run, make_plan
+from benchmarks.ablation.report import cost, write_report
+from benchmarks.ablation.runs import Runs, shard
+from qmra_jax import errors
 from qmra_jax.evaluation.segmenter import segmenter
 from qmra_jax.training import preemption
 
@@ -86,7 +87,7 @@ def ablate(
         served = plan.trainings(plan.runs)
         mine = shard(list(served), *place)
         if args.dry_run:
-            print(ablation_forecast.describe(runs, mine, lambda run: cost(runs, run)[1]))
+            print(forecast.describe(runs, mine, lambda run: cost(runs, run)[1]))
             return 0
         runs.claim()
         problems: dict[Run, str] = {}

@@ -21,11 +21,11 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from benchmarks.ablation import child
+from benchmarks.ablation.examination import Examination, examination
+from benchmarks.ablation.plan import Plan, Run, run_folder
 from configs.ablations import ABLATIONS
 from data_pipeline.examples import open_examples
-from qmra_jax import child
-from qmra_jax.ablation_examination import Examination, examination
-from qmra_jax.ablation_plan import Plan, Run, run_folder
 from qmra_jax.errors import InputError
 from qmra_jax.evaluation.results import digest
 from qmra_jax.evaluation.segmenter import segmenter

@@ -4,8 +4,8 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 
-from qmra_jax.ablation_plan import Run
-from qmra_jax.ablation_runs import Runs
+from benchmarks.ablation.plan import Run
+from benchmarks.ablation.runs import Runs
 
 
 @dataclasses.dataclass(frozen=True)
