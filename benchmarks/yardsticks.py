@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.tables import Table, check_output, report
-from data_pipeline.davis import find_sequences
+from data_pipeline.datasets.davis import find_sequences
 from qmra_jax.boxes import box_to_map, mask_to_box
 from qmra_jax.cli.score import named_folders
 from qmra_jax.errors import InputError, exit_on_input_error

@@ -5,7 +5,7 @@
 
 FOLDER lies below `data.root`, or is absolute (`/`, `~`), or in a bucket (`gs://`). What lies in it
 says how it is read: a dataset that our builders wrote (FOLDER/1.0.0, FOLDER/CONFIG/1.0.0 or just
-FOLDER), of which SPLIT is "train" unless named; else raw files, as `data_pipeline.folders` tells.
+FOLDER), of which SPLIT is "train" unless named; else raw files, as `data_pipeline.datasets.folders` tells.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from etils import epath
 
-from data_pipeline import folders, records, youtube_vos
-from data_pipeline.built import RecordPairs, RecordVideos
+from data_pipeline.datasets import folders, records, youtube_vos
+from data_pipeline.datasets.built import RecordPairs, RecordVideos
 from data_pipeline.sources import Clips, Pairs
 from qmra_jax.errors import InputError
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline import davis, youtube_vos
+from data_pipeline.datasets import davis, youtube_vos
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID, foreground, label_counts, read_labels
 from qmra_jax.scoring.youtube_vos import find_videos, scored_frames

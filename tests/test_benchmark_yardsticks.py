@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import yardsticks
-from data_pipeline.davis import find_sequences
+from data_pipeline.datasets.davis import find_sequences
 from qmra_jax.masks import read_labels
 from qmra_jax.scoring.metrics import jaccard
 

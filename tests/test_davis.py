@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline.davis import (
+from data_pipeline.datasets.davis import (
     available_splits,
     find_sequences,
     has_split,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.folders import find_pairs, find_videos, open_pairs, open_videos
+from data_pipeline.datasets.folders import find_pairs, find_videos, open_pairs, open_videos
 from qmra_jax.errors import InputError
 from tests.datasets import SIZE, add_pair, add_video, save, square
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
-from data_pipeline.built import RecordPairs, RecordVideos
-from data_pipeline.records import STATIC, VIDEO, find_version, open_records
+from data_pipeline.datasets.built import RecordPairs, RecordVideos
+from data_pipeline.datasets.records import STATIC, VIDEO, find_version, open_records
 from qmra_jax.errors import InputError
 from tests import datasets
 from tests.datasets import add_pair, add_video, pair_record, square, video_record, write_records

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs.small import get_config
+from data_pipeline.datasets.records import Records
 from data_pipeline.examples import open_examples
-from data_pipeline.records import Records
 from data_pipeline.stream import batches, make_stream
 from qmra_jax.errors import InputError
 from tests import datasets

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.targets import instance_masks
+from data_pipeline.datasets.targets import instance_masks
 from qmra_jax.errors import InputError
 
 

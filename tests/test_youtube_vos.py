@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from data_pipeline import youtube_vos
-from data_pipeline.youtube_vos import find_split, find_videos, has_layout, splits_in
+from data_pipeline.datasets import youtube_vos
+from data_pipeline.datasets.youtube_vos import find_split, find_videos, has_layout, splits_in
 from qmra_jax.errors import InputError
 from tests.builders import video_trees as trees
 

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data_pipeline.builders.base import ByDesign, Item, Listing, Record, index_png
 from data_pipeline.builders.unread import unread_files
-from data_pipeline.davis import shortened
+from data_pipeline.datasets.davis import shortened
 from qmra_jax.errors import InputError
 from qmra_jax.images import decode_image
 from qmra_jax.masks import VOID, decode_labels
@@ -22,7 +22,7 @@ Labels = Literal["binary", "ids or binary"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIXES = (".png",)
-MAX_ID = 127  # values above are a blended 0/255 mask's, as `data_pipeline.targets` has it
+MAX_ID = 127  # values above are a blended 0/255 mask's, as `data_pipeline.datasets.targets` has it
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 

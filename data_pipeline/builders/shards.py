@@ -21,7 +21,7 @@ import tensorflow as tf
 from etils import epath
 
 from data_pipeline.builders.items import Item
-from data_pipeline.records import FOOTER, HEADER, OFFSETS_SUFFIX
+from data_pipeline.datasets.records import FOOTER, HEADER, OFFSETS_SUFFIX
 
 
 @dataclasses.dataclass(frozen=True)

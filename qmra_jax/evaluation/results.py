@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.davis import shortened
+from data_pipeline.datasets.davis import shortened
 from data_pipeline.eval_videos import EvalVideo
 from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder, written_whole

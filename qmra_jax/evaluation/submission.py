@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from data_pipeline.davis import shortened
+from data_pipeline.datasets.davis import shortened
 from qmra_jax.errors import InputError
 from qmra_jax.files import written_whole
 

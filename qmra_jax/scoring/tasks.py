@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.davis import (
+from data_pipeline.datasets.davis import (
     Sequence,
     available_splits,
     find_sequences,

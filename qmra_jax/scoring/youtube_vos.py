@@ -20,7 +20,7 @@ from qmra_jax.errors import InputError
 from qmra_jax.scoring.protocols import average
 
 if TYPE_CHECKING:
-    from data_pipeline.youtube_vos import Video
+    from data_pipeline.datasets.youtube_vos import Video
 
 _SEEN = """
 airplane ape bear bike bird boat bucket bus camel cat cow crocodile deer dog dolphin duck
@@ -46,7 +46,7 @@ def find_videos(
     Raises:
       InputError: if the layout is not YouTube-VOS's, a video is at fault, or a name is not there.
     """
-    from data_pipeline import youtube_vos
+    from data_pipeline.datasets import youtube_vos
 
     truth = Path(truth)
     if split is None and not youtube_vos.has_layout(truth):

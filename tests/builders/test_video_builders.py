@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_pipeline import folders
+from data_pipeline.datasets import folders
 from qmra_jax.errors import InputError
 from qmra_jax.masks import PALETTE, VOID, decode_labels, read_labels, write_labels
 from tests.builders import video_trees as trees

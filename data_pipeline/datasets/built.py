@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline.records import Records
+from data_pipeline.datasets.records import Records
 from qmra_jax.errors import InputError
 from qmra_jax.images import decode_image
 from qmra_jax.masks import VOID, decode_labels

@@ -24,7 +24,7 @@ from etils import epath
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from data_pipeline.davis import shortened
+from data_pipeline.datasets.davis import shortened
 from qmra_jax.errors import InputError
 
 OFFSETS_SUFFIX = ".offsets.npy"

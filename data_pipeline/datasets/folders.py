@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline import davis, youtube_vos
+from data_pipeline.datasets import davis, youtube_vos
 from qmra_jax.errors import InputError
 from qmra_jax.images import check_headers, read_image
 from qmra_jax.masks import VOID, read_labels

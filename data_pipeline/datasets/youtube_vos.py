@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.davis import FRAME_SUFFIXES, files_in, folders_in, shortened
+from data_pipeline.datasets.davis import FRAME_SUFFIXES, files_in, folders_in, shortened
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID
 
