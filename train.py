@@ -21,7 +21,7 @@ from etils import epath
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from data_pipeline.stream import batches, make_stream
+from data_pipeline.triplets.stream import batches, make_stream
 from qmra_jax import drawing, errors
 from qmra_jax.network.model import build_model
 from qmra_jax.runtime import compile_cache, host_memory

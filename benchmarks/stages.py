@@ -39,7 +39,7 @@ def cost(make: Callable[[int], Any], first: int, count: int) -> Cost:
     """Makes examples twice, plainly and under the profiler.
 
     Args:
-      make: of example k, as `data_pipeline.examples.Examples`.
+      make: of example k, as `data_pipeline.triplets.examples.Examples`.
       first: example to make.
       count: how many.
     """

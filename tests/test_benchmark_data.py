@@ -10,7 +10,7 @@ from benchmarks import data as benchmark
 from benchmarks import made_files
 from benchmarks.stages import cost
 from benchmarks.tables import Table
-from data_pipeline.triplets import Augmentation, static_triplet
+from data_pipeline.triplets.triplets import Augmentation, static_triplet
 
 TINY = [
     "--crop=32", "--batch=2", "--seconds=0.05", "--batches=40", "--workers=1", "--data=",

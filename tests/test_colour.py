@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipeline.colour import change_colour, colour_matrix, draw_jitter
+from data_pipeline.triplets.colour import change_colour, colour_matrix, draw_jitter
 
 
 def test_no_colour_change_is_the_identity():

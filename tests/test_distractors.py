@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_pipeline.distractors import LEAST_LEFT, add_distractor
-from data_pipeline.triplets import MIN_VISIBLE, Augmentation, Triplet
+from data_pipeline.triplets.distractors import LEAST_LEFT, add_distractor
+from data_pipeline.triplets.triplets import MIN_VISIBLE, Augmentation, Triplet
 from qmra_jax.boxes import mask_to_box
 
 SIDE = 64

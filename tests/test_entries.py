@@ -5,7 +5,7 @@ import pytest
 
 from data_pipeline.datasets.built import RecordPairs, RecordVideos
 from data_pipeline.datasets.folders import FolderPairs, FolderVideos
-from data_pipeline.entries import Entry, open_clips, open_pairs, parse_entries
+from data_pipeline.triplets.entries import Entry, open_clips, open_pairs, parse_entries
 from qmra_jax.errors import InputError
 from tests import datasets
 from tests.datasets import add_pair, add_video, pair_record, square, video_record, write_records

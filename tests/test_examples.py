@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
-from data_pipeline.examples import Mixture, open_examples, value_at
+from data_pipeline.triplets.examples import Mixture, open_examples, value_at
 from qmra_jax.errors import InputError
 from tests.datasets import add_pair, add_video, square
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from configs import smoke
-from data_pipeline.examples import open_examples
 from data_pipeline.show import sheet
-from data_pipeline.triplets import Triplet
+from data_pipeline.triplets.examples import open_examples
+from data_pipeline.triplets.triplets import Triplet
 from qmra_jax.boxes import mask_to_box
 from tests.processes import complaints
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_pipeline.sources import NoTriplet, static_example, video_example
-from data_pipeline.triplets import Augmentation
+from data_pipeline.triplets.sources import NoTriplet, static_example, video_example
+from data_pipeline.triplets.triplets import Augmentation
 from qmra_jax.errors import InputError
 from tests.datasets import square
 

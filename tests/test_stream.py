@@ -13,8 +13,8 @@ from PIL import Image
 
 from configs.small import get_config
 from data_pipeline.datasets.records import Records
-from data_pipeline.examples import open_examples
-from data_pipeline.stream import batches, make_stream
+from data_pipeline.triplets.examples import open_examples
+from data_pipeline.triplets.stream import batches, make_stream
 from qmra_jax.errors import InputError
 from tests import datasets
 from tests.datasets import pair_record, save, video_record, write_records
@@ -233,7 +233,7 @@ def test_a_bad_file_is_named_when_its_turn_comes(data, tmp_path):
 def test_bad_settings_are_refused_before_tensorflow_starts(
     data, change, options, message, monkeypatch
 ):
-    monkeypatch.setattr("data_pipeline.stream.tf", None)
+    monkeypatch.setattr("data_pipeline.triplets.stream.tf", None)
     data.update(change)
     with pytest.raises(InputError, match=message):
         make_stream(data, **{"seed": 0, "global_batch": BATCH} | options)
@@ -243,7 +243,7 @@ def test_a_shard_cut_short_is_refused_before_tensorflow_starts(data, tmp_path, m
     (shard,) = write_records(tmp_path, datasets.PAIR, [{"name": "a", "image": b"", "mask": b""}])
     shard.write_bytes(shard.read_bytes()[:-1])
     data.update(static=(str(tmp_path),))
-    monkeypatch.setattr("data_pipeline.stream.tf", None)
+    monkeypatch.setattr("data_pipeline.triplets.stream.tf", None)
     with pytest.raises(InputError, match=f"shard {shard}: expected 1 records, found 0"):
         make_stream(data, seed=0, global_batch=BATCH)
 

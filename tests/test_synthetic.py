@@ -13,13 +13,13 @@ from data_pipeline.datasets import davis
 from data_pipeline.datasets.built import RecordVideos
 from data_pipeline.datasets.records import VIDEO, open_records
 from data_pipeline.datasets.targets import MIN_TARGET
-from data_pipeline.sources import video_example
 from data_pipeline.synthetic import SyntheticVideos, export
 from data_pipeline.synthetic_render import draw_image, draw_labels
 from data_pipeline.synthetic_scene import Layer, Part, Scene
 from data_pipeline.synthetic_shapes import Motion, Outline, ellipse
 from data_pipeline.synthetic_textures import FAMILIES, Material, tile
-from data_pipeline.triplets import Augmentation
+from data_pipeline.triplets.sources import video_example
+from data_pipeline.triplets.triplets import Augmentation
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
 from qmra_jax.images import read_image

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_pipeline.triplets import MIN_VISIBLE, Augmentation, static_triplet, video_triplet
+from data_pipeline.triplets.triplets import MIN_VISIBLE, Augmentation, static_triplet, video_triplet
 from qmra_jax.errors import InputError
 
 PLAIN = Augmentation(

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline.warp import (
+from data_pipeline.triplets.warp import (
     CONTROL_POINTS,
     Warp,
     affine_view,

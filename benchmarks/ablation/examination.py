@@ -7,7 +7,7 @@ from pathlib import Path
 from etils import epath
 from ml_collections import ConfigDict
 
-from data_pipeline.entries import Entry, resolve
+from data_pipeline.triplets.entries import Entry, resolve
 from qmra_jax.evaluation.results import digest
 from qmra_jax.inference import memory_bank
 from qmra_jax.training.validation import open_validation

@@ -25,7 +25,7 @@ from benchmarks.ablation import child
 from benchmarks.ablation.examination import Examination, examination
 from benchmarks.ablation.plan import Plan, Run, run_folder
 from configs.ablations import ABLATIONS
-from data_pipeline.examples import open_examples
+from data_pipeline.triplets.examples import open_examples
 from qmra_jax.errors import InputError
 from qmra_jax.evaluation.results import digest
 from qmra_jax.evaluation.segmenter import segmenter

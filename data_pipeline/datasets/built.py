@@ -17,7 +17,7 @@ from qmra_jax.masks import VOID, decode_labels
 
 @dataclasses.dataclass(frozen=True)
 class RecordPairs:
-    """Image and mask pairs of a built dataset; see `data_pipeline.sources.Pairs`.
+    """Image and mask pairs of a built dataset; see `data_pipeline.triplets.sources.Pairs`.
 
     Attributes:
       name: of the dataset, for the pairs' ids.
@@ -31,7 +31,7 @@ class RecordPairs:
         return len(self.records)
 
     def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """As `data_pipeline.sources.Pairs.pair`."""
+        """As `data_pipeline.triplets.sources.Pairs.pair`."""
         record = self.records[item]
         name = f"{self.name}/{record['name'][0].decode()}"
         image = decode_image(record["image"][0], name)
@@ -41,7 +41,7 @@ class RecordPairs:
 
 @dataclasses.dataclass(frozen=True)
 class RecordVideos:
-    """The videos of a built dataset; see `data_pipeline.sources.Clips`.
+    """The videos of a built dataset; see `data_pipeline.triplets.sources.Clips`.
 
     Attributes:
       name: of the dataset, for the videos' names.
@@ -74,7 +74,7 @@ class RecordVideos:
 
 @dataclasses.dataclass(frozen=True)
 class RecordClip:
-    """A video of a record; see `data_pipeline.sources.Clip`.
+    """A video of a record; see `data_pipeline.triplets.sources.Clip`.
 
     Attributes:
       name: with its dataset's, "davis2017/bear".

@@ -34,7 +34,7 @@ class PairFiles:
 
 @dataclasses.dataclass(frozen=True)
 class FolderPairs:
-    """Image and mask files; see `data_pipeline.sources.Pairs`."""
+    """Image and mask files; see `data_pipeline.triplets.sources.Pairs`."""
 
     files: tuple[PairFiles, ...]
 
@@ -42,14 +42,14 @@ class FolderPairs:
         return len(self.files)
 
     def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """As `data_pipeline.sources.Pairs.pair`."""
+        """As `data_pipeline.triplets.sources.Pairs.pair`."""
         files = self.files[item]
         return files.name, read_image(files.image), read_labels(files.mask)
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderClip:
-    """The frames of a video that have a mask; see `data_pipeline.sources.Clip`.
+    """The frames of a video that have a mask; see `data_pipeline.triplets.sources.Clip`.
 
     Attributes:
       name: with its dataset's, "davis2016/bear".
@@ -95,7 +95,7 @@ class FolderClip:
 
 @dataclasses.dataclass(frozen=True)
 class FolderVideos:
-    """Videos in folders; see `data_pipeline.sources.Clips`."""
+    """Videos in folders; see `data_pipeline.triplets.sources.Clips`."""
 
     clips: tuple[FolderClip, ...]
 
@@ -103,7 +103,7 @@ class FolderVideos:
         return len(self.clips)
 
     def clip(self, item: int) -> FolderClip:
-        """As `data_pipeline.sources.Clips.clip`; nothing is read yet."""
+        """As `data_pipeline.triplets.sources.Clips.clip`; nothing is read yet."""
         return self.clips[item]
 
 

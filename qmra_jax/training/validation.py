@@ -14,8 +14,8 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from data_pipeline.entries import Entry, resolve
 from data_pipeline.eval_videos import EvalVideo, find_eval_videos
+from data_pipeline.triplets.entries import Entry, resolve
 from qmra_jax import masks
 from qmra_jax.errors import InputError
 from qmra_jax.images import check_headers, read_image

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline.examples import open_examples
+from data_pipeline.triplets.examples import open_examples
 from qmra_jax.errors import InputError
 
 tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is the model's

@@ -1,6 +1,6 @@
 """Every example of a training run, by number: which item of which dataset, drawn how.
 
-Example k is made from k and the run's seed alone; `data_pipeline.stream` only runs examples side
+Example k is made from k and the run's seed alone; `data_pipeline.triplets.stream` only runs examples side
 by side.
 """
 
@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from absl import logging
 
-from data_pipeline.distractors import add_distractor
-from data_pipeline.entries import Entry, open_clips, open_pairs, parse_entries
-from data_pipeline.sources import (
+from data_pipeline.triplets.distractors import add_distractor
+from data_pipeline.triplets.entries import Entry, open_clips, open_pairs, parse_entries
+from data_pipeline.triplets.sources import (
     Clips,
     NoTriplet,
     Pairs,
@@ -23,7 +23,7 @@ from data_pipeline.sources import (
     static_example,
     video_example,
 )
-from data_pipeline.triplets import Augmentation, Triplet
+from data_pipeline.triplets.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
 
 Dataset = TypeVar("Dataset", Pairs, Clips)

@@ -18,7 +18,7 @@ from etils import epath
 
 from data_pipeline.datasets import folders, records, youtube_vos
 from data_pipeline.datasets.built import RecordPairs, RecordVideos
-from data_pipeline.sources import Clips, Pairs
+from data_pipeline.triplets.sources import Clips, Pairs
 from qmra_jax.errors import InputError
 
 SYNTHETIC = "synthetic"

@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from data_pipeline.colour import jittered
-from data_pipeline.warp import CONTROL_POINTS, Warp, affine_view, covered, warp_frames, with_cover
+from data_pipeline.triplets.colour import jittered
+from data_pipeline.triplets.warp import (
+    CONTROL_POINTS,
+    Warp,
+    affine_view,
+    covered,
+    warp_frames,
+    with_cover,
+)
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
 

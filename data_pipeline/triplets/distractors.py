@@ -7,9 +7,9 @@ a second one in the frames the box has to tell which is meant. Copy and paste, a
 
 import numpy as np
 
-from data_pipeline.colour import jittered
-from data_pipeline.triplets import MIN_VISIBLE, Augmentation, Triplet
-from data_pipeline.warp import Warp, affine_view, covered, warp_frames, with_cover
+from data_pipeline.triplets.colour import jittered
+from data_pipeline.triplets.triplets import MIN_VISIBLE, Augmentation, Triplet
+from data_pipeline.triplets.warp import Warp, affine_view, covered, warp_frames, with_cover
 from qmra_jax.boxes import mask_to_box
 
 SIZE = (0.2, 0.7)  # of the crop: the longer side of what is pasted

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from data_pipeline.datasets.targets import MIN_TARGET, instance_masks
-from data_pipeline.triplets import Augmentation, Triplet, static_triplet, video_triplet
+from data_pipeline.triplets.triplets import Augmentation, Triplet, static_triplet, video_triplet
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID, label_counts
 
