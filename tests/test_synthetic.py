@@ -13,11 +13,11 @@ from data_pipeline.datasets import davis
 from data_pipeline.datasets.built import RecordVideos
 from data_pipeline.datasets.records import VIDEO, open_records
 from data_pipeline.datasets.targets import MIN_TARGET
-from data_pipeline.synthetic import SyntheticVideos, export
-from data_pipeline.synthetic_render import draw_image, draw_labels
-from data_pipeline.synthetic_scene import Layer, Part, Scene
-from data_pipeline.synthetic_shapes import Motion, Outline, ellipse
-from data_pipeline.synthetic_textures import FAMILIES, Material, tile
+from data_pipeline.synthetic.render import draw_image, draw_labels
+from data_pipeline.synthetic.scene import Layer, Part, Scene
+from data_pipeline.synthetic.shapes import Motion, Outline, ellipse
+from data_pipeline.synthetic.textures import FAMILIES, Material, tile
+from data_pipeline.synthetic.videos import SyntheticVideos, export
 from data_pipeline.triplets.sources import video_example
 from data_pipeline.triplets.triplets import Augmentation
 from qmra_jax.boxes import mask_to_box

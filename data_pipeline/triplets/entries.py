@@ -133,7 +133,7 @@ def open_clips(entry: Entry, root: str) -> Clips:
     if entry.folder == SYNTHETIC:
         if entry.year is not None:
             raise entry.error(f"expected {SYNTHETIC} or {SYNTHETIC}:SPLIT")
-        from data_pipeline.synthetic import SyntheticVideos
+        from data_pipeline.synthetic.videos import SyntheticVideos
 
         return SyntheticVideos(entry.split or "train")
     folder = resolve(entry, root)

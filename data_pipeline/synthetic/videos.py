@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_pipeline.synthetic_render import USUAL_HEIGHT, draw_image, draw_labels
-from data_pipeline.synthetic_scene import LENGTH, Scene, draw_scene
+from data_pipeline.synthetic.render import USUAL_HEIGHT, draw_image, draw_labels
+from data_pipeline.synthetic.scene import LENGTH, Scene, draw_scene
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.files import make_folder
 from qmra_jax.masks import write_labels

@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
-from data_pipeline import synthetic_shapes as shapes
-from data_pipeline.synthetic_shapes import Motion, Outline
-from data_pipeline.synthetic_textures import Material, draw_material
+from data_pipeline.synthetic import shapes
+from data_pipeline.synthetic.shapes import Motion, Outline
+from data_pipeline.synthetic.textures import Material, draw_material
 
 LENGTH = 24  # frames
 EDGE = (8 / 9, 0.5)  # of a 16:9 frame from its middle, in frame heights

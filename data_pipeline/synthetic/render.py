@@ -13,7 +13,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from data_pipeline.synthetic_scene import Layer, Scene
+from data_pipeline.synthetic.scene import Layer, Scene
 
 FINE = 4  # points a pixel, each way, on which coverage is counted
 POINT = 14  # what one of them counts, so that also the mean of halves is a whole number
