@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from data_pipeline.eval_videos import DATASETS, EvalSet, EvalVideo, find_eval_videos
 from qmra_jax import errors, weights
+from qmra_jax.evaluation import segmenter
 from qmra_jax.evaluation.results import Results
-from qmra_jax.evaluation.segmenter import segmenter
 from qmra_jax.evaluation.submission import write_zip
 from qmra_jax.images import check_headers, check_whole
 from qmra_jax.inference import memory_bank

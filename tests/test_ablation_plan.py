@@ -71,7 +71,7 @@ def test_the_command_is_one_for_a_shell_with_the_data_folder_by_its_name(monkeyp
     share = "--config.data.video_share=((0,0.4),)"
     plan = make_plan(overrides=["--config.init.encoders=/disk/data/r18.npz", share])
     assert plan.command() == (
-        "python -m qmra_jax.ablate --configs=table3 --seeds=0 --base=small"
+        "python -m benchmarks.ablation --configs=table3 --seeds=0 --base=small"
         f' --config.init.encoders=$QMRA_DATA/r18.npz "{share}"'
     )
 

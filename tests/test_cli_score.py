@@ -8,7 +8,7 @@ import pytest
 from qmra_jax import cli
 from qmra_jax.cli.score import listed, named_folders
 from qmra_jax.errors import InputError
-from qmra_jax.scoring.score import tasks
+from qmra_jax.scoring import tasks
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 TRUTH, PREDICTIONS = FIXTURES / "gt", FIXTURES / "pred"

@@ -15,7 +15,7 @@ import evaluate
 from data_pipeline import eval_videos
 from qmra_jax import masks, weights
 from qmra_jax.errors import InputError
-from qmra_jax.evaluation.segmenter import segmenter as evaluation
+from qmra_jax.evaluation import segmenter as evaluation
 from qmra_jax.evaluation.submission import write_zip
 from qmra_jax.images import read_image
 from qmra_jax.inference.propagator import Propagator

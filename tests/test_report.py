@@ -13,9 +13,10 @@ from PIL import Image
 
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels, write_labels
-from qmra_jax.scoring import plan_folder, report, score_plan
+from qmra_jax.scoring import report
 from qmra_jax.scoring.line_plot import line_plot
 from qmra_jax.scoring.report import Result, over_objects, write_report
+from qmra_jax.scoring.score import plan_folder, score_plan
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 

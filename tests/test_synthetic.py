@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_pipeline import synthetic
 from data_pipeline.builders.synthetic import synthetic_dataset_builder
 from data_pipeline.datasets import davis
 from data_pipeline.datasets.built import RecordVideos
 from data_pipeline.datasets.records import VIDEO, open_records
 from data_pipeline.datasets.targets import MIN_TARGET
+from data_pipeline.synthetic import videos
 from data_pipeline.synthetic.render import draw_image, draw_labels
 from data_pipeline.synthetic.scene import Layer, Part, Scene
 from data_pipeline.synthetic.shapes import Motion, Outline, ellipse
@@ -77,7 +77,7 @@ def test_a_frame_is_a_function_of_split_number_and_time_in_any_order_by_any_thre
         return clip.image(frame[1]), clip.labels(frame[1])
 
     first = {frame: draw(frame) for frame in frames}
-    synthetic._scene.cache_clear()
+    videos._scene.cache_clear()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         again = dict(zip(frames[::-1], pool.map(draw, frames[::-1]), strict=True))
     for frame in frames:
@@ -163,7 +163,7 @@ def test_motion_blur_spreads_the_picture_about_the_mask():
 
 
 def test_every_object_shows_at_first_and_one_of_them_goes_on(some):
-    least = 0.8 * synthetic.MIN_SHARE  # which is of frames of another size
+    least = 0.8 * videos.MIN_SHARE  # which is of frames of another size
     assert least > MIN_TARGET  # of what triplets are drawn
     for clip, labels in some:
         shares = np.stack([np.bincount(m.ravel(), minlength=9) / m.size for m in labels[:3]])
@@ -181,7 +181,7 @@ def test_some_objects_leave_the_picture_and_return(some):
     leaving = [(label, masks) for clip, masks in some for label in clip.scene.leavers]
     assert len(leaving) >= 4
     for label, masks in leaving:
-        shown = [(mask == label).mean() >= 0.8 * synthetic.MIN_SHARE for mask in masks]
+        shown = [(mask == label).mean() >= 0.8 * videos.MIN_SHARE for mask in masks]
         assert shown[0]
         assert shown[-1]
         assert not all((mask == label).any() for mask in masks)
@@ -295,7 +295,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_done(tmp_path, mon
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(synthetic, "write_labels", full)
+    monkeypatch.setattr(videos, "write_labels", full)
     with pytest.raises(OSError, match="disk full"):
         export(tmp_path / "half", "val", 1, 36)
     assert [p.name for p in tmp_path.iterdir()] == ["used"]

@@ -98,7 +98,7 @@ class Plan:
         if data := os.environ.get("QMRA_DATA"):  # which the shell has put in the place of its name
             parts = [part.replace(data, "$QMRA_DATA") for part in parts]
         quoted = [part if _PLAIN.fullmatch(part) else f'"{part}"' for part in parts]
-        return " ".join(["python -m qmra_jax.ablate", *quoted])
+        return " ".join(["python -m benchmarks.ablation", *quoted])
 
     def _of_seed(self, run: Run) -> list[tuple[str, Any]]:
         values: list[tuple[str, Any]] = [("seed", run.seed)]

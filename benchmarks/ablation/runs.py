@@ -27,15 +27,15 @@ from benchmarks.ablation.plan import Plan, Run, run_folder
 from configs.ablations import ABLATIONS
 from data_pipeline.triplets.examples import open_examples
 from qmra_jax.errors import InputError
+from qmra_jax.evaluation import segmenter
 from qmra_jax.evaluation.results import digest
-from qmra_jax.evaluation.segmenter import segmenter
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.network.model import build_model
 from qmra_jax.training import initialization, preemption, workdir
 from qmra_jax.training.optimizer import make_optimizer
 from qmra_jax.weights.torch_names import variable_shapes
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Of an ablation's config these may change from one command to the next; how it is evaluated not.
 FREE = (*(name for name in workdir.FREE if name != "eval"), "eval.every", "eval.metric")
 

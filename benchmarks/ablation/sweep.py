@@ -1,8 +1,8 @@
 """Ablations: every row trained on the same data with the same seeds and budget, then the table.
 
-    python -m qmra_jax.ablate --workdir=runs/table3 --seeds=0,1,2 --config.steps=1800 \\
+    python -m benchmarks.ablation --workdir=runs/table3 --seeds=0,1,2 --config.steps=1800 \\
         --config.init.encoders=$QMRA_DATA/resnet18/resnet18_imagenet_folded.npz --dry_run
-    python -m qmra_jax.ablate --workdir=runs/table3 --configs=full,l2,topk ...
+    python -m benchmarks.ablation --workdir=runs/table3 --configs=full,l2,topk ...
 
 The rows are configs/ablations.py's. Each is a run of train.py in a process of its own, and then
 evaluate.py's scores on `config.eval`. --config.NAME=VALUE holds for all rows. The same command goes
@@ -27,14 +27,14 @@ from benchmarks.ablation.plan import NAMED, Run, make_plan
 from benchmarks.ablation.report import cost, write_report
 from benchmarks.ablation.runs import Runs, shard
 from qmra_jax import errors
-from qmra_jax.evaluation.segmenter import segmenter
+from qmra_jax.evaluation import segmenter
 from qmra_jax.training import preemption
 
 
 def parse_args(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and its --config.NAME=VALUE."""
     parser = argparse.ArgumentParser(
-        prog="python -m qmra_jax.ablate",
+        prog="python -m benchmarks.ablation",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -151,7 +151,3 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     with errors.exit_on_input_error():
         raise SystemExit(ablate(args, overrides))
-
-
-if __name__ == "__main__":
-    main()

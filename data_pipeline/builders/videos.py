@@ -167,8 +167,8 @@ def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
     """uint8 [256], each label's new one in the record, given int64 [masks, 256], pixels of each.
 
     0/255 and ids with void can only be told apart over the whole video: its objects may have left
-    a frame that holds nothing but void. As `data_pipeline.datasets.folders` has it, the first mask that is
-    not empty tells; here, where a person can still mend them, masks that contradict it are refused.
+    a frame that holds nothing but void. As `datasets.folders` has it, the first mask that is not
+    empty tells; here, where a person can still mend them, masks that contradict it are refused.
     """
     table = np.arange(256, dtype=np.uint8)
     ids, top = pixels[:, 1:VOID].sum(axis=1), pixels[:, VOID]

@@ -205,7 +205,3 @@ def main() -> None:
     with exit_on_input_error():
         export(args.output, args.split, args.count, args.height)
         print(f"wrote {args.output}")
-
-
-if __name__ == "__main__":
-    main()

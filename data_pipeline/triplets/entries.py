@@ -5,7 +5,7 @@
 
 FOLDER lies below `data.root`, or is absolute (`/`, `~`), or in a bucket (`gs://`). What lies in it
 says how it is read: a dataset that our builders wrote (FOLDER/1.0.0, FOLDER/CONFIG/1.0.0 or just
-FOLDER), of which SPLIT is "train" unless named; else raw files, as `data_pipeline.datasets.folders` tells.
+FOLDER), of which SPLIT is "train" unless named; else raw files, as `datasets.folders` tells.
 """
 
 import dataclasses

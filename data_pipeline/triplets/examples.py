@@ -1,7 +1,7 @@
 """Every example of a training run, by number: which item of which dataset, drawn how.
 
-Example k is made from k and the run's seed alone; `data_pipeline.triplets.stream` only runs examples side
-by side.
+Example k is made from k and the run's seed alone; `stream` only runs examples side by
+side.
 """
 
 import dataclasses

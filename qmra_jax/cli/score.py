@@ -98,14 +98,9 @@ def score(
       qmra score --truth YouTubeVOS --split train --sequences held_out.txt \\
         --protocol youtube_vos --unseen penguin,zebra --predictions runs/ytvos
     """
-    from qmra_jax.scoring import (
-        format_table,
-        plan_folder,
-        report_frames,
-        score_plan,
-        write_scores,
-    )
+    from qmra_jax.scoring import report_frames
     from qmra_jax.scoring.report import Result, write_report
+    from qmra_jax.scoring.score import format_table, plan_folder, score_plan, write_scores
     from qmra_jax.scoring.tables import format_comparison
 
     if images is not None and report is None:
