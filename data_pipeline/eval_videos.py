@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.datasets import davis, youtube_vos
+from data_pipeline.datasets.scored_videos import find_videos, scored_frames
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID, foreground, label_counts, read_labels
-from qmra_jax.scoring.youtube_vos import find_videos, scored_frames
 
 DATASETS = ("davis2016", "davis2017", "youtube_vos", "folder")
 

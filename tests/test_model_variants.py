@@ -266,5 +266,6 @@ def test_the_train_step_tells_of_the_outputs_there_are(values):
 
 
 def test_stm_is_the_same_network_wherever_it_stands():
+    assert stm.MODEL == STM_MODEL
     assert ABLATIONS["stm"] == {f"model.{name}": value for name, value in STM_MODEL.items()}
     assert {name: stm.get_config().model[name] for name in STM_MODEL} == STM_MODEL

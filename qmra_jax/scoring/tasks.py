@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.datasets import scored_videos
 from data_pipeline.datasets.davis import (
     Sequence,
     available_splits,
@@ -109,10 +110,10 @@ def _youtube_vos_plan(
     names: Collection[str] | None,
     unseen: Collection[str] | None,
 ) -> Plan:
-    videos, total = youtube_vos.find_videos(truth, split, names)
+    videos, total = scored_videos.find_videos(truth, split, names)
 
     def task(video) -> Task:
-        masks, objects = youtube_vos.scored_frames(video)
+        masks, objects = scored_videos.scored_frames(video)
         files = _predicted_files(video.name, masks, predictions)
         return Task(
             video.name,

@@ -11,11 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from configs.stm import MODEL as STM_MODEL
 from qmra_jax.errors import InputError
 from qmra_jax.network.model import build_model
 from qmra_jax.network.resnet import IMAGENET_MEAN, IMAGENET_STD
 from qmra_jax.weights.torch_names import check_state, torch_shapes, variable_shapes
+
+# What makes QMRA's network STM's, as configs/stm.py trains it; the widths are the files' own.
+STM_MODEL = {
+    "stages": 1,
+    "align": "mask",
+    "reader": "dot",
+    "aggregator": "none",
+    "kv_kernel": 3,
+    "prior": "odds",
+    "refine": "none",
+}
 
 # What the other objects' mask goes through: this network does not know of them.
 OTHERS = "Encoder_M.conv1_o.weight"
