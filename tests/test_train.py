@@ -16,9 +16,9 @@ import train
 from qmra_jax import masks, weights
 from qmra_jax.errors import InputError
 from qmra_jax.training import checkpoint, initialization, nonfinite, profiling
-from tests.invariance import Miniature
-from tests.tiny import metric_lines
-from tests.tiny_config import STEPS
+from tests.support.invariance import Miniature
+from tests.support.tiny import metric_lines
+from tests.support.tiny_config import STEPS
 
 ROOT = Path(__file__).parents[1]
 

@@ -6,7 +6,7 @@ import pytest
 
 from qmra_jax import weights
 from qmra_jax.inference.propagator import Propagator
-from tests.tiny import TINY
+from tests.support.tiny import TINY
 
 torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
 from benchmarks import torch_qmra  # noqa: E402

@@ -12,7 +12,7 @@ from qmra_jax.inference.object_merging import soft_aggregation
 from qmra_jax.network.priors import odds_prior
 from qmra_jax.weights.stm import STM_MODEL, from_stm
 from qmra_jax.weights.torch_names import torch_shapes, variable_shapes
-from tests.tiny import TINY
+from tests.support.tiny import TINY
 
 torch = pytest.importorskip("torch", reason="STM's twin is written in PyTorch")
 from benchmarks import torch_stm  # noqa: E402
