@@ -56,7 +56,7 @@ def test_it_is_as_short_as_promised():
 
 
 def test_its_aggregator_passes_its_own_test(project):
-    assert "1 passed" in run(project, command("test_aggregation_gated.py"), "-p", "no:cacheprovider")
+    assert "1 passed" in run(project, command("test_aggregation"), "-p", "no:cacheprovider")
 
 
 def test_its_row_would_be_trained_beside_the_paper_s(project):

@@ -27,7 +27,7 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 @dataclasses.dataclass(frozen=True)
-class PairFiles:
+class RecordFiles:
     """What one record is made from.
 
     Attributes:
@@ -105,14 +105,14 @@ def pair_listing(
         faults += unread_files(images, image_suffixes, "images")
         faults += unread_files(masks, MASK_SUFFIXES, "masks")
     files = [
-        PairFiles(found[stem], partners[stem], labels, empty)
+        RecordFiles(found[stem], partners[stem], labels, empty)
         for stem in sorted(found.keys() & partners.keys())
     ]
     skipped = {empty: len(unmasked)} if empty and unmasked else {}
     return Listing(tuple(pair.item() for pair in files), tuple(faults), skipped)
 
 
-def make_record(files: PairFiles) -> Record:
+def make_record(files: RecordFiles) -> Record:
     """Reads, checks and encodes an image and its mask.
 
     Raises:

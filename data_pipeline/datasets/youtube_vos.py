@@ -63,7 +63,7 @@ class Video:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class SplitVideos:
     """What a split holds.
 
     Attributes:
@@ -103,7 +103,7 @@ def has_layout(folder: Path) -> bool:
     return (folder / "meta.json").is_file() and (folder / "JPEGImages").is_dir()
 
 
-def find_split(root: Path, split: str) -> Found:
+def find_split(root: Path, split: str) -> SplitVideos:
     """The videos of an official split.
 
     Args:
@@ -132,7 +132,7 @@ def find_split(root: Path, split: str) -> Found:
 
 def find_videos(
     folder: Path, *, masks_folder: Path | None = None, every_frame: bool = True
-) -> Found:
+) -> SplitVideos:
     """The videos of one split's folder, and what does not fit together.
 
     Faults are: a video of meta.json without frames or without masks, and the other way round; an
@@ -189,7 +189,7 @@ def find_videos(
                 ),
             )
         )
-    return Found(tuple(videos), tuple(faults), meta_path)
+    return SplitVideos(tuple(videos), tuple(faults), meta_path)
 
 
 def _frames_folder(root: Path, split: str) -> Path | None:

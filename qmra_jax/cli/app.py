@@ -56,7 +56,7 @@ class Cutout(StrEnum):
     webm = "webm"
 
 
-class Dtype(StrEnum):
+class ComputeDtype(StrEnum):
     """Of the network's computation."""
 
     float32 = "float32"
@@ -108,7 +108,7 @@ def segment(
         str, typer.Option(metavar="NAME", help="Of objects: softmax or soft_aggregation.")
     ] = "softmax",
     dtype: Annotated[
-        Dtype | None, typer.Option(help="Of the computation; by default the weights file's.")
+        ComputeDtype | None, typer.Option(help="Of the computation; by default the weights file's.")
     ] = None,
     skip_bad: Annotated[
         bool,

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from data_pipeline.eval_videos import EvalVideo, Start
+from data_pipeline.eval_videos import Entrance, EvalVideo
 from qmra_jax import masks
 from qmra_jax.background_io import WriteBehind, read_ahead
 from qmra_jax.boxes import mask_to_box
@@ -76,7 +76,7 @@ class Segmenter:
         return Timing(len(video.frames), len(seconds), sum(seconds), wall, tuple(carried))
 
     def _step(
-        self, path: Path, image: np.ndarray, start: Start | None, index: int, video: EvalVideo
+        self, path: Path, image: np.ndarray, start: Entrance | None, index: int, video: EvalVideo
     ) -> tuple[np.ndarray, float | None]:
         """A frame's labels, and the step's seconds where they are to be counted."""
         first = min(video.starts)
@@ -90,7 +90,7 @@ class Segmenter:
             raise InputError(f"{path}: {error}") from None
         return result.labels, None if start else result.seconds
 
-    def _prompt(self, start: Start) -> dict[str, Any]:
+    def _prompt(self, start: Entrance) -> dict[str, Any]:
         objects = start.read()
         given = {"masks": objects} if self.start == "mask" else {"boxes": mask_to_box(objects)}
         return {**given, "ids": start.ids}

@@ -9,7 +9,7 @@ from qmra_jax.files import written_whole
 from qmra_jax.scoring.line_plot import colour, line_plot
 from qmra_jax.scoring.report_frames import frames_folder, picture
 from qmra_jax.scoring.tables import columns, headline, mark_best, notes
-from qmra_jax.scoring.tasks import Plan, Task
+from qmra_jax.scoring.tasks import ScoringPlan, Task
 
 PICTURED = 30  # sequences with pictures, so that a page of hundreds can still be opened
 
@@ -37,7 +37,7 @@ class Result:
       scores: of `score_plan`, with `frames`.
     """
 
-    plan: Plan
+    plan: ScoringPlan
     scores: dict
 
 
@@ -184,5 +184,5 @@ def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) ->
     return figures
 
 
-def _folder(plan: Plan, name: str) -> Path:
+def _folder(plan: ScoringPlan, name: str) -> Path:
     return next(task.predicted for task in plan.tasks if task.name == name)

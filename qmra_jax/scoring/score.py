@@ -10,7 +10,7 @@ from tqdm import tqdm
 from qmra_jax.scoring.files import write_scores
 from qmra_jax.scoring.protocols import Measured, average, summarise
 from qmra_jax.scoring.tables import format_table
-from qmra_jax.scoring.tasks import Plan, Task, plan_folder
+from qmra_jax.scoring.tasks import ScoringPlan, Task, plan_folder
 from qmra_jax.scoring.youtube_vos import group_scores
 
 __all__ = ["format_table", "plan_folder", "score_folder", "score_plan", "write_scores"]
@@ -67,7 +67,7 @@ def score_folder(
 
 
 def score_plan(
-    plan: Plan, *, frames: bool = False, progress: bool = True, workers: int | None = None
+    plan: ScoringPlan, *, frames: bool = False, progress: bool = True, workers: int | None = None
 ) -> dict:
     """Scores what `plan_folder` found; the arguments are `score_folder`'s.
 

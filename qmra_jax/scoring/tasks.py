@@ -41,7 +41,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ScoringPlan:
     """What to score.
 
     Attributes:
@@ -66,7 +66,7 @@ def plan_folder(
     year: str | None = None,
     sequences: Collection[str] | None = None,
     unseen: Collection[str] | None = None,
-) -> Plan:
+) -> ScoringPlan:
     """Finds every file that scoring will read; arguments and errors are `score_folder`'s."""
     truth, predictions = Path(truth), Path(predictions)
     check_protocol(protocol)
@@ -82,7 +82,7 @@ def _davis_plan(
     split: str | None,
     year: str | None,
     names: Collection[str] | None,
-) -> Plan:
+) -> ScoringPlan:
     year = year if year is not None else _year_of_split(truth, protocol, split)
     found = find_sequences(truth, year=year, split=split, need_frames=False, names=names)
     total = len(found)
@@ -100,7 +100,7 @@ def _davis_plan(
         )
 
     label = "all" if split is None else f"{year}/{split}".lstrip("/")
-    return Plan(protocol, [task(sequence) for sequence in found], label, total)
+    return ScoringPlan(protocol, [task(sequence) for sequence in found], label, total)
 
 
 def _youtube_vos_plan(
@@ -109,7 +109,7 @@ def _youtube_vos_plan(
     split: str | None,
     names: Collection[str] | None,
     unseen: Collection[str] | None,
-) -> Plan:
+) -> ScoringPlan:
     videos, total = scored_videos.find_videos(truth, split, names)
 
     def task(video) -> Task:
@@ -128,7 +128,7 @@ def _youtube_vos_plan(
             },
         )
 
-    return Plan("youtube_vos", [task(video) for video in videos], split or "all", total)
+    return ScoringPlan("youtube_vos", [task(video) for video in videos], split or "all", total)
 
 
 def _measure_davis(sequence: Sequence, files: list[Path], protocol: str) -> dict[str, Measured]:

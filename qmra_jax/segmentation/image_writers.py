@@ -11,14 +11,14 @@ import numpy as np
 from qmra_jax.drawing import overlay
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.masks import write_labels
-from qmra_jax.segmentation.result_writer import Found, Writer
+from qmra_jax.segmentation.result_writer import FrameObjects, ResultWriter
 from qmra_jax.video.reader import Frame, VideoReader
 from qmra_jax.video.writer import H264, VP9_ALPHA, Encoding, VideoWriter, check_encoder
 
 _MARGIN = 8  # pixels of a transparent video's unseen colour around an object
 
 
-class _Images(Writer):
+class _Images(ResultWriter):
     """A folder of PNGs, 00000.png and on; each is in its place at once."""
 
     def open(self) -> None:
@@ -47,7 +47,7 @@ class Masks(_Images):
 
     name = "masks"
 
-    def write(self, frame: Frame, found: Found) -> None:
+    def write(self, frame: Frame, found: FrameObjects) -> None:
         write_labels(self.file(frame), found.labels)
 
 
@@ -56,7 +56,7 @@ class CutoutImages(_Images):
 
     name = "cutout"
 
-    def write(self, frame: Frame, found: Found) -> None:
+    def write(self, frame: Frame, found: FrameObjects) -> None:
         assert frame.image is not None
         image = cv2.cvtColor(cut_out(frame.image, found.labels), cv2.COLOR_RGBA2BGRA)
         data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
@@ -64,7 +64,7 @@ class CutoutImages(_Images):
             part.write_bytes(data.tobytes())
 
 
-class _Video(Writer):
+class _Video(ResultWriter):
     """A video with the times of the one that is segmented."""
 
     encoding: Encoding
@@ -83,14 +83,14 @@ class _Video(Writer):
             encoding=self.encoding,
         )
 
-    def write(self, frame: Frame, found: Found) -> None:
+    def write(self, frame: Frame, found: FrameObjects) -> None:
         assert frame.image is not None
         image = self.draw(frame.image, found)
         self._writer.write(image, frame.time, frame.duration)
         self._empty = False
 
     @abc.abstractmethod
-    def draw(self, image: np.ndarray, found: Found) -> np.ndarray:
+    def draw(self, image: np.ndarray, found: FrameObjects) -> np.ndarray:
         """The picture to encode, from the frame's uint8 `[h, w, 3]`."""
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Overlay(_Video):
 
     name, encoding = "overlay.mp4", H264
 
-    def draw(self, image: np.ndarray, found: Found) -> np.ndarray:
+    def draw(self, image: np.ndarray, found: FrameObjects) -> np.ndarray:
         return overlay(image, found.labels, found.boxes, ids=found.ids)
 
 
@@ -117,7 +117,7 @@ class CutoutVideo(_Video):
 
     name, encoding = "cutout.webm", VP9_ALPHA
 
-    def draw(self, image: np.ndarray, found: Found) -> np.ndarray:
+    def draw(self, image: np.ndarray, found: FrameObjects) -> np.ndarray:
         return cut_out(image, found.labels, _MARGIN)
 
 

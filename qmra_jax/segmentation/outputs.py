@@ -6,7 +6,7 @@ DIR/boxes.csv, mot.txt, coco.json          see `qmra_jax.segmentation.table_writ
 DIR/cutout/00000.png ...  RGBA: the objects, and nothing around them
 DIR/cutout.webm           the same as a transparent VP9 video
 
-A new kind is a `Writer` with an entry in `WRITERS`.
+A new kind is a `ResultWriter` with an entry in `WRITERS`.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.segmentation.image_writers import CutoutImages, CutoutVideo, Masks, Overlay
-from qmra_jax.segmentation.result_writer import Writer
+from qmra_jax.segmentation.result_writer import ResultWriter
 from qmra_jax.segmentation.table_writers import Boxes, Coco, Mot
 from qmra_jax.video.reader import VideoReader
 
-WRITERS: dict[str, type[Writer]] = {
+WRITERS: dict[str, type[ResultWriter]] = {
     "masks": Masks,
     "overlay": Overlay,
     "boxes": Boxes,
@@ -33,7 +33,7 @@ WRITERS: dict[str, type[Writer]] = {
 DEFAULT = ("masks", "overlay", "boxes")
 
 
-def make_writers(kinds: Sequence[str], folder: Path, video: VideoReader) -> list[Writer]:
+def make_writers(kinds: Sequence[str], folder: Path, video: VideoReader) -> list[ResultWriter]:
     """The writers of these kinds; nothing is touched yet.
 
     Raises:
@@ -72,7 +72,7 @@ class Output:
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmented:
+class SegmentedVideo:
     """What came of it.
 
     Attributes:

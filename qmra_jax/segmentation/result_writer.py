@@ -12,7 +12,7 @@ from qmra_jax.files import written_whole
 from qmra_jax.video.reader import Frame, VideoReader
 
 
-class Found(NamedTuple):
+class FrameObjects(NamedTuple):
     """What was found in a frame.
 
     Attributes:
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     scores: tuple[float, ...] = ()
 
 
-class Writer(abc.ABC):
+class ResultWriter(abc.ABC):
     """Makes one kind of result in a folder: a file, or a folder of files.
 
     As a context manager it puts the file in its place at the end; also after an `InputError`, such
@@ -39,7 +39,7 @@ class Writer(abc.ABC):
     name: str
     """Of the file or folder that it makes."""
     scored = False
-    """Whether it asks for `Found.scores`."""
+    """Whether it asks for `FrameObjects.scores`."""
 
     def __init__(self, folder: Path, video: VideoReader):
         """Touches nothing yet.
@@ -59,7 +59,7 @@ class Writer(abc.ABC):
         """Begins."""
 
     @abc.abstractmethod
-    def write(self, frame: Frame, found: Found) -> None:
+    def write(self, frame: Frame, found: FrameObjects) -> None:
         """Adds the next frame, whose `image` is there."""
 
     @abc.abstractmethod
@@ -74,7 +74,7 @@ class Writer(abc.ABC):
         """Removes an earlier result."""
         self.path.unlink(missing_ok=True)
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "ResultWriter":
         self.open()
         return self
 
@@ -85,7 +85,7 @@ class Writer(abc.ABC):
             self.discard()
 
 
-class TextWriter(Writer):
+class TextWriter(ResultWriter):
     """Writes a text file line by line."""
 
     def open(self) -> None:

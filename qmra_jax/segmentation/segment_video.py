@@ -20,9 +20,9 @@ from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.segmentation import outputs
-from qmra_jax.segmentation.outputs import Output, Segmented
+from qmra_jax.segmentation.outputs import Output, SegmentedVideo
 from qmra_jax.segmentation.prompt_parsing import Objects
-from qmra_jax.segmentation.result_writer import Found, Writer
+from qmra_jax.segmentation.result_writer import FrameObjects, ResultWriter
 from qmra_jax.video.reader import Frame, VideoReader
 
 _WAITING = 4  # frames that may wait to be written
@@ -85,7 +85,7 @@ def segment_video(
     *,
     skip_bad: bool = False,
     progress: bool = True,
-) -> Segmented:
+) -> SegmentedVideo:
     """Follows the objects through the video and writes the files.
 
     An earlier result in the same folder is removed first (what `outputs` names, nothing else).
@@ -136,7 +136,7 @@ def segment_video(
                 problem = error  # so that what waits is still written
         if problem:
             raise InputError(f"{problem}; what was found until then is in {output.folder}")
-    return Segmented(
+    return SegmentedVideo(
         output,
         tuple(writer.path for writer in writers),
         len(results.boxes),
@@ -194,12 +194,12 @@ def _ahead(frames: Iterator[Frame]) -> Generator[Iterator[Frame]]:
 class _Results:
     """What was found, handed to the writers in order; lives in the writing thread."""
 
-    def __init__(self, video: VideoReader, writers: Sequence[Writer], spool: Path):
+    def __init__(self, video: VideoReader, writers: Sequence[ResultWriter], spool: Path):
         self._writers, self._spool = writers, spool
         self._scored = any(writer.scored for writer in writers)
-        self._last = Found(np.zeros(video.size, np.uint8), np.zeros((0, 4), np.int32))
+        self._last = FrameObjects(np.zeros(video.size, np.uint8), np.zeros((0, 4), np.int32))
         self._image = np.zeros((*video.size, 3), np.uint8)  # the last one
-        self._early: dict[int, Found] = {}  # without labels, which lie in the spool
+        self._early: dict[int, FrameObjects] = {}  # without labels, which lie in the spool
         self.boxes: dict[int, np.ndarray] = {}
         self.skipped: list[int] = []
 
@@ -227,10 +227,10 @@ class _Results:
     def _path(self, frame: Frame) -> Path:
         return self._spool / f"{frame.number:05d}.png"
 
-    def _found(self, result) -> Found:
+    def _found(self, result) -> FrameObjects:
         if result is not None:
             scores = score(result) if self._scored else ()
-            self._last = Found(result.labels, np.asarray(result.boxes), result.ids, scores)
+            self._last = FrameObjects(result.labels, np.asarray(result.boxes), result.ids, scores)
         return self._last
 
 

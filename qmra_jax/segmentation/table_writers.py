@@ -17,7 +17,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from qmra_jax.boxes import mask_to_box
-from qmra_jax.segmentation.result_writer import Found, TextWriter
+from qmra_jax.segmentation.result_writer import FrameObjects, TextWriter
 from qmra_jax.video.reader import Frame
 
 
@@ -31,7 +31,7 @@ class Boxes(TextWriter):
         self._rows = csv.writer(self.file)
         self._rows.writerow(["frame", "object", "x", "y", "width", "height"])
 
-    def write(self, frame: Frame, found: Found) -> None:
+    def write(self, frame: Frame, found: FrameObjects) -> None:
         for id, box in zip(found.ids, found.boxes.tolist(), strict=True):
             seen = box[2] > 0 and box[3] > 0
             self._rows.writerow([frame.number, id, *(box if seen else [""] * 4)])
@@ -42,7 +42,7 @@ class Mot(TextWriter):
 
     name, scored = "mot.txt", True
 
-    def write(self, frame: Frame, found: Found) -> None:
+    def write(self, frame: Frame, found: FrameObjects) -> None:
         for id, score in zip(found.ids, found.scores, strict=True):
             x, y, width, height = mask_to_box(found.labels == id).tolist()
             if width:
@@ -60,7 +60,7 @@ class Coco(TextWriter):
         self._frames = self._annotations = 0
         self.file.write('{"info": {"description": "masks of qmra-jax"},\n"annotations": [')
 
-    def write(self, frame: Frame, found: Found) -> None:
+    def write(self, frame: Frame, found: FrameObjects) -> None:
         self._frames = frame.number + 1
         for id, score in zip(found.ids, found.scores, strict=True):
             mask = np.asfortranarray(found.labels == id, np.uint8)

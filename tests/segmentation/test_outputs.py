@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from qmra_jax.errors import InputError
 from qmra_jax.segmentation.image_writers import cut_out
 from qmra_jax.segmentation.outputs import WRITERS
-from qmra_jax.segmentation.result_writer import Found
+from qmra_jax.segmentation.result_writer import FrameObjects
 from qmra_jax.video.reader import VideoReader
 from tests.support.videos import read_rgba
 
@@ -28,8 +28,8 @@ def labels():
     return image
 
 
-FOUND = Found(labels(), np.int32([[5, 4, 30, 20], [0, 0, 0, 0]]), (2, 7), (0.87654, 0.5))
-GONE = Found(np.zeros(SIZE, np.uint8), np.zeros((2, 4), np.int32), (2, 7), (0.0, 0.0))
+FOUND = FrameObjects(labels(), np.int32([[5, 4, 30, 20], [0, 0, 0, 0]]), (2, 7), (0.87654, 0.5))
+GONE = FrameObjects(np.zeros(SIZE, np.uint8), np.zeros((2, 4), np.int32), (2, 7), (0.0, 0.0))
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ class Builder(VideoBuilder):
         return manual_dir
 
 
-def _listing(found: youtube_vos.Found) -> Listing:
+def _listing(found: youtube_vos.SplitVideos) -> Listing:
     videos = [
         VideoFiles(
             video.name,
