@@ -20,12 +20,18 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from data_pipeline.decode import check_headers, check_whole
 from data_pipeline.eval_videos import DATASETS, EvalSet, EvalVideo, find_eval_videos
-from qmra_jax import bank, checkpoint, compile_cache, errors, evaluation, model, scoring, weights
-from qmra_jax.merges import MERGES
-from qmra_jax.results import Results
-from qmra_jax.submission import write_zip
+from qmra_jax import errors, weights
+from qmra_jax.evaluation import segmenter
+from qmra_jax.evaluation.results import Results
+from qmra_jax.evaluation.submission import write_zip
+from qmra_jax.images import check_headers, check_whole
+from qmra_jax.inference import memory_bank
+from qmra_jax.inference.object_merging import MERGES
+from qmra_jax.network import model
+from qmra_jax.runtime import compile_cache
+from qmra_jax.scoring import score as scoring
+from qmra_jax.training import checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     add("--sequences", nargs="+", help="only these of the split")
     add(
         "--start",
-        choices=evaluation.STARTS,
+        choices=segmenter.STARTS,
         help="what the network is told of an object: its mask's tight box, or the mask, of which"
         " QMRA takes that very box (default: box; mask of a network that remembers masks, as STM)",
     )
@@ -101,31 +107,31 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
 
     Every device of this host takes videos, the longest first, until none of its shard is left.
     """
-    index, count = evaluation.parse_shard(args.shard)
+    index, count = segmenter.parse_shard(args.shard)
     module, variables, short_side = load(args)
     default = 5 if args.dataset == "youtube_vos" else 10
     options = {
         "interval": default if args.interval is None else args.interval,
         "short_side": short_side,
-        "max_memory": bank.bound(args.max_memory, args.extra_frames),
+        "max_memory": memory_bank.bound(args.max_memory, args.extra_frames),
         "merge": args.merge,
     }
     start = args.start or module.remembers  # a box, or what STM remembers: a mask
-    weights_digest = evaluation.model_digest(module, variables)
+    weights_digest = segmenter.model_digest(module, variables)
     module = module.clone(dtype=args.dtype or module.dtype)
     settings = {
         **options,
         "start": start,
         "dtype": module.dtype,
         # Another release, or another kind of device, may find other masks.
-        "version": evaluation.package_version(),
+        "version": segmenter.package_version(),
         "platform": jax.local_devices()[0].platform,
     }
-    make = evaluation.make_segmenter(module, variables, start=start, carry=args.skip_bad, **options)
+    make = segmenter.make_segmenter(module, variables, start=start, carry=args.skip_bad, **options)
 
     made_with = {"weights": weights_digest, **settings}
     results = Results(args.output, chosen.videos, made_with, carry=args.skip_bad)
-    mine = {video.name for video in evaluation.shard(chosen.videos, index, count)}
+    mine = {video.name for video in segmenter.shard(chosen.videos, index, count)}
     made = [v for v in chosen.videos if v.name in mine and not results.finished(v.name)]
     check_frames(made, skip_bad=args.skip_bad)
     left = [video for video in results.claim(overwrite=args.overwrite) if video.name in mine]
@@ -133,7 +139,7 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
         print(f"{kept} of {len(mine)} sequences are finished already and are kept")
     total = sum(len(video.frames) for video in left)
     with tqdm(total=total, unit="frame", desc="segment", disable=not left) as bar:
-        evaluation.segment_videos(left, results, make, jax.local_devices(), tick=bar.update)
+        segmenter.segment_videos(left, results, make, jax.local_devices(), tick=bar.update)
     return results, settings
 
 

@@ -21,30 +21,28 @@ from etils import epath
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from data_pipeline.stream import open_stream
-from qmra_jax import (
+from data_pipeline.triplets.stream import open_stream
+from qmra_jax import drawing, errors
+from qmra_jax.network.model import build_model
+from qmra_jax.runtime import compile_cache, host_memory
+from qmra_jax.training import (
     checkpoint,
-    compile_cache,
     distributed,
-    errors,
-    host_memory,
-    initial_weights,
-    key_init,
-    not_finite,
+    initialization,
+    key_projection,
+    nonfinite,
     parallel,
     preemption,
     progress,
-    visualize,
     workdir,
 )
-from qmra_jax.metric_writer import open_writer
-from qmra_jax.model import build_model
-from qmra_jax.optimizer import make_optimizer, make_schedule
-from qmra_jax.profiling import Profile
-from qmra_jax.torch_names import variable_shapes
-from qmra_jax.train_state import create_train_state, init_variables
-from qmra_jax.train_step import make_diagnose, make_predict, make_train_step
-from qmra_jax.validation import Abandoned, open_validation
+from qmra_jax.training.metric_writer import open_writer
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
+from qmra_jax.training.profiling import Profile
+from qmra_jax.training.train_state import create_train_state, init_variables
+from qmra_jax.training.train_step import make_diagnose, make_predict, make_train_step
+from qmra_jax.training.validation import Abandoned, open_validation
+from qmra_jax.weights.torch_names import variable_shapes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://BUCKET/...")
@@ -100,7 +98,7 @@ def train(config, run: epath.PathLike) -> int:
     )
     workdir.check_run(run, config)
     validation = open_validation(config, run)
-    frozen = initial_weights.load_frozen(model, config)
+    frozen = initialization.load_frozen(model, config)
     like = jax.eval_shape(make_state, variable_shapes(model)).replace(frozen=frozen)
     restored = checkpoint.restore(run, like)
     first_step = int(restored.step) if restored else 0
@@ -112,7 +110,7 @@ def train(config, run: epath.PathLike) -> int:
             print(f"{run} has all {config.steps} steps already.")
         return 0
     profile = Profile(config.profile, run, config.steps, done=first_step)
-    begun = initial_weights.check(model, config, run, frozen) if restored is None else None
+    begun = initialization.check(model, config, run, frozen) if restored is None else None
 
     # ------------------------------------------------------------------- data
     host_index, host_count = distributed.place()
@@ -136,8 +134,8 @@ def train(config, run: epath.PathLike) -> int:
     if begun:
         variables = begun.variables(fresh)
         if config.init.key_projection == "pca" and not begun.source:
-            images = key_init.training_images(config)
-            variables = key_init.with_pca_keys(model, variables, images)
+            images = key_projection.training_images(config)
+            variables = key_projection.with_pca_keys(model, variables, images)
         state = make_state(variables)
     else:
         state = restored
@@ -204,7 +202,7 @@ def train(config, run: epath.PathLike) -> int:
                 checkpoint.save(manager, state, config)
                 good = int(parallel.local_copy(state.step))
                 with contextlib.closing(stream(start_step=good)) as again:
-                    raise not_finite.explain(diagnose, state, next(again), run)
+                    raise nonfinite.explain(diagnose, state, next(again), run)
 
             if is_logged:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -219,7 +217,7 @@ def train(config, run: epath.PathLike) -> int:
                 with clock.pause():
                     few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
                     probabilities = jax.device_get(predict(parallel.local_copy(state), few))
-                    sheet = visualize.triplet_sheet(
+                    sheet = drawing.triplet_sheet(
                         few["images"], few["masks"], few["boxes"], probabilities
                     )
                     writer.picture(step, "triplets", sheet)
@@ -255,9 +253,9 @@ def main(_) -> int:
     compile_cache.keep_compiled_programs()
     try:
         return train(_CONFIG.value, _WORKDIR.value)
-    except not_finite.LossNotFinite as error:
+    except nonfinite.LossNotFinite as error:
         print(f"error: {error}", file=sys.stderr)
-        return not_finite.STATUS
+        return nonfinite.STATUS
 
 
 if __name__ == "__main__":

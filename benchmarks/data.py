@@ -7,7 +7,7 @@
 
 It measures files that it makes (`made_files`), raw and built as TFRecords, made-up videos, and the
 real sets below $QMRA_DATA, if there are any. Frames are augmented as in `configs/common.py`, with
-colour jitter as well. Everything goes through `data_pipeline.stream`, as in training.
+colour jitter as well. Everything goes through `data_pipeline.triplets.stream`, as in training.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from benchmarks.stages import STAGES, cost
 from benchmarks.tables import Table, check_output, load, machine, report
 from configs import common
 from data_pipeline.build import build
-from data_pipeline.examples import open_examples
-from data_pipeline.stream import LOADERS, open_stream
+from data_pipeline.triplets.examples import open_examples
+from data_pipeline.triplets.stream import LOADERS, open_stream
 from qmra_jax.errors import InputError, exit_on_input_error
 
 REAL_STATIC, REAL_VIDEOS = "static/ecssd", "davis2016"  # below $QMRA_DATA, if they are there

@@ -23,9 +23,9 @@ class JaxProgram(JaxDevice):
         super().__init__(clip.device, clip.tf32)
 
         from qmra_jax import weights
-        from qmra_jax.model import build_model
-        from qmra_jax.propagate import Propagator
-        from qmra_jax.train_state import init_variables
+        from qmra_jax.inference.propagator import Propagator
+        from qmra_jax.network.model import build_model
+        from qmra_jax.training.train_state import init_variables
 
         model = build_model(clip.model_config())
         variables = weights.load(weights_file)[1] if weights_file else init_variables(model, 0)

@@ -23,11 +23,12 @@ class JaxProgram(JaxDevice):
         super().__init__(workload.device, workload.tf32)
         self.facts["devices"] = jax.device_count()
 
-        from qmra_jax import parallel, weights
-        from qmra_jax.model import build_model
-        from qmra_jax.optimizer import make_optimizer, make_schedule
-        from qmra_jax.train_state import create_train_state, init_variables
-        from qmra_jax.train_step import make_train_step
+        from qmra_jax import weights
+        from qmra_jax.network.model import build_model
+        from qmra_jax.training import parallel
+        from qmra_jax.training.optimizer import make_optimizer, make_schedule
+        from qmra_jax.training.train_state import create_train_state, init_variables
+        from qmra_jax.training.train_step import make_train_step
 
         parallel.check_batch(config.batch_size)
         model = build_model(config.model)

@@ -28,13 +28,13 @@ import numpy as np
 import psutil
 
 from benchmarks.tables import Table, check_output, load, machine, report
-from qmra_jax.cli_options import find_weights
+from qmra_jax.cli.options import find_weights
 from qmra_jax.errors import InputError, exit_on_input_error
-from qmra_jax.objects import read_objects
-from qmra_jax.outputs import Output
-from qmra_jax.segment import check_request, segment_video
-from qmra_jax.video import VideoReader
-from qmra_jax.video_writer import VideoWriter
+from qmra_jax.segmentation.outputs import Output
+from qmra_jax.segmentation.prompt_parsing import read_objects
+from qmra_jax.segmentation.segment_video import check_request, segment_video
+from qmra_jax.video.reader import VideoReader
+from qmra_jax.video.writer import VideoWriter
 
 LOOP = 120  # frames of a real video that come again and again, at most
 
@@ -102,7 +102,7 @@ def follow(
 ) -> Course:
     """Segments the video as `qmra segment` does; `max_memory` 0 is no bound."""
     import qmra_jax
-    from qmra_jax.compile_count import compiled_programs
+    from qmra_jax.runtime.compile_count import compiled_programs
 
     process = psutil.Process()
     resident: list[int] = []

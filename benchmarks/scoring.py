@@ -26,7 +26,7 @@ from benchmarks import davis_twin
 from benchmarks.tables import Table, check_output, load, machine, report
 from qmra_jax.errors import exit_on_input_error
 from qmra_jax.masks import write_labels
-from qmra_jax.scoring import score_folder
+from qmra_jax.scoring.score import score_folder
 
 SIZE = (480, 854)
 OBJECTS = (1, 3, 5)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 
 STAGES: Mapping[str, tuple[str, ...]] = {
     "read": ("read_bytes", "records.__getitem__"),
-    "decode image": ("decode.decode_image",),
-    "decode mask": ("masks.decode_labels", "decode.instance_masks"),
+    "decode image": ("images.decode_image",),
+    "decode mask": ("masks.decode_labels", "targets.instance_masks"),
     "draw": ("triplets.draw",),
     "positions": ("warp.positions",),
     "warp": ("remap", "warp._shrink", "warp.with_cover", "warp.covered"),
@@ -39,7 +39,7 @@ def cost(make: Callable[[int], Any], first: int, count: int) -> Cost:
     """Makes examples twice, plainly and under the profiler.
 
     Args:
-      make: of example k, as `data_pipeline.examples.Examples`.
+      make: of example k, as `data_pipeline.triplets.examples.Examples`.
       first: example to make.
       count: how many.
     """

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
 from qmra_jax.errors import InputError
-from qmra_jax.host_memory import keep_freed_memory
+from qmra_jax.runtime.host_memory import keep_freed_memory
 
 
 class Program(Protocol):

@@ -22,12 +22,12 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.tables import Table, check_output, report
-from data_pipeline.davis import find_sequences
+from data_pipeline.datasets.davis import find_sequences
 from qmra_jax.boxes import box_to_map, mask_to_box
-from qmra_jax.cli_score import named_folders
+from qmra_jax.cli.score import named_folders
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import foreground, read_labels, write_labels
-from qmra_jax.scoring import score_folder
+from qmra_jax.scoring.score import score_folder
 
 
 def filled_box(mask: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ that one's own argument). A base that begins from another run (youtube_vos: `ini
 that was pre-trained as NAME too: give it with --config.init_from. All of them, several seeds each,
 and a table at the end:
 
-    python -m qmra_jax.ablate --workdir=runs/table3 --seeds=0,1,2
+    python -m benchmarks.ablation --workdir=runs/table3 --seeds=0,1,2
 """
 
 from ml_collections import ConfigDict

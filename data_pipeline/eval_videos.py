@@ -15,17 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline import davis, youtube_vos
-from data_pipeline.decode import label_counts
+from data_pipeline.datasets import davis, youtube_vos
+from data_pipeline.datasets.scored_videos import find_videos, scored_frames
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID, foreground, read_labels
-from qmra_jax.youtube_vos_scores import find_videos, scored_frames
+from qmra_jax.masks import VOID, foreground, label_counts, read_labels
 
 DATASETS = ("davis2016", "davis2017", "youtube_vos", "folder")
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class Entrance:
     """Objects that enter in one frame.
 
     Attributes:
@@ -59,7 +58,7 @@ class EvalVideo:
 
     name: str
     frames: tuple[Path, ...]
-    starts: Mapping[int, Start]
+    starts: Mapping[int, Entrance]
     written: Mapping[int, str]
 
 
@@ -146,7 +145,7 @@ def _davis(
                 f"mask {first} shows no object {', '.join(map(str, absent))}: expected every"
                 f" object in the first frame{hint}"
             )
-        start = Start(first, (1,) if merged else ids, merged)
+        start = Entrance(first, (1,) if merged else ids, merged)
         return EvalVideo(sequence.name, sequence.frames, {0: start}, _all_names(sequence))
 
     if not unscored and (short := [s.name for s in sequences if len(s.frames) < 3]):
@@ -165,13 +164,13 @@ def _folder(root: Path, split: str | None, names: Collection[str] | None) -> Eva
     sequences = davis.find_sequences(root, year=year, split=split, masks="some", names=names)
 
     def video(sequence: davis.Sequence) -> EvalVideo:
-        starts: dict[int, Start] = {}
+        starts: dict[int, Entrance] = {}
         seen: set[int] = set()
         for index, mask in zip(sequence.annotated, sequence.annotations, strict=True):
             labels = read_labels(mask)
             foreground(labels)  # refuses a blended 0/255 mask, whose greys would count as objects
             if new := tuple(sorted(set(_shown(labels)) - seen)):
-                starts[index] = Start(mask, new)
+                starts[index] = Entrance(mask, new)
                 seen |= set(new)
         if not starts:
             raise InputError(
@@ -222,7 +221,7 @@ def _youtube_vos(root: Path, split: str | None, names: Collection[str] | None) -
         return EvalVideo(
             source.name,
             frames,
-            {k - begin: Start(masks[k], tuple(ids)) for k, ids in sorted(entries.items())},
+            {k - begin: Entrance(masks[k], tuple(ids)) for k, ids in sorted(entries.items())},
             {k: f"{path.stem}.png" for k, path in enumerate(frames) if path.stem in listed},
         )
 

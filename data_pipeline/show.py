@@ -17,11 +17,11 @@ from absl import flags
 from ml_collections import config_flags
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipeline.examples import open_examples
-from data_pipeline.triplets import Triplet
+from data_pipeline.triplets.examples import open_examples
+from data_pipeline.triplets.triplets import Triplet
+from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError, run_app
 from qmra_jax.files import written_whole
-from qmra_jax.visualize import overlay, strip
 
 _PAPER, _INK = (255, 255, 255), (60, 60, 67)
 _TEXT = 14  # pixels

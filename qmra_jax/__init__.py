@@ -8,16 +8,16 @@ Names are imported when first used, so that what needs no JAX (boxes, masks, met
 import importlib
 
 _HOME = {
-    "QMRA": "model",
-    "Memory": "model",
-    "build_model": "model",
+    "QMRA": "network.model",
+    "Memory": "network.model",
+    "build_model": "network.model",
     "InputError": "errors",
-    "load": "weights",
-    "save": "weights",
-    "Propagator": "propagate",
-    "propagate_video": "both_ways",
-    "Explanation": "explanation",
-    "explain_frame": "explain",
+    "load": "weights.safetensors_model",
+    "save": "weights.safetensors_model",
+    "Propagator": "inference.propagator",
+    "propagate_video": "inference.both_ways",
+    "Explanation": "explain.explanation",
+    "explain_frame": "explain.frame",
 }
 
 __all__ = sorted(_HOME)

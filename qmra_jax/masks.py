@@ -7,6 +7,7 @@ writes its one object as 255 instead; `foreground` tells the two meanings of 255
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -134,3 +135,16 @@ def foreground(labels: np.ndarray) -> np.ndarray:
             " 0..n with 255 as void; a 0/255 mask blended by resizing needs a threshold first"
         )
     return objects
+
+
+def label_counts(labels: np.ndarray) -> np.ndarray:
+    """How many pixels each label has.
+
+    Args:
+      labels: uint8 `[h, w]`.
+
+    Returns:
+      int64 `[256]`; rounded where a label has more than 2**24 pixels.
+    """
+    # np.bincount makes int64 of every pixel first, and takes three times as long.
+    return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel().astype(np.int64)

@@ -12,14 +12,14 @@ from PIL import Image
 from tqdm import tqdm
 
 import qmra_jax
-from qmra_jax.cli_options import DEFAULT_WEIGHTS
+from qmra_jax.cli.options import DEFAULT_WEIGHTS
+from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.masks import read_labels
-from qmra_jax.objects import read_objects
-from qmra_jax.outputs import Output, Segmented
-from qmra_jax.segment import check_request, segment_video
-from qmra_jax.video import VideoReader
-from qmra_jax.visualize import overlay, strip
+from qmra_jax.segmentation.outputs import Output, SegmentedVideo
+from qmra_jax.segmentation.prompt_parsing import read_objects
+from qmra_jax.segmentation.segment_video import check_request, segment_video
+from qmra_jax.video.reader import VideoReader
 
 OUTPUT = Path("demo_output")
 FRAME = 118  # shows the whole rabbit; the masks go from here to both ends
@@ -73,7 +73,7 @@ def find_video() -> Path:
     return Path(str(found[0]))
 
 
-def film(video: VideoReader, boxes: np.ndarray, done: Segmented) -> np.ndarray:
+def film(video: VideoReader, boxes: np.ndarray, done: SegmentedVideo) -> np.ndarray:
     """The frame with the drawn box, then frames with their masks: uint8 `[h, w, 3]`."""
     first = video.frame(FRAME)
     pictures = [overlay(first, np.zeros(video.size, np.uint8), boxes)]

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_pipeline.decode import read_image
+from benchmarks.plot_sheet import GREY, INK, PALE, Sheet
 from data_pipeline.eval_videos import EvalVideo, find_eval_videos
 from qmra_jax.boxes import mask_to_box
+from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError, exit_on_input_error
-from qmra_jax.line_plot import colour
+from qmra_jax.images import read_image
 from qmra_jax.masks import foreground, read_labels
-from qmra_jax.metrics import jaccard
-from qmra_jax.plot_sheet import GREY, INK, PALE, Sheet
-from qmra_jax.visualize import overlay, strip
+from qmra_jax.scoring.line_plot import colour
+from qmra_jax.scoring.metrics import jaccard
 
 WINDOW = 100  # steps that one point of the curve is the mean of
 SEQUENCES, FRAMES = 3, 4  # pictured: those with the lowest J, so many frames of each

@@ -17,14 +17,20 @@ import jax
 import numpy as np
 import pytest
 
-from qmra_jax.parallel import simulate_devices
-from tests.tiny import TINY, disc, random_variables
+from qmra_jax.training.parallel import simulate_devices
+from tests.support.tiny import TINY, disc, random_variables
 
 # With train.py's own flags, which count for the cache: what tests compiled, its processes find.
 simulate_devices(int(os.environ["JAX_NUM_CPU_DEVICES"]))
 
 # Shared out by file; what compiles most goes first, so that no worker is left alone with it.
-FIRST = ("test_resume", "test_model_variants", "test_network", "test_train", "test_invariance")
+FIRST = (
+    "test_train_resume",
+    "test_model_variants",
+    "test_network",
+    "test_train",
+    "test_parallel_invariance",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -41,7 +47,7 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def tiny_variables(tiny_model):
-    from qmra_jax.torch_names import variable_shapes
+    from qmra_jax.weights.torch_names import variable_shapes
 
     return random_variables(variable_shapes(tiny_model))
 
@@ -72,7 +78,7 @@ def tiny_davis(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_config(tiny_davis):
     """A run's config on that dataset, with validation on it; tests change copies of it."""
-    from tests.tiny_config import get_config
+    from tests.support.tiny_config import get_config
 
     config = get_config()
     config.data.root = str(tiny_davis)

@@ -9,11 +9,12 @@ import pytest
 
 import train
 from configs import common
-from qmra_jax import build_model, checkpoint
-from qmra_jax.optimizer import make_optimizer
-from qmra_jax.torch_names import variable_shapes
-from tests.invariance import Miniature
-from tests.tiny import disc, metric_lines
+from qmra_jax import build_model
+from qmra_jax.training import checkpoint
+from qmra_jax.training.optimizer import make_optimizer
+from qmra_jax.weights.torch_names import variable_shapes
+from tests.support.invariance import Miniature
+from tests.support.tiny import disc, metric_lines
 
 FOLDER = Path(common.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common"))

@@ -13,14 +13,15 @@ from PIL import Image
 
 import evaluate
 from data_pipeline import eval_videos
-from data_pipeline.decode import read_image
-from qmra_jax import evaluation, masks, weights
+from qmra_jax import masks, weights
 from qmra_jax.errors import InputError
-from qmra_jax.propagate import Propagator
-from qmra_jax.submission import write_zip
-from tests.datasets import add_video
-from tests.test_eval_videos import add_youtube_video, labels
-from tests.tiny import TINY
+from qmra_jax.evaluation import segmenter as evaluation
+from qmra_jax.evaluation.submission import write_zip
+from qmra_jax.images import read_image
+from qmra_jax.inference.propagator import Propagator
+from tests.support.datasets import add_video
+from tests.support.tiny import TINY
+from tests.support.youtube_videos import add_youtube_video, labels
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from qmra_jax.errors import InputError
-from qmra_jax.masks import PALETTE, foreground, read_labels, write_labels
+from qmra_jax.masks import PALETTE, foreground, label_counts, read_labels, write_labels
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 LABELS = np.array([[0, 1, 2], [3, 22, 255]], np.uint8)
@@ -118,3 +118,10 @@ def test_the_foreground_of_an_empty_mask_is_empty():
 def test_a_0_255_mask_blended_by_resizing_is_refused():
     with pytest.raises(InputError, match=r"255 and also 191.*threshold"):
         foreground(np.array([[0, 64, 191, 255]], np.uint8))
+
+
+def test_labels_are_counted():
+    labels = np.random.default_rng(1).integers(0, 256, (50, 60), dtype=np.uint8)
+    for part in (labels, labels[::2, 1:]):
+        expected = np.bincount(part.ravel(), minlength=256)
+        np.testing.assert_array_equal(label_counts(part), expected)

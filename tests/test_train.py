@@ -13,11 +13,12 @@ import pytest
 
 import evaluate
 import train
-from qmra_jax import checkpoint, initial_weights, masks, not_finite, profiling, weights
+from qmra_jax import masks, weights
 from qmra_jax.errors import InputError
-from tests.invariance import Miniature
-from tests.tiny import metric_lines
-from tests.tiny_config import STEPS
+from qmra_jax.training import checkpoint, initialization, nonfinite, profiling
+from tests.support.invariance import Miniature
+from tests.support.tiny import metric_lines
+from tests.support.tiny_config import STEPS
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,7 +77,7 @@ def test_a_run_is_evaluated_on_held_out_videos_as_evaluate_py_does(
 def test_a_run_notes_which_checkpoint_it_began_from(config, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
     variables = train.init_variables(Miniature(config.model.batch_norm), 0)
-    monkeypatch.setattr(initial_weights, "load", lambda *_: variables)
+    monkeypatch.setattr(initialization, "load", lambda *_: variables)
     config.init_from, config.steps, config.eval.every = str(whole), 1, 0
     assert train.train(config, tmp_path / "run") == 0
     note = json.loads((tmp_path / "run" / "init_from.json").read_text())
@@ -91,14 +92,14 @@ def test_a_run_that_diverges_before_its_first_checkpoint_saves_the_last_good_sta
     config.optimizer.learning_rate = 1e18
     config.eval.every, config.log_every = 0, 3
     run = tmp_path / "run"
-    with pytest.raises(not_finite.LossNotFinite) as stop:
+    with pytest.raises(nonfinite.LossNotFinite) as stop:
         train.train(config, run)
     told = str(stop.value)
     assert told.startswith("step 2: the loss or its gradient is not finite.")
     assert "the state after step 1 is saved" in told
     assert f"--config.init_from={run}/checkpoints/1 and a lower learning rate" in told
     assert checkpoint.checkpoint_steps(run) == [1]
-    with pytest.raises(not_finite.LossNotFinite, match="step 2: "):  # which it would meet again
+    with pytest.raises(nonfinite.LossNotFinite, match="step 2: "):  # which it would meet again
         train.train(config, run)
 
 
@@ -119,7 +120,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
         return state
 
     monkeypatch.setattr(checkpoint, "restore", spoil)
-    with pytest.raises(not_finite.LossNotFinite) as stop:
+    with pytest.raises(nonfinite.LossNotFinite) as stop:
         train.train(config, run)
     told = str(stop.value)
     assert told.startswith("step 9: the loss or its gradient is not finite. Loss parts: box ")
@@ -151,7 +152,7 @@ def test_a_run_that_goes_on_past_the_steps_to_profile_says_so_once(whole, tmp_pa
 
 
 def test_training_changes_every_part_of_the_network(config, whole):
-    from qmra_jax.model import build_model
+    from qmra_jax.network.model import build_model
 
     before = train.init_variables(build_model(config.model), config.seed)["params"]
     after = parameters(whole)["params"]

@@ -22,13 +22,13 @@ COMMANDS = [
 def project(tmp_path_factory):
     """A copy of the project with the page's code added to it."""
     copy = tmp_path_factory.mktemp("tutorial")
-    for name in ("qmra_jax", "configs", "data_pipeline"):
+    for name in ("qmra_jax", "configs", "data_pipeline", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("train.py", "evaluate.py", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     for name, code in BLOCKS:
         path = copy / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text() if path.exists() else ""
         path.write_text(before + code)
     return copy
@@ -56,7 +56,7 @@ def test_it_is_as_short_as_promised():
 
 
 def test_its_aggregator_passes_its_own_test(project):
-    assert "1 passed" in run(project, command("test_gated.py"), "-p", "no:cacheprovider")
+    assert "1 passed" in run(project, command("test_aggregation"), "-p", "no:cacheprovider")
 
 
 def test_its_row_would_be_trained_beside_the_paper_s(project):

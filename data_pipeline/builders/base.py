@@ -21,7 +21,7 @@ from etils import epath
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from data_pipeline.builders.items import ByDesign, Item, Listing, Record, index_png
-from data_pipeline.builders.shards import Shard, drop_stale, plan
+from data_pipeline.builders.shards import ShardToWrite, drop_stale, plan
 from data_pipeline.builders.summary import FILE_NAME, as_json, as_text, faults_text, summed
 from data_pipeline.builders.writing import make_one, write_with_beam, write_with_threads
 from qmra_jax.errors import InputError
@@ -130,7 +130,7 @@ class Builder(FileReaderBuilder):
 
     def _plan(
         self, listings: Mapping[str, Listing], config: tfds.download.DownloadConfig
-    ) -> dict[str, list[Shard]]:
+    ) -> dict[str, list[ShardToWrite]]:
         folder = self._staging()
         folder.mkdir(parents=True, exist_ok=True)
         planned = {
@@ -147,7 +147,7 @@ class Builder(FileReaderBuilder):
         drop_stale(folder, (shard for shards in planned.values() for shard in shards))
         return planned
 
-    def _write(self, shards: list[Shard], config: tfds.download.DownloadConfig) -> None:
+    def _write(self, shards: list[ShardToWrite], config: tfds.download.DownloadConfig) -> None:
         """Writes those shards that no earlier build has finished; one with faults is tried anew."""
         todo = [
             shard
@@ -163,7 +163,7 @@ class Builder(FileReaderBuilder):
         else:
             write_with_threads(todo, make, done=done, unit=self.RECORDS)
 
-    def _moved(self, split: str, shards: list[Shard]) -> tfds.core.SplitInfo:
+    def _moved(self, split: str, shards: list[ShardToWrite]) -> tfds.core.SplitInfo:
         """Moves a split's shards to TFDS's folder; those whose items were all bad are left out."""
         full = [(shard, shard.holds()) for shard in shards if shard.holds().records]
         template = tfds.core.ShardedFileTemplate(

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from data_pipeline import davis
 from data_pipeline.builders.items import Listing
 from data_pipeline.builders.videos import Labels, VideoFiles, video_listing
+from data_pipeline.datasets import davis
 
 
 def official_listings(

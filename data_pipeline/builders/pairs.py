@@ -12,9 +12,9 @@ from PIL import Image, UnidentifiedImageError
 
 from data_pipeline.builders.base import ByDesign, Item, Listing, Record, index_png
 from data_pipeline.builders.unread import unread_files
-from data_pipeline.davis import shortened
-from data_pipeline.decode import decode_image
+from data_pipeline.datasets.davis import shortened
 from qmra_jax.errors import InputError
+from qmra_jax.images import decode_image
 from qmra_jax.masks import VOID, decode_labels
 
 Labels = Literal["binary", "ids or binary"]
@@ -22,12 +22,12 @@ Labels = Literal["binary", "ids or binary"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIXES = (".png",)
-MAX_ID = 127  # values above are a blended 0/255 mask's, as `data_pipeline.decode` has it
+MAX_ID = 127  # values above are a blended 0/255 mask's, as `data_pipeline.datasets.targets` has it
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 @dataclasses.dataclass(frozen=True)
-class PairFiles:
+class RecordFiles:
     """What one record is made from.
 
     Attributes:
@@ -105,14 +105,14 @@ def pair_listing(
         faults += unread_files(images, image_suffixes, "images")
         faults += unread_files(masks, MASK_SUFFIXES, "masks")
     files = [
-        PairFiles(found[stem], partners[stem], labels, empty)
+        RecordFiles(found[stem], partners[stem], labels, empty)
         for stem in sorted(found.keys() & partners.keys())
     ]
     skipped = {empty: len(unmasked)} if empty and unmasked else {}
     return Listing(tuple(pair.item() for pair in files), tuple(faults), skipped)
 
 
-def make_record(files: PairFiles) -> Record:
+def make_record(files: RecordFiles) -> Record:
     """Reads, checks and encodes an image and its mask.
 
     Raises:
@@ -182,7 +182,7 @@ def binary_index(raw: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
 
 
 def ids_index(raw: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
-    """A mask of ids, or a binary one, as labels; `data_pipeline.decode.instance_masks` tells which.
+    """A mask of ids, or a binary one, as labels; `targets.instance_masks` tells which.
 
     Here, where a person can still mend it, a mask that could be either is refused.
 

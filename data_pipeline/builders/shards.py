@@ -21,7 +21,7 @@ import tensorflow as tf
 from etils import epath
 
 from data_pipeline.builders.items import Item
-from data_pipeline.records import FOOTER, HEADER, OFFSETS_SUFFIX
+from data_pipeline.datasets.records import FOOTER, HEADER, OFFSETS_SUFFIX
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Written:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
+class ShardToWrite:
     """A run of a split's items, and where they are written before the dataset is complete.
 
     Attributes:
@@ -123,7 +123,7 @@ def plan(
     maker: str,
     target: int,
     count: int = 0,
-) -> list[Shard]:
+) -> list[ShardToWrite]:
     """Cuts a split's items into shards; the same files give the same shards on every machine.
 
     Args:
@@ -148,11 +148,11 @@ def plan(
         members = tuple(item for _, item in group)
         files = [[i.key, *((path.name, *stats[path]) for path in i.sources)] for i in members]
         digest = hashlib.sha256(json.dumps([maker, split, files]).encode()).hexdigest()[:32]
-        shards.append(Shard(split, members, folder / f"{digest}.tfrecord"))
+        shards.append(ShardToWrite(split, members, folder / f"{digest}.tfrecord"))
     return shards
 
 
-def drop_stale(folder: epath.Path, planned: Iterable[Shard]) -> None:
+def drop_stale(folder: epath.Path, planned: Iterable[ShardToWrite]) -> None:
     """Removes from the staging folder what none of the planned shards can use."""
     names = {shard.path.name for shard in planned}
     kept = names | {name + ending for name in names for ending in (OFFSETS_SUFFIX, ".json")}

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from data_pipeline.davis import shortened
+from data_pipeline.datasets.davis import shortened
 
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"

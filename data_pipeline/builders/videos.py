@@ -18,16 +18,16 @@ from PIL import Image
 
 from data_pipeline.builders.items import Item, Listing, Record, index_png
 from data_pipeline.builders.unread import unread_files
-from data_pipeline.davis import FRAME_SUFFIXES
-from data_pipeline.decode import decode_image
+from data_pipeline.datasets.davis import FRAME_SUFFIXES
 from qmra_jax.errors import InputError
+from qmra_jax.images import decode_image
 from qmra_jax.masks import VOID, decode_labels, read_labels
 
 Labels = Literal["ids", "merged", "ids or binary"]
 """What a video's masks hold: ids as they are; objects to merge into one, 0/255 or not (DAVIS 2016);
 or ids, unless the first that is not empty holds nothing but 0 and 255."""
 
-MAX_ID = 127  # labels above are a blended 0/255 mask's, as `data_pipeline.decode` has it
+MAX_ID = 127  # labels above are a blended 0/255 mask's, as `data_pipeline.datasets.targets` has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,8 +167,8 @@ def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
     """uint8 [256], each label's new one in the record, given int64 [masks, 256], pixels of each.
 
     0/255 and ids with void can only be told apart over the whole video: its objects may have left
-    a frame that holds nothing but void. As `data_pipeline.folders` has it, the first mask that is
-    not empty tells; here, where a person can still mend them, masks that contradict it are refused.
+    a frame that holds nothing but void. As `datasets.folders` has it, the first mask that is not
+    empty tells; here, where a person can still mend them, masks that contradict it are refused.
     """
     table = np.arange(256, dtype=np.uint8)
     ids, top = pixels[:, 1:VOID].sum(axis=1), pixels[:, VOID]

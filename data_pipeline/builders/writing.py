@@ -12,7 +12,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tqdm import tqdm
 
 from data_pipeline.builders.items import ByDesign, Item
-from data_pipeline.builders.shards import Made, Shard
+from data_pipeline.builders.shards import Made, ShardToWrite
 from qmra_jax.errors import InputError
 
 _LINE_EVERY = 30.0  # seconds between progress lines, where there is no terminal to redraw one
@@ -38,7 +38,7 @@ def make_one(features: Any, item: Item) -> Made:
 
 
 def write_with_threads(
-    shards: Sequence[Shard], make: Callable[[Item], Made], *, done: int, unit: str
+    shards: Sequence[ShardToWrite], make: Callable[[Item], Made], *, done: int, unit: str
 ) -> None:
     """Writes the shards one after the other, their items made side by side and kept in order.
 
@@ -75,7 +75,7 @@ def write_with_threads(
 
 
 def write_with_beam(
-    shards: Sequence[Shard], make: Callable[[Item], Made], *, runner: Any, options: Any
+    shards: Sequence[ShardToWrite], make: Callable[[Item], Made], *, runner: Any, options: Any
 ) -> None:
     """Writes the shards side by side on Beam's workers, which must see sources and staging folder.
 
@@ -87,7 +87,7 @@ def write_with_beam(
     """
     import apache_beam as beam
 
-    def write(shard: Shard) -> None:
+    def write(shard: ShardToWrite) -> None:
         shard.write(map(make, shard.items))
 
     with beam.Pipeline(runner=runner, options=options) as pipeline:

@@ -9,7 +9,7 @@ import pytest
 from configs import common, small
 from qmra_jax import build_model, weights
 from qmra_jax.boxes import box_to_map, mask_to_box
-from qmra_jax.losses import qmra_loss
+from qmra_jax.training.losses import qmra_loss
 
 torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
 from benchmarks import torch_qmra  # noqa: E402

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from qmra_jax import build_model, weights
-from qmra_jax.torch_names import variable_shapes
-from tests.tiny import TINY, random_variables
+from qmra_jax.weights.torch_names import variable_shapes
+from tests.support.tiny import TINY, random_variables
 
 torch = pytest.importorskip("torch", reason="the variants' twins are written in PyTorch")
-from tests.parity.torch_variants import Variant  # noqa: E402
+from tests.support.torch_variants import Variant  # noqa: E402
 
 VARIANTS: dict[str, dict] = {
     "whole": {},

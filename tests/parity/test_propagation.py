@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from qmra_jax import weights
-from qmra_jax.propagate import Propagator
-from tests.tiny import TINY
+from qmra_jax.inference.propagator import Propagator
+from tests.support.tiny import TINY
 
 torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
 from benchmarks import torch_qmra  # noqa: E402

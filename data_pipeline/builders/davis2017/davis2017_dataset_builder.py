@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from data_pipeline.builders.base import Listing, VideoBuilder
 from data_pipeline.builders.davis_layout import official_listings
-from data_pipeline.davis import Masks
+from data_pipeline.datasets.davis import Masks
 
 
 class Builder(VideoBuilder):

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from data_pipeline.builders.base import Listing, PairBuilder
 from data_pipeline.builders.pairs import pair_listing
-from data_pipeline.davis import folders_in
+from data_pipeline.datasets.davis import folders_in
 from qmra_jax.errors import InputError
 
 

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipeline import synthetic
 from data_pipeline.builders.base import Item, Listing, Record, VideoBuilder, index_png
+from data_pipeline.synthetic import videos
 
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
-_CODE = tuple(sorted(Path(synthetic.__file__).parent.glob("synthetic*.py")))
+_CODE = tuple(sorted(Path(videos.__file__).parent.glob("*.py")))
 
 
 @dataclasses.dataclass(eq=False)
@@ -25,7 +25,7 @@ class Config(tfds.core.BuilderConfig):
 
     train: int = 50
     val: int = 10
-    height: int = synthetic.USUAL_HEIGHT
+    height: int = videos.USUAL_HEIGHT
 
 
 class Builder(VideoBuilder):
@@ -68,12 +68,12 @@ def _item(split: str, height: int, item: int) -> Item:
 
 
 def make_record(split: str, height: int, item: int) -> Record:
-    """Draws and encodes a video; arguments as `data_pipeline.synthetic.SyntheticVideos` has them.
+    """Draws and encodes a video; arguments as `videos.SyntheticVideos` has them.
 
     Raises:
       InputError: if there is no such split, or the height is too small.
     """
-    clip = synthetic.SyntheticVideos(split, height).clip(item)
+    clip = videos.SyntheticVideos(split, height).clip(item)
     labels = [clip.labels(k) for k in range(clip.length)]
     images = [clip.image(k) for k in range(clip.length)]
     shown = Counter(int(label) for mask in labels for label in np.unique(mask) if label)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from data_pipeline import davis
 from data_pipeline.builders.base import Listing, VideoBuilder
 from data_pipeline.builders.davis_layout import listing, listings
+from data_pipeline.datasets import davis
 from qmra_jax.errors import InputError
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from data_pipeline import youtube_vos
 from data_pipeline.builders.base import Listing, VideoBuilder
 from data_pipeline.builders.videos import VideoFiles, video_listing
-from data_pipeline.davis import folders_in
+from data_pipeline.datasets import youtube_vos
+from data_pipeline.datasets.davis import folders_in
 from qmra_jax.errors import InputError
 
 _VALID = {"2018": 474, "2019": 507}  # videos: by them alone can the editions' files be told apart
@@ -77,7 +77,7 @@ class Builder(VideoBuilder):
         return manual_dir
 
 
-def _listing(found: youtube_vos.Found) -> Listing:
+def _listing(found: youtube_vos.SplitVideos) -> Listing:
     videos = [
         VideoFiles(
             video.name,

@@ -1,0 +1,5 @@
+"""Runs `python -m benchmarks.ablation`."""
+
+from benchmarks.ablation.sweep import main
+
+main()

@@ -1,0 +1,80 @@
+"""What a network costs: its parameters, and the floating-point operations of a frame."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qmra_jax.inference import frame_step
+from qmra_jax.network.model import QMRA
+from qmra_jax.weights.torch_names import variable_shapes
+
+
+@functools.cache
+def parameters(module: QMRA) -> int:
+    """How many numbers are trained; BatchNorm's stored statistics are not."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variable_shapes(module)["params"]))
+
+
+@functools.cache
+def frame_flops(module: QMRA, height: int, width: int, memory: int) -> int:
+    """Of one frame with one object: 2 a multiply-add of every convolution and matrix product.
+
+    By their definition: Winograd's algorithm, which does with fewer, is not looked at. Sums,
+    softmaxes, selections and resizings are left out. Nothing is compiled or computed.
+
+    Args:
+      module: the network.
+      height: of the frame as the network gets it, and
+      width: likewise.
+      memory: frames in the memory, all of which are read.
+    """
+    shape = jax.ShapeDtypeStruct
+    # A kernel of its own does the same work, and is not to be had on every machine.
+    module = module.clone(reader=module.reader.replace("fused=True", "fused=False"))
+    variables = variable_shapes(module)
+    image, given = shape((height, width, 3), jnp.uint8), shape((1, height, width), jnp.float32)
+    size = (height, width)
+    _, entry = jax.eval_shape(
+        lambda *x: frame_step.enter(module, *x, size), variables, image, given
+    )
+    bank = jax.tree.map(lambda x: shape((1, memory, *x.shape[2:]), x.dtype), entry)
+    valid, slots = shape((1, memory), jnp.bool_), shape((2,), jnp.int32)
+    traced = jax.make_jaxpr(lambda *x: frame_step.track(module, *x, size))(
+        variables, bank, valid, slots, image
+    )
+    return count(traced.jaxpr)
+
+
+def count(jaxpr: Any) -> int:
+    """The operations of a program's convolutions and matrix products.
+
+    Args:
+      jaxpr: of the program. Of a choice between branches, such as that of a platform, the dearest
+        counts; a loop counts as often as it runs; one whose end is not known (`while`), once.
+    """
+    return sum(_count(equation) for equation in jaxpr.eqns)
+
+
+def _count(equation: Any) -> int:
+    kind, parameters = equation.primitive.name, equation.params
+    if kind == "dot_general":
+        (contracted, _), _ = parameters["dimension_numbers"]
+        depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+    if kind == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        out_axis = parameters["dimension_numbers"].rhs_spec[0]
+        products = math.prod(kernel) // kernel[out_axis]
+        return 2 * products * math.prod(equation.outvars[0].aval.shape)
+    inner = [
+        getattr(value, "jaxpr", value)
+        for values in parameters.values()
+        for value in (values if isinstance(values, tuple | list) else (values,))
+        if hasattr(value, "jaxpr") or hasattr(value, "eqns")
+    ]
+    if kind == "cond":
+        return max(map(count, inner))
+    return parameters.get("length", 1) * sum(map(count, inner))

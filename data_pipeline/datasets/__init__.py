@@ -1,0 +1,1 @@
+"""Datasets as they lie on disk, raw or built: images, videos and their masks."""

@@ -1,0 +1,260 @@
+"""Raw files as pairs and videos to draw triplets from: nothing needs to be built first.
+
+    FOLDER/images/STEM.jpg (.jpeg, .png)      FOLDER/masks/STEM.png
+    FOLDER/JPEGImages/480p/VIDEO/00000.jpg    FOLDER/Annotations/480p/VIDEO/00000.png     DAVIS's
+    FOLDER/JPEGImages/VIDEO, FOLDER/Annotations/VIDEO, FOLDER/meta.json             YouTube-VOS's
+
+What is missing, and images and masks of different size, are found before any work, from names and
+file headers alone; contents are checked when a file is read, and the message then names it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.datasets import davis, youtube_vos
+from qmra_jax.errors import InputError
+from qmra_jax.images import check_headers, read_image
+from qmra_jax.masks import VOID, read_labels
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class PairFiles:
+    """An image, its mask, and the name they go by: "static/ecssd/0012.jpg"."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderPairs:
+    """Image and mask files; see `data_pipeline.triplets.sources.Pairs`."""
+
+    files: tuple[PairFiles, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
+        """As `data_pipeline.triplets.sources.Pairs.pair`."""
+        files = self.files[item]
+        return files.name, read_image(files.image), read_labels(files.mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderClip:
+    """The frames of a video that have a mask; see `data_pipeline.triplets.sources.Clip`.
+
+    Attributes:
+      name: with its dataset's, "davis2016/bear".
+      frames: the images, in time order.
+      masks: theirs.
+      merged: its objects count as one, as in DAVIS 2016; else each is a target by itself.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    merged: bool = False
+
+    @property
+    def length(self) -> int:
+        """Frames with a mask."""
+        return len(self.masks)
+
+    def image(self, k: int) -> np.ndarray:
+        """The k-th frame with a mask."""
+        return read_image(self.frames[k])
+
+    def labels(self, k: int) -> np.ndarray:
+        """The mask of that frame, 0/1 where the masks are binary or the objects merged.
+
+        Raises:
+          InputError: if it cannot be read, or is a 0/255 mask with blended edges.
+        """
+        labels = read_labels(self.masks[k])
+        void = labels == VOID
+        if void.any():
+            binary, highest = _is_binary(self.masks), int(labels[~void].max(initial=0))
+            if highest >= (1 if binary else 128):
+                raise InputError(
+                    f"mask {self.masks[k]} holds 255 and also {highest}: expected 0 and 255, or"
+                    " labels 0..n with 255 as void; a 0/255 mask blended by resizing needs a"
+                    " threshold first"
+                )
+            if binary:
+                return void.astype(np.uint8)
+        return ((labels != 0) & ~void).astype(np.uint8) if self.merged else labels
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderVideos:
+    """Videos in folders; see `data_pipeline.triplets.sources.Clips`."""
+
+    clips: tuple[FolderClip, ...]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def clip(self, item: int) -> FolderClip:
+        """As `data_pipeline.triplets.sources.Clips.clip`; nothing is read yet."""
+        return self.clips[item]
+
+
+def open_pairs(folder: Path, name: str) -> FolderPairs:
+    """The pairs of a folder with `images` and `masks`, their sizes checked.
+
+    Args:
+      folder: that holds them.
+      name: of the folder, for the pairs' ids.
+
+    Raises:
+      InputError: if a folder is missing or empty, an image or a mask has no partner or another
+        size, or is no image.
+    """
+    files = find_pairs(folder, name)
+    check_headers((pair.image, pair.mask) for pair in files)
+    return FolderPairs(files)
+
+
+def find_pairs(folder: Path, name: str) -> tuple[PairFiles, ...]:
+    """As `open_pairs`, by names alone."""
+    images = _by_stem(folder / "images", IMAGE_SUFFIXES, "JPEG or PNG images")
+    masks = _by_stem(folder / "masks", (".png",), "PNG masks")
+    if unpaired := images.keys() ^ masks.keys():
+        files = [str((images | masks)[stem]) for stem in unpaired]
+        raise InputError(
+            f"static folder {folder} has {len(images)} images and {len(masks)} masks: expected one"
+            f" mask an image, of the same name; without a partner: {davis.shortened(files)}"
+        )
+    return tuple(
+        PairFiles(f"{name}/{image.name}", image, masks[stem])
+        for stem, image in sorted(images.items())
+    )
+
+
+def open_videos(
+    folder: Path, name: str, split: str | None = None, year: str | None = None
+) -> FolderVideos:
+    """The videos of a folder in DAVIS's or YouTube-VOS's layout, their frames' sizes checked.
+
+    Args:
+      folder: of the dataset, or of one of YouTube-VOS's splits.
+      name: of the dataset, for the videos' names.
+      split: such as "train"; None for a folder without lists, of which every video is taken.
+      year: of the split's list; in "2016", where it is looked for as well if None, all objects of
+        a video are one.
+
+    Raises:
+      InputError: as `davis.find_sequences` and `youtube_vos.find_videos`, if the folder has splits
+        and none is named, if a video has fewer than three masks, or sizes differ.
+    """
+    clips = find_videos(folder, name, split, year)
+    check_headers(pair for clip in clips for pair in zip(clip.frames, clip.masks, strict=True))
+    return FolderVideos(clips)
+
+
+def find_videos(
+    folder: Path, name: str, split: str | None = None, year: str | None = None
+) -> tuple[FolderClip, ...]:
+    """As `open_videos`, by names alone."""
+    if youtube_vos.has_layout(folder) or youtube_vos.splits_in(folder):
+        clips = _youtube_vos(folder, name, split, year)
+    else:
+        clips = _davis(folder, name, split, year)
+    if short := [clip.name for clip in clips if clip.length < 3]:
+        raise InputError(
+            f"{folder}: fewer than the 3 masks of a triplet in {davis.shortened(short)}: leave"
+            f" {'it' if len(short) == 1 else 'them'} out"
+        )
+    return clips
+
+
+def _davis(folder: Path, name: str, split: str | None, year: str | None) -> tuple[FolderClip, ...]:
+    if split is None and (lists := davis.available_splits(folder)):
+        list_year, _, listed = lists[0].rpartition("/")
+        example = ":".join(part for part in (name, listed, list_year) if part)
+        raise InputError(
+            f"{folder} has the splits {', '.join(lists)}: expected one to be named, such as"
+            f" {example}"
+        )
+    if split and year is None:
+        years = [y for y in ("2016", "2017") if davis.has_split(folder, y, split)]
+        if len(years) > 1:
+            raise InputError(
+                f"{folder} has the list {split} of 2016 and of 2017: expected {name}:{split}:2016"
+                f" (all objects of a video are one) or {name}:{split}:2017 (each by itself)"
+            )
+    year = "2016" if year is None else year
+    merged = split is not None and year == "2016"
+    found = davis.find_sequences(folder, year=year, split=split, masks="every" if split else "some")
+    return tuple(
+        FolderClip(
+            f"{name}/{sequence.name}",
+            tuple(sequence.frames[k] for k in sequence.annotated),
+            sequence.annotations,
+            merged,
+        )
+        for sequence in found
+    )
+
+
+def _youtube_vos(
+    folder: Path, name: str, split: str | None, year: str | None
+) -> tuple[FolderClip, ...]:
+    if year is not None:
+        raise InputError(f"{folder} is YouTube-VOS's, whose splits have no year: leave out {year}")
+    if youtube_vos.has_layout(folder):
+        if split is not None:
+            raise InputError(f"{folder} is a split by itself: leave out {split}")
+        # Here a mask may be missing, as in `valid`: such a frame is never drawn.
+        found = youtube_vos.find_videos(folder, every_frame=folder.name == "train")
+    elif split is None:
+        splits = youtube_vos.splits_in(folder)
+        raise InputError(
+            f"{folder} has the splits {', '.join(splits)}: expected one to be named, such as"
+            f" {name}:{splits[0]}"
+        )
+    else:
+        found = youtube_vos.find_split(folder, split)
+    return tuple(
+        FolderClip(
+            f"{name}/{video.name}", tuple(video.frames[k] for k in video.annotated), video.masks
+        )
+        for video in found.complete()
+    )
+
+
+@functools.cache
+def _is_binary(masks: tuple[Path, ...]) -> bool:
+    """Whether 255 is the object: the first mask that is not empty holds 0 and 255 alone.
+
+    One frame does not tell: where all objects have left, a map of ids may hold nothing but void.
+    """
+    for path in masks:
+        values = np.unique(read_labels(path))
+        if values.any():
+            return set(values.tolist()) <= {0, VOID}
+    return True
+
+
+def _by_stem(folder: Path, suffixes: Iterable[str], kind: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(
+            f"static folder {folder.parent}: expected a folder {folder}, with {kind} (official"
+            " downloads are built first: python -m data_pipeline.build --list)"
+        )
+    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
+    if not files:
+        raise InputError(f"{folder}: expected {kind}, found none")
+    by_stem = {p.stem: p for p in files}
+    if len(by_stem) < len(files):
+        twice = [str(p) for p in files if by_stem[p.stem] != p]
+        raise InputError(f"{folder}: the same name with two endings: {davis.shortened(twice)}")
+    return by_stem

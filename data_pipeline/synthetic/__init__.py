@@ -1,0 +1,1 @@
+"""Procedural videos with exact masks."""

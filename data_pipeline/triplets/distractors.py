@@ -1,0 +1,119 @@
+"""Another image's object, pasted into a triplet: what is salient is not always the target.
+
+Still images mostly show one object, which a network learns to find whatever box it was given. With
+a second one in the frames the box has to tell which is meant. Copy and paste, as Ghiasi et al.
+2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation".
+"""
+
+import numpy as np
+
+from data_pipeline.triplets.colour import jittered
+from data_pipeline.triplets.triplets import MIN_VISIBLE, Augmentation, Triplet, static_triplet
+from data_pipeline.triplets.warp import Warp, affine_view, covered, warp_frames, with_cover
+from qmra_jax.boxes import mask_to_box
+
+SIZE = (0.2, 0.7)  # of the crop: the longer side of what is pasted
+MOTION = 0.08  # of the crop: standard deviation of its place from frame to frame
+GROWTH = 0.1  # standard deviation of the logarithm of its size from frame to frame
+LEAST_LEFT = 0.4  # of the target must stay visible in each frame; else the object goes behind it
+
+
+def add_distractor(
+    triplet: Triplet,
+    image: np.ndarray,
+    mask: np.ndarray,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    *,
+    may_be_target: bool,
+    size: tuple[float, float] = SIZE,
+) -> Triplet:
+    """The triplet with the object of another image in it, in front of the target or behind it.
+
+    The object has a motion of its own. Every other time, if it may, it becomes the target and the
+    target a distractor: that something was pasted must not tell which it is.
+
+    Args:
+      triplet: images uint8 `[3, s, s, 3]` and their masks; it is not changed.
+      image: uint8 `[h, w, 3]`, RGB.
+      mask: uint8 `[h, w]` in {0, 1}: the object; not empty.
+      rng: where everything random comes from.
+      augmentation: the size of the crop, and how much views and colours change.
+      may_be_target: whether the two may change roles.
+      size: smallest and largest longer side of what is pasted, as a share of the crop.
+
+    Returns:
+      A triplet of the same shapes, its target visible in every frame.
+    """
+    crops = warp_frames(
+        [with_cover(image, mask)] * 3, _warps(mask, rng, augmentation, size), augmentation.crop
+    )
+    cover = np.stack([crop[..., 3] for crop in crops])
+    shown = np.stack([covered(crop) for crop in crops])
+    pasted = np.stack(jittered([crop[..., :3] for crop in crops], rng, augmentation.colour_jitter))
+    visible = MIN_VISIBLE * augmentation.crop**2
+    swap, front = rng.random(2) < 0.5
+    if swap and may_be_target and (_areas(shown) >= visible).all():
+        masks = shown
+    else:
+        masks = triplet.masks * (1 - shown)
+        least = np.maximum(LEAST_LEFT * _areas(triplet.masks), visible)
+        if not front or (_areas(masks) < least).any():
+            masks = triplet.masks
+            cover = cover * (1 - masks)
+    weight = cover[..., None].astype(np.float32) / 255
+    images = triplet.images + weight * (pasted - triplet.images.astype(np.float32))
+    return Triplet(np.round(images).astype(np.uint8), masks, mask_to_box(masks))
+
+
+def without_target(
+    triplet: Triplet,
+    image: np.ndarray,
+    mask: np.ndarray,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+) -> Triplet:
+    """The triplet with another image's scene as its query, which does not show the target.
+
+    Args:
+      triplet: whose memory frames stay.
+      image: uint8 `[h, w, 3]`, RGB, of another scene.
+      mask: uint8 `[h, w]` in {0, 1}: an object of it, which is no target here; not empty.
+      rng: where everything random comes from.
+      augmentation: how the scene is drawn.
+    """
+    images = np.stack(
+        [*triplet.images[:2], static_triplet(image, mask, rng, augmentation).images[2]]
+    )
+    masks = np.stack([*triplet.masks[:2], np.zeros_like(triplet.masks[2])])
+    return Triplet(images, masks, mask_to_box(masks))
+
+
+def longer_side(mask: np.ndarray) -> float:
+    """Of the mask's tight box, as a share of the mask's longer side."""
+    return float(mask_to_box(mask)[2:].max()) / max(mask.shape)
+
+
+def _warps(
+    mask: np.ndarray,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    sizes: tuple[float, float],
+) -> list[Warp]:
+    """Three views in which the object lies anywhere in the crop, a little apart from each other."""
+    x, y, width, height = (int(v) for v in mask_to_box(mask))
+    size = np.exp(rng.uniform(*np.log(sizes)))
+    place = rng.uniform(-0.5, 0.5, 2)
+    flip = augmentation.flip and rng.random() < 0.5
+    warps = []
+    for _ in range(3):
+        side = max(width, height) / (size * np.exp(rng.normal(0, GROWTH)))
+        offset = place + rng.normal(0, MOTION, 2)
+        centre = np.array([x + width / 2, y + height / 2]) - side * offset * (-1 if flip else 1, 1)
+        rotation = augmentation.rotation * rng.uniform(-1, 1)
+        warps.append(Warp(affine_view(centre, side, rotation=rotation, flip=flip)))
+    return warps
+
+
+def _areas(masks: np.ndarray) -> np.ndarray:
+    return np.count_nonzero(masks, axis=(1, 2))

@@ -1,0 +1,178 @@
+"""`qmra`: what users do beside training (train.py) and evaluating (evaluate.py).
+
+JAX is imported inside the commands that need it, so that help and errors come at once.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qmra_jax.cli.explain import explain
+from qmra_jax.cli.options import (
+    INTERVAL,
+    MAX_MEMORY,
+    Interval,
+    MaxMemory,
+    Overwrite,
+    ShortSide,
+    Video,
+    Weights,
+    find_weights,
+    network_size,
+)
+from qmra_jax.cli.score import score
+from qmra_jax.cli.weights import app as weights_app
+from qmra_jax.errors import exit_on_input_error
+
+_HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.
+
+\b
+Examples:
+  qmra segment cat.mp4 --box 120,80,64,48 --output cat
+  qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --output sheet.png
+  qmra score --truth DAVIS --predictions runs/val
+  qmra weights show weights/qmra-small.safetensors
+"""
+
+app = typer.Typer(
+    name="qmra",
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(explain)
+app.command()(score)
+app.add_typer(weights_app, name="weights")
+
+
+class Cutout(StrEnum):
+    """Of transparent pictures."""
+
+    png = "png"
+    webm = "webm"
+
+
+class ComputeDtype(StrEnum):
+    """Of the network's computation."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs `qmra`; bad input is one line on standard error and exit status 2."""
+    with exit_on_input_error():
+        app(arguments, prog_name="qmra")
+
+
+@app.command()
+def segment(
+    video: Video,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to.")],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,WIDTH,HEIGHT[@K]",
+            help="In pixels; once for each object. @K: it enters in frame K, counted from 0.",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A label map, whose labels stay the objects' ids; the network takes their tight"
+            " boxes.",
+        ),
+    ] = None,
+    frame: Annotated[
+        int, typer.Option(metavar="K", help="The frame of the mask and of boxes without @K.")
+    ] = 0,
+    masks: Annotated[bool, typer.Option(help="DIR/masks/00000.png and on.")] = True,
+    overlay: Annotated[bool, typer.Option(help="DIR/overlay.mp4.")] = True,
+    boxes: Annotated[bool, typer.Option(help="DIR/boxes.csv.")] = True,
+    mot: Annotated[bool, typer.Option("--mot", help="DIR/mot.txt, MOTChallenge's text.")] = False,
+    coco: Annotated[bool, typer.Option("--coco", help="DIR/coco.json, with RLE masks.")] = False,
+    cutout: Annotated[
+        list[Cutout] | None,
+        typer.Option(help="DIR/cutout/00000.png and on, or DIR/cutout.webm: transparent."),
+    ] = None,
+    weights: Weights = None,
+    short_side: ShortSide = None,
+    interval: Interval = INTERVAL,
+    max_memory: MaxMemory = MAX_MEMORY,
+    merge: Annotated[
+        str, typer.Option(metavar="NAME", help="Of objects: softmax or soft_aggregation.")
+    ] = "softmax",
+    dtype: Annotated[
+        ComputeDtype | None, typer.Option(help="Of the computation; by default the weights file's.")
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Frames that cannot be decoded carry the last mask, and are named."
+        ),
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Follow objects through a video, each from one box.
+
+    Writes DIR/masks (palette PNGs: 0 background, else the object's id; boxes get 1, 2, ... in
+    their order), DIR/overlay.mp4 and DIR/boxes.csv (frame,object,x,y,width,height; empty where not
+    seen). These are the network's own boxes, stage 1's B_q, and need not be the masks' tight ones,
+    which --mot and --coco give. The objects of the earliest frame are followed both ways, later
+    ones from their frame on. The overlay has the video's own times; images play at 24 a second.
+
+    \b
+    Examples:
+      qmra segment cat.mp4 --box 120,80,64,48 --output cat
+      qmra segment 'frames/*.jpg' --box 10,20,64,48 --box 200,20,50,90@30 --output two
+      qmra segment cat.mp4 --frame 30 --mask cat.png --mot --coco --cutout webm --output cat
+    """
+    from qmra_jax.segmentation.outputs import Output
+    from qmra_jax.segmentation.prompt_parsing import read_objects
+    from qmra_jax.segmentation.segment_video import check_request, segment_video
+    from qmra_jax.video.reader import VideoReader
+
+    chosen = {
+        "masks": masks,
+        "overlay": overlay,
+        "boxes": boxes,
+        "mot": mot,
+        "coco": coco,
+        "cutout-png": Cutout.png in (cutout or ()),
+        "cutout-webm": Cutout.webm in (cutout or ()),
+    }
+    kinds = [kind for kind, wanted in chosen.items() if wanted]
+    reader = VideoReader(video)
+    if reader.gaps:
+        typer.echo(reader.gaps, err=True)
+    target = Output(output)
+    objects = read_objects(reader.size, box or (), mask, frame=frame)
+    check_request(reader, objects, target, kinds, overwrite=overwrite, skip_bad=skip_bad)
+    weights = find_weights(weights)
+
+    import qmra_jax
+    from qmra_jax.runtime.compile_cache import keep_compiled_programs
+
+    keep_compiled_programs()
+    module, variables, _ = qmra_jax.load(weights)
+    if dtype is not None:
+        module = module.clone(dtype=dtype.value)
+    propagator = qmra_jax.Propagator(
+        module,
+        variables,
+        interval=interval,
+        short_side=network_size(short_side, weights),
+        merge=merge,
+        max_memory=max_memory or None,
+    )
+    done = segment_video(reader, objects, propagator, target, kinds, skip_bad=skip_bad)
+    typer.echo(done.speed())
+    for path in done.paths:
+        typer.echo(str(path))
+    if done.damage():
+        typer.echo(done.damage(), err=True)

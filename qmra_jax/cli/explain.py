@@ -1,0 +1,164 @@
+"""`qmra explain`: one frame, and why the network answers as it does there.
+
+JAX is imported inside the command, so that help and errors come at once.
+"""
+
+import itertools
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qmra_jax.cli.options import (
+    INTERVAL,
+    MAX_MEMORY,
+    Interval,
+    MaxMemory,
+    Overwrite,
+    ShortSide,
+    Video,
+    Weights,
+    find_weights,
+    network_size,
+)
+from qmra_jax.errors import InputError
+
+
+def explain(
+    video: Video,
+    frame: Annotated[int, typer.Option(metavar="K", help="The frame to explain, from 0.")],
+    output: Annotated[Path, typer.Option(metavar="SHEET.png", help="The sheet to write.")],
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,WIDTH,HEIGHT[@J]",
+            help="Of the object, in pixels of frame 0, or of frame J, which is before K.",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="In place of a box: the object's mask in frame 0."),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y",
+            help="The pixel of frame K whose attention is shown; by default the surest of those"
+            " deepest inside the object's mask.",
+        ),
+    ] = None,
+    channels: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, max=16, help="Of the query and of the memory, to show."),
+    ] = 4,
+    npz: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="All that is drawn as arrays, for one's own plots."),
+    ] = None,
+    weights: Weights = None,
+    short_side: ShortSide = None,
+    interval: Interval = INTERVAL,
+    max_memory: MaxMemory = MAX_MEMORY,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show what the network reads, weighs and answers in one frame.
+
+    The frames before K are followed first, from the box, so that the memory is what it is in
+    `qmra segment`. The sheet has stage 1's box map B_q, the masks S_q and S_q^r with their
+    differences, the attention of one pixel over every memory frame, and the channels that the
+    aggregation changes most, with their weights (the paper's Figure 5).
+
+    \b
+    Examples:
+      qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --output sheet.png
+      qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --query 150,96 --output ear.png
+    """
+    from qmra_jax.segmentation.prompt_parsing import read_objects
+    from qmra_jax.video.reader import VideoReader
+
+    reader = VideoReader(video)
+    if reader.gaps:
+        typer.echo(reader.gaps, err=True)
+    drawn = read_objects(reader.size, [] if box is None else [box], mask)
+    ids = [id for objects in drawn.values() for id in objects.ids]
+    if len(ids) != 1:
+        raise InputError(f"{len(ids)} objects: expected one; give the --box of that one alone")
+    (start, objects), *_ = drawn.items()
+    if start < 0:
+        raise InputError(f"box {box!r}: expected a frame from 0 on after the @")
+    if start >= reader.count > 0:
+        raise InputError(f"box {box!r}: frame {start} is past the end of {video}")
+    if frame <= start:
+        raise InputError(
+            f"frame {frame} is not after frame {start}, in which the object was drawn: expected"
+            f" {start + 1} or later, which has a memory to read"
+        )
+    reader.frame(frame)  # so that one past the end is told at once
+    pixel = None if query is None else parse_pixel(query, reader.size)
+    read = {path.resolve() for path in (*reader.sources, *([] if mask is None else [mask]))}
+    _check_output(output, ".png", read, overwrite)
+    if npz is not None:
+        _check_output(npz, ".npz", read, overwrite)
+    weights = find_weights(weights)
+
+    import numpy as np
+    from PIL import Image
+    from tqdm import tqdm
+
+    import qmra_jax
+    from qmra_jax.explain.sheet import Described, draw_sheet
+    from qmra_jax.files import written_whole
+    from qmra_jax.runtime.compile_cache import keep_compiled_programs
+
+    keep_compiled_programs()
+    module, variables, _ = qmra_jax.load(weights)
+    frames = itertools.islice(reader, start, frame + 1)
+    total = frame + 1 - start
+    explanation = qmra_jax.explain_frame(
+        module,
+        variables,
+        tqdm(frames, total=total, desc="explain", unit="frame"),
+        objects.boxes if objects.masks is None else None,
+        masks=objects.masks,
+        pixel=pixel,
+        first=start,
+        short_side=network_size(short_side, weights),
+        interval=interval,
+        max_memory=max_memory or None,
+    )
+    variant = module.reader, module.aggregator, module.refine, module.align
+    sheet = draw_sheet(explanation, Described(video.name, *variant), channels=channels)
+    with written_whole(output) as part:
+        Image.fromarray(sheet).save(part, format="PNG")
+    typer.echo(str(output))
+    if npz is not None:
+        with written_whole(npz) as part, part.open("wb") as file:
+            np.savez_compressed(file, **explanation.arrays())  # type: ignore[arg-type]
+        typer.echo(str(npz))
+
+
+def parse_pixel(text: str, size: tuple[int, int]) -> tuple[int, int]:
+    """The pixel "x,y" of a frame of `size` (height, width).
+
+    Raises:
+      InputError: if it is anything else, or not in the frame.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
+    x, y = (int(match[1]), int(match[2])) if match else (-1, -1)
+    height, width = size
+    if not (0 <= x < width and 0 <= y < height):
+        raise InputError(
+            f"query {text!r}: expected a pixel x,y of the frame, which is {width} wide and"
+            f" {height} high, such as {width // 2},{height // 2}"
+        )
+    return x, y
+
+
+def _check_output(path: Path, suffix: str, read: set[Path], overwrite: bool) -> None:
+    if path.suffix.lower() != suffix:
+        raise InputError(f"output {path}: expected a name that ends in {suffix}")
+    if path.resolve() in read:
+        raise InputError(f"output {path} is what is read: give another name")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise InputError(f"output {path} exists: give another name, or --overwrite to replace it")

@@ -1,0 +1,230 @@
+"""`qmra score`: folders of masks, of one method or of several, against the truth."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qmra_jax.errors import InputError
+
+
+class Protocol(StrEnum):
+    """Whose way of scoring."""
+
+    davis2017 = "davis2017"
+    davis2016 = "davis2016"
+    youtube_vos = "youtube_vos"
+
+
+def score(
+    truth: Annotated[
+        Path,
+        typer.Option(metavar="ROOT", help="Dataset in the layout of DAVIS or YouTube-VOS."),
+    ],
+    predictions: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[NAME=]DIR",
+            help="Holds SEQUENCE/00000.png or Annotations/SEQUENCE/00000.png. Once for each method;"
+            " NAME is what tables call it, or else the folder's name.",
+        ),
+    ],
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            help="DAVIS, each object (2017) or all merged into one (2016); or YouTube-VOS, where"
+            " objects start at their first listed frame."
+        ),
+    ] = Protocol.davis2017,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="A list under ImageSets, by default val; of YouTube-VOS a folder such as train, by"
+            " default the root itself or its valid. `all` takes every sequence there is."
+        ),
+    ] = None,
+    sequences: Annotated[
+        str | None,
+        typer.Option(metavar="A,B|FILE", help="Only these of the split; a file has one a line."),
+    ] = None,
+    unseen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B|FILE|none",
+            help="YouTube-VOS's categories that training lacked; by default all but the official"
+            " training set's.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write scores.json and, of DAVIS, the official toolkit's two CSV files; of"
+            " several methods, in a folder each.",
+        ),
+    ] = None,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Also write J and F of every frame: frames.json.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Also write a page with tables, J over time, worst and best frames.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ROOT",
+            help="Where the report finds JPEGImages, if not beside the annotations.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier result there.")
+    ] = False,
+) -> None:
+    """Score folders of masks: J, F and their mean, as the benchmarks' own tools do.
+
+    Several methods are shown side by side, the best marked.
+
+    \b
+    Examples:
+      qmra score --truth DAVIS --predictions runs/val
+      qmra score --truth DAVIS --predictions runs/val --protocol davis2016 --output runs/val
+      qmra score --truth DAVIS --predictions ours=runs/val --predictions stm=STM/val \\
+        --report compare.html
+      qmra score --truth YouTubeVOS --split train --sequences held_out.txt \\
+        --protocol youtube_vos --unseen penguin,zebra --predictions runs/ytvos
+    """
+    from qmra_jax.scoring import report_frames
+    from qmra_jax.scoring.report import Result, write_report
+    from qmra_jax.scoring.score import format_table, plan_folder, score_plan, write_scores
+    from qmra_jax.scoring.tables import format_comparison
+
+    if images is not None and report is None:
+        raise InputError("--images is for the pictures of a --report: give both")
+    if frames and output is None:
+        raise InputError("--frames writes frames.json into --output: give both")
+    if unseen is not None and protocol != Protocol.youtube_vos:
+        raise InputError(f"--unseen is for --protocol youtube_vos, not {protocol.value}")
+    folders = named_folders(predictions)
+    split = _split(split, protocol, truth)
+    outputs = _claim(output, list(folders), protocol, split, report, overwrite)
+    plans = {
+        name: plan_folder(
+            truth,
+            folder,
+            protocol=protocol.value,
+            split=split,
+            sequences=None if sequences is None else listed(sequences),
+            unseen=[] if unseen == "none" else None if unseen is None else listed(unseen),
+        )
+        for name, folder in folders.items()
+    }
+    if report is not None:
+        for task in next(iter(plans.values())).tasks:
+            report_frames.frames_folder(task, images)  # refuses what is not there, before the work
+    scores = {
+        name: score_plan(plan, frames=frames or report is not None) for name, plan in plans.items()
+    }
+    several = len(scores) > 1
+    typer.echo(format_comparison(scores) if several else format_table(*scores.values()))
+    for name, folder in outputs.items():
+        kept = {k: v for k, v in scores[name].items() if frames or k != "frames"}
+        typer.echo(str(write_scores(kept, folder)))
+    if report is not None:
+        results = {name: Result(plans[name], scores[name]) for name in plans}
+        typer.echo(str(write_report(report, results, images)))
+
+
+def named_folders(texts: list[str]) -> dict[str, Path]:
+    """The folders of predictions by the names that tables use, from `NAME=DIR` or `DIR`.
+
+    Raises:
+      InputError: if two have one name, or a name cannot be that of a folder.
+    """
+    folders: dict[str, Path] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        if not equals or Path(text).is_dir():
+            path = Path(text)
+            of = path.resolve()
+            name = of.parent.name if of.name == "Annotations" else of.name
+        else:
+            path = Path(rest)
+        if not name or "/" in name or not str(path) or (equals and not rest):
+            raise InputError(f"--predictions {text}: expected DIR, or NAME=DIR with a plain name")
+        if name in folders:
+            raise InputError(
+                f"--predictions {folders[name]} and {path} would both be called {name}: give names,"
+                " as in --predictions ours=runs/a --predictions theirs=runs/b"
+            )
+        folders[name] = path
+    return folders
+
+
+def listed(text: str) -> list[str]:
+    """The words of a file, one a line, or of a text, between commas.
+
+    Raises:
+      InputError: if there are none, or the file cannot be read.
+    """
+    path = Path(text)
+    if path.is_file():
+        try:
+            words = path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read ({error}): expected a word a line") from None
+    else:
+        words = text.split(",")
+    words = [word.strip() for word in words if word.strip()]
+    if not words:
+        raise InputError(f"{text!r} names nothing: expected a file with a word a line, or A,B")
+    return words
+
+
+def _split(split: str | None, protocol: Protocol, truth: Path) -> str | None:
+    if split == "all":
+        return None
+    if split is None and protocol == Protocol.youtube_vos:
+        return None if (truth / "meta.json").is_file() else "valid"
+    return split or "val"
+
+
+def _claim(
+    output: Path | None,
+    names: list[str],
+    protocol: Protocol,
+    split: str | None,
+    report: Path | None,
+    overwrite: bool,
+) -> dict[str, Path]:
+    """Each method's folder to write to; what could not be written is found before the work.
+
+    Raises:
+      InputError: if a result is there already, or a folder cannot be written to.
+    """
+    from qmra_jax.files import make_folder
+    from qmra_jax.scoring.files import csv_names
+
+    if report is not None and report.is_dir():
+        raise InputError(f"--report {report} is a folder: expected a file, {report}/report.html")
+    outputs: dict[str, Path] = {}
+    if output is not None:
+        outputs = {name: output / name if len(names) > 1 else output for name in names}
+    own = ["scores.json", "frames.json"]
+    if protocol != Protocol.youtube_vos:
+        own += csv_names(split)
+    files = [folder / name for folder in outputs.values() for name in own]
+    if report is not None:
+        files.append(report)
+    existing = [str(path) for path in files if path.exists()]
+    if existing and not overwrite:
+        raise InputError(
+            f"{existing[0]} exists: write elsewhere, or --overwrite to replace earlier results"
+        )
+    for folder in (*outputs.values(), *([report.parent] if report is not None else [])):
+        make_folder(folder)
+    return outputs

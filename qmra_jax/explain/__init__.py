@@ -1,0 +1,1 @@
+"""Why the network answers as it does in one frame: found out, described, drawn."""

@@ -1,0 +1,187 @@
+"""Aggregation (Eq. 7-9): what the query sees and what it read from the memory become one feature.
+
+An aggregator is a small Linen module
+
+    Aggregator(options)(query_value [b, H, W, c], read_out [b, H, W, c]) -> F_a [b, H, W, c_a]
+
+with an entry in `AGGREGATORS`, which makes it a value of `config.model.aggregator`. Its parameters
+stand directly in the QMA that uses it (`qma1.fc1`), not one level deeper.
+"""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from qmra_jax.errors import InputError
+from qmra_jax.network import variants
+from qmra_jax.network.layers import Conv, torch_init
+from qmra_jax.network.memory_read import READERS
+
+
+class BCA(nn.Module):
+    """Bidirectional Channel Aggregation (Eq. 7-9, Figure 3).
+
+    Query and read-out weigh each other's channels, from what both look like on average.
+
+    Attributes:
+      reduction: of the bottleneck between the two linear layers. The paper gives none; 16 is ours.
+      dtype: of the computation.
+    """
+
+    weighs: ClassVar[tuple[str, ...]] = ("query", "memory")  # the halves that are weighed
+
+    reduction: int = 16
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, query_value, read_out):
+        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
+        halves = {"query": query_value, "memory": read_out}
+        both = jnp.concatenate(list(halves.values()), axis=-1)
+        width = both.shape[-1]
+        if not isinstance(self.reduction, int) or not 1 <= self.reduction <= width:
+            raise InputError(f"bca reduction {self.reduction!r}: expected 1 to {width}")
+        # The weights are few, and a sigmoid is steep: they are float32 whatever dtype is.
+        pooled = both.mean(axis=(1, 2), dtype=jnp.float32)  # GAP: [b, 2 c]
+        dense = {"dtype": jnp.float32, "kernel_init": torch_init}
+        hidden = nn.relu(nn.Dense(width // self.reduction, name="fc1", **dense)(pooled))
+        weighed = width // 2 * len(self.weighs)
+        weights = nn.sigmoid(nn.Dense(weighed, name="fc2", **dense)(hidden))  # w_q, w_m: [b, 2 c]
+        weights = weights.astype(both.dtype)[:, None, None, :]
+        by_half = jnp.split(weights, len(self.weighs), axis=-1)
+        for half, weight in zip(self.weighs, by_half, strict=True):
+            halves[half] *= weight
+        return jnp.concatenate(list(halves.values()), axis=-1)
+
+
+class QueryBCA(BCA):
+    """BCA one way: the query's channels are weighed, the read-out stays as it is."""
+
+    weighs: ClassVar[tuple[str, ...]] = ("query",)
+
+
+class MemoryBCA(BCA):
+    """BCA one way: the read-out's channels are weighed, the query stays as it is."""
+
+    weighs: ClassVar[tuple[str, ...]] = ("memory",)
+
+
+class Concatenation(nn.Module):
+    """No aggregation (Table 3's "w/o BCA"; STM): query and read-out side by side.
+
+    Attributes:
+      dtype: of the computation, of which there is none.
+    """
+
+    dtype: Any = jnp.float32
+
+    def __call__(self, query_value, read_out):
+        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
+        return jnp.concatenate([query_value, read_out], axis=-1)
+
+
+class Spatial(nn.Module):
+    """Places are weighed in place of channels: as BCA, without the average over the places.
+
+    Attributes:
+      reduction: of the bottleneck between the 1x1 and the 3x3 convolution.
+      dtype: of the computation.
+    """
+
+    reduction: int = 16
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, query_value, read_out):
+        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
+        both = jnp.concatenate([query_value, read_out], axis=-1)
+        width = both.shape[-1]
+        if not isinstance(self.reduction, int) or not 1 <= self.reduction <= width:
+            raise InputError(f"spatial reduction {self.reduction!r}: expected 1 to {width}")
+        hidden = nn.relu(Conv(width // self.reduction, 1, dtype=self.dtype, name="conv1")(both))
+        weights = nn.sigmoid(Conv(2, 3, dtype=self.dtype, name="conv2")(hidden))
+        w_q, w_m = jnp.split(weights, 2, axis=-1)  # [b, H, W, 1] each
+        return jnp.concatenate([w_q * query_value, w_m * read_out], axis=-1)
+
+
+AGGREGATORS = {
+    "bca": BCA,
+    "query_only": QueryBCA,
+    "memory_only": MemoryBCA,
+    "spatial": Spatial,
+    "none": Concatenation,
+}
+
+
+class KeyValue(nn.Module):
+    """Key and value of a feature map: two convolutions, no activation.
+
+    Attributes:
+      key_dim: c_k.
+      value_dim: c_v.
+      kernel_size: of both convolutions: 1, or STM's 3.
+      dtype: of the computation.
+    """
+
+    key_dim: int
+    value_dim: int
+    kernel_size: int = 1
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        self.key = Conv(self.key_dim, self.kernel_size, dtype=self.dtype)
+        self.value = Conv(self.value_dim, self.kernel_size, dtype=self.dtype)
+
+    def __call__(self, features):
+        """`[b, H, W, c]` -> key `[b, H, W, c_k]`, value `[b, H, W, c_v]`."""
+        return self.key(features), self.value(features)
+
+
+class QueryMemoryAggregation(nn.Module):
+    """QMA (Figure 3): Memory Read, then aggregation.
+
+    Attributes:
+      key_dim: c_k.
+      value_dim: c_v.
+      reader: a name of `READERS`, with options.
+      aggregator: a name of `AGGREGATORS`, with options.
+      kv_kernel: size of the kernels that make keys and values.
+      dtype: of the computation.
+    """
+
+    key_dim: int
+    value_dim: int
+    reader: str = "dot"
+    aggregator: str = "bca"
+    kv_kernel: int = 1
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        self.memory_kv = KeyValue(self.key_dim, self.value_dim, self.kv_kernel, self.dtype)
+        self.query_kv = KeyValue(self.key_dim, self.value_dim, self.kv_kernel, self.dtype)
+        self.read = variants.choose("reader", READERS, self.reader)
+        self.aggregate = variants.choose("aggregator", AGGREGATORS, self.aggregator)(
+            dtype=self.dtype
+        )
+        nn.share_scope(self, self.aggregate)
+
+    def memorize(self, features):
+        """f_m's r4 `[b, H, W, c]` -> key `[b, H, W, c_k]` and value `[b, H, W, c_v]` to store."""
+        return self.memory_kv(features)
+
+    def __call__(self, features, memory_key, memory_value, valid=None):
+        """Aggregates.
+
+        Args:
+          features: the query's r4 `[b, H, W, c]`; b may be 1 beside several objects.
+          memory_key: `[b, t, H, W, c_k]`.
+          memory_value: `[b, t, H, W, c_v]`.
+          valid: bool `[b, t]`, or None for all.
+
+        Returns:
+          F_a `[b, H, W, c_a]`; c_a is 2 c_v with every aggregator here.
+        """
+        query_key, query_value = self.query_kv(features)
+        read_out = self.read(query_key, memory_key, memory_value, valid)
+        return self.aggregate(jnp.broadcast_to(query_value, read_out.shape), read_out)

@@ -1,0 +1,229 @@
+"""The frozen ViT-S/14 of DINOv2 (Oquab et al. 2023), whose tokens are features beside the ResNet's.
+
+Its arrays are the collection "frozen", which no optimiser sees, and its output stops gradients. The
+image is resized so that a patch of 14 pixels covers what a stride of 16 covers of the image given:
+the tokens lie on the grid of the encoders' r4.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import linen as nn
+
+from qmra_jax.errors import InputError
+from qmra_jax.network.resnet import IMAGENET_MEAN, IMAGENET_STD
+
+STRIDE = 16  # of the tokens, in pixels of the image given
+NORM_EPS = 1e-6
+CUBIC = -0.75  # PyTorch's bicubic kernel; jax.image.resize's has -0.5
+
+_INIT = nn.initializers.truncated_normal(0.02)
+
+
+class DINOv2(nn.Module):
+    """A vision transformer without registers; the defaults are ViT-S/14's 22,056,192 numbers.
+
+    Attributes:
+      width: channels of a token.
+      depth: number of blocks.
+      heads: of the attention; a divisor of `width`.
+      mlp_ratio: hidden channels of a block's MLP, as a multiple of `width`.
+      patch: side of a patch, in pixels of the resized image.
+      grid: side of the square of patches for which positions are stored.
+      dtype: of the matrix products; LayerNorms, softmaxes and the sum of the blocks are float32,
+        and so is every stored array.
+    """
+
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    mlp_ratio: int = 4
+    patch: int = 14
+    grid: int = 37
+    dtype: Any = jnp.float32
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of each array in "frozen"; the blocks' are stacked."""
+        c = self.width
+        return {
+            "cls_token": (c,),
+            "positions": (1 + self.grid**2, c),  # of cls, then of the grid row by row
+            "patch_kernel": (self.patch**2 * 3, c),  # rows, columns, RGB
+            "patch_bias": (c,),
+            "norm_scale": (c,),
+            "norm_bias": (c,),
+            **{name: (self.depth, *shape) for name, shape in self.block_shapes().items()},
+        }
+
+    def block_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of each array of one block."""
+        c, hidden = self.width, self.mlp_ratio * self.width
+        return {
+            "norm1_scale": (c,),
+            "norm1_bias": (c,),
+            "qkv_kernel": (c, 3 * c),  # queries, keys, values; of each, head after head
+            "qkv_bias": (3 * c,),
+            "out_kernel": (c, c),
+            "out_bias": (c,),
+            "layer_scale1": (c,),
+            "norm2_scale": (c,),
+            "norm2_bias": (c,),
+            "fc1_kernel": (c, hidden),
+            "fc1_bias": (hidden,),
+            "fc2_kernel": (hidden, c),
+            "fc2_bias": (c,),
+            "layer_scale2": (c,),
+        }
+
+    def setup(self):
+        if self.width % self.heads:
+            raise InputError(
+                f"DINOv2 width {self.width}: expected a multiple of heads {self.heads}"
+            )
+        self.frozen = {
+            name: self.variable("frozen", name, self._initial, name, shape)
+            for name, shape in self.shapes().items()
+        }
+
+    def _initial(self, name: str, shape: tuple[int, ...]) -> jax.Array:
+        """Numbers of a network that has learned nothing, for when none are loaded."""
+        if name.endswith("bias"):
+            return jnp.zeros(shape, jnp.float32)
+        if "scale" in name:
+            return jnp.ones(shape, jnp.float32)
+        return _INIT(self.make_rng("params"), shape, jnp.float32)
+
+    def __call__(self, images) -> jax.Array:
+        """The features of images; no gradient passes.
+
+        Args:
+          images: float `[b, h, w, 3]` RGB in [0, 1]; h and w multiples of 16. They are resized by
+            14/16: bilinear with antialiasing, half-pixel centres, as PyTorch's
+            `interpolate(mode="bilinear", antialias=True)`.
+
+        Returns:
+          `[b, h/16, w/16, width]` of `dtype`, each token of mean 0 and variance 1.
+
+        Raises:
+          InputError: if the shape is not this.
+        """
+        b, h, w, channels = images.shape if len(images.shape) == 4 else (0, 0, 0, 0)
+        if channels != 3 or h % STRIDE or w % STRIDE or not h * w:
+            raise InputError(
+                f"DINOv2 on images of shape {list(images.shape)}: expected [b,h,w,3] with h and w"
+                f" multiples of {STRIDE}"
+            )
+        height, width = h // STRIDE, w // STRIDE
+        shape = (b, height * self.patch, width * self.patch, 3)
+        images = jnp.asarray(images, jnp.float32)
+        resized = jax.image.resize(images, shape, "linear", antialias=True)
+        tokens = self.encode(resized)[:, 1:]
+        tokens = rearrange(_standardize(tokens), "b (h w) c -> b h w c", h=height)
+        return jax.lax.stop_gradient(tokens.astype(self.dtype))
+
+    def encode(self, images) -> jax.Array:
+        """The transformer itself, on images whose patches are cut as they are.
+
+        Args:
+          images: float `[b, 14 H, 14 W, 3]` RGB in [0, 1].
+
+        Returns:
+          float32 `[b, 1 + H W, width]` behind the last LayerNorm: the cls token, then the patches
+          row by row.
+        """
+        frozen = {name: variable.value for name, variable in self.frozen.items()}
+        x = (images - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
+        height, width = (size // self.patch for size in images.shape[1:3])
+        x = rearrange(x, "b (h y) (w x) c -> b (h w) (y x c)", h=height, w=width)
+        x = self._dense(x, frozen["patch_kernel"], frozen["patch_bias"])
+        cls = jnp.broadcast_to(frozen["cls_token"], (x.shape[0], 1, self.width))
+        x = jnp.concatenate([cls, x], axis=1)
+        x = x + resize_positions(frozen["positions"], height, width)
+        blocks = {name: frozen[name] for name in self.block_shapes()}
+        x, _ = jax.lax.scan(lambda x, block: (self._block(x, block), None), x, blocks)
+        return _standardize(x) * frozen["norm_scale"] + frozen["norm_bias"]
+
+    def _block(self, x, arrays) -> jax.Array:
+        """Attention and MLP, each added to `[b, n, c]`."""
+        seen = _standardize(x) * arrays["norm1_scale"] + arrays["norm1_bias"]
+        qkv = self._dense(seen, arrays["qkv_kernel"], arrays["qkv_bias"]).astype(self.dtype)
+        q, k, v = rearrange(qkv, "b n (r h c) -> r b h n c", r=3, h=self.heads)
+        logits = jnp.einsum("bhnc,bhmc->bhnm", q, k, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(logits / np.sqrt(self.width // self.heads), axis=-1)
+        read = jnp.einsum("bhnm,bhmc->bhnc", weights.astype(self.dtype), v)
+        read = rearrange(read, "b h n c -> b n (h c)")
+        read = self._dense(read, arrays["out_kernel"], arrays["out_bias"])
+        x = x + arrays["layer_scale1"] * read
+        seen = _standardize(x) * arrays["norm2_scale"] + arrays["norm2_bias"]
+        hidden = self._dense(seen, arrays["fc1_kernel"], arrays["fc1_bias"]).astype(self.dtype)
+        hidden = jax.nn.gelu(hidden, approximate=False)
+        out = self._dense(hidden, arrays["fc2_kernel"], arrays["fc2_bias"])
+        return x + arrays["layer_scale2"] * out
+
+    def _dense(self, x, kernel, bias) -> jax.Array:
+        """`[..., c_in]` -> float32 `[..., c_out]`, multiplied in `dtype`."""
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        return jnp.matmul(x, kernel, preferred_element_type=jnp.float32) + bias
+
+
+def resize_positions(positions, height: int, width: int) -> jax.Array:
+    """The stored positions on another grid, as PyTorch's bicubic `interpolate` resizes them.
+
+    Args:
+      positions: `[1 + g g, c]`, the cls token's first.
+      height: of the grid of patches.
+      width: of it.
+
+    Returns:
+      `[1 + height width, c]`, the cls token's first.
+    """
+    cls, square = positions[:1], positions[1:]
+    side = round(square.shape[0] ** 0.5)
+    if (height, width) == (side, side):
+        return positions
+    square = rearrange(square, "(h w) c -> h w c", h=side)
+    rows, columns = bicubic_matrix(side, height), bicubic_matrix(side, width)
+    for equation, matrix in (("ih,hwc->iwc", rows), ("jw,iwc->ijc", columns)):
+        square = jnp.einsum(equation, matrix, square, precision="highest")
+    return jnp.concatenate([cls, rearrange(square, "h w c -> (h w) c")])
+
+
+def bicubic_matrix(size: int, new_size: int) -> np.ndarray:
+    """The matrix `[new_size, size]` of PyTorch's bicubic interpolation along one axis.
+
+    Half-pixel centres (`align_corners=False`), the border repeated, no antialiasing.
+    """
+    centres = (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
+    first = np.floor(centres).astype(int) - 1
+    matrix = np.zeros((new_size, size))
+    for tap in range(4):
+        source = first + tap
+        weights = _cubic(np.abs(centres - source))
+        np.add.at(matrix, (np.arange(new_size), source.clip(0, size - 1)), weights)
+    return matrix.astype(np.float32)
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Keys's kernel for distances from 0 to 2."""
+    near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
+    far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
+    return np.where(distance <= 1, near, far)
+
+
+def _standardize(x) -> jax.Array:
+    """Float32 of mean 0 and variance 1 over the channels."""
+    x = x.astype(jnp.float32)
+    x = x - x.mean(axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + NORM_EPS)
+
+
+def none(dtype) -> None:
+    """No features beside the ResNet's, as in the paper."""
+    del dtype
+
+
+FEATURES: dict[str, Callable] = {"none": none, "dinov2_vits14": DINOv2}

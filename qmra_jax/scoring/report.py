@@ -1,0 +1,188 @@
+"""Scores as one HTML page that needs nothing else: tables, J over time, worst and best frames."""
+
+import dataclasses
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from qmra_jax.files import written_whole
+from qmra_jax.scoring.line_plot import colour, line_plot
+from qmra_jax.scoring.report_frames import frames_folder, picture
+from qmra_jax.scoring.tables import columns, headline, mark_best, notes
+from qmra_jax.scoring.tasks import ScoringPlan, Task
+
+PICTURED = 30  # sequences with pictures, so that a page of hundreds can still be opened
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto;
+  max-width: 1100px; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 0.4rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd;
+  font-variant-numeric: tabular-nums; }
+th { border-bottom-color: #888; } th:first-child, td:first-child { text-align: left; }
+.wide { overflow-x: auto; } figure { margin: 0.6rem 0; } figcaption { color: #555; }
+svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: #666; }
+img { max-width: 100%; height: auto; } a { color: inherit; }
+.key { display: inline-block; width: 0.8em; height: 0.8em; margin: 0 0.3em 0 0.9em; }
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One method's part of a report.
+
+    Attributes:
+      plan: what was scored.
+      scores: of `score_plan`, with `frames`.
+    """
+
+    plan: ScoringPlan
+    scores: dict
+
+
+def write_report(path: Path, methods: Mapping[str, Result], images: Path | None = None) -> Path:
+    """Writes the page, whole, in place of an older one.
+
+    Args:
+      path: of the file; its folder is made if need be.
+      methods: by name, at least one, all over the same sequences.
+      images: root of a dataset whose `JPEGImages` lie behind the pictures' masks; None takes those
+        beside the annotations where there are any, or else shows masks alone.
+
+    Returns:
+      The path.
+
+    Raises:
+      InputError: if the path cannot be written to, or a frame is not under `images`.
+    """
+    first = next(iter(methods.values()))
+    what = f"{first.scores['protocol']}, {first.scores['split']}"
+    names = list(first.scores["sequences"])
+    pictured = set(sorted(names, key=lambda name: _mean_score(methods, name))[:PICTURED])
+    remarks = list(notes(first.scores))
+    if len(names) > PICTURED:
+        remarks.append(f"Pictures are shown of the {PICTURED} sequences with the lowest J&F.")
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>Scores: {escape(what)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>Scores: {escape(what)}</h1>",
+        "<p>J is region similarity (intersection over union), F contour accuracy; recall is the"
+        " share of frames above 0.5, decay what is lost from the first quarter of the frames to"
+        " the last. The best of a column is bold.</p>",
+        *(f"<p>{escape(remark)}</p>" for remark in remarks),
+        _overall_table(methods),
+        _sequence_table(methods),
+    ]
+    tasks = {task.name: task for task in first.plan.tasks}
+    for name in names:
+        parts.append(f'<h2 id="{escape(name)}">{escape(name)}</h2>')
+        parts.append(_plot(methods, name))
+        if name in pictured:
+            parts += _pictures(methods, tasks[name], images)
+    with written_whole(path) as part:
+        part.write_text("\n".join([*parts, "</body></html>"]) + "\n", encoding="utf-8")
+    return path
+
+
+def over_objects(frames: dict, measure: str = "J") -> list[float | None]:
+    """The mean over the objects that are scored in each frame; None where none is.
+
+    Args:
+      frames: of one sequence, of `score_plan`'s `frames`.
+      measure: "J" or "F".
+    """
+    by_frame = zip(*(own[measure] for own in frames["objects"].values()), strict=True)
+    there = [[value for value in values if value is not None] for values in by_frame]
+    return [sum(values) / len(values) if values else None for values in there]
+
+
+def _mean_score(methods: Mapping[str, Result], name: str) -> float:
+    own = [result.scores["sequences"][name]["J&F"] for result in methods.values()]
+    return sum(own) / len(own)
+
+
+def _overall_table(methods: Mapping[str, Result]) -> str:
+    heads = columns(next(iter(methods.values())).scores)
+    marked = mark_best([headline(result.scores) for result in methods.values()], heads)
+    rows = [
+        [escape(method), *(_cell(text, best, len(methods)) for text, best in row)]
+        for method, row in zip(methods, marked, strict=True)
+    ]
+    return _table(["method", *heads], rows)
+
+
+def _sequence_table(methods: Mapping[str, Result]) -> str:
+    """J&F, J and F of each sequence; the best of each, among methods, bold."""
+    rows = []
+    for name in next(iter(methods.values())).scores["sequences"]:
+        own = [result.scores["sequences"][name] for result in methods.values()]
+        values = [[s["J&F"], s["J"]["mean"], s["F"]["mean"]] for s in own]
+        marked = mark_best(values, ["J&F", "J", "F"])
+        cells = [_cell(text, best, len(methods)) for row in marked for text, best in row]
+        rows.append([f'<a href="#{escape(name)}">{escape(name)}</a>', *cells])
+    suffixes = [f" {escape(method)}" if len(methods) > 1 else "" for method in methods]
+    heads = [f"{measure}{suffix}" for suffix in suffixes for measure in ("J&amp;F", "J", "F")]
+    return _table(["sequence", *heads], rows, escaped=True)
+
+
+def _cell(text: str | None, best: bool, of: int) -> str:
+    if text is None:
+        return "–"
+    return f"<b>{text}</b>" if best and of > 1 else text
+
+
+def _table(heads: list[str], rows: list[list[str]], *, escaped: bool = False) -> str:
+    head = "".join(f"<th>{text if escaped else escape(text)}</th>" for text in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _plot(methods: Mapping[str, Result], name: str) -> str:
+    frames = {method: result.scores["frames"][name] for method, result in methods.items()}
+    lines = {method: over_objects(own) for method, own in frames.items()}
+    first = next(iter(frames.values()))
+    objects = {}
+    if len(methods) == 1 and len(first["objects"]) > 1:
+        objects = {f"object {label}": own["J"] for label, own in first["objects"].items()}
+    keys = "".join(
+        f'<span class="key" style="background:{colour(number)}"></span>{escape(method)}'
+        f" {result.scores['sequences'][name]['J']['mean']:.3f}"
+        for number, (method, result) in enumerate(methods.items())
+    )
+    several = len(first["objects"]) > 1
+    what = ", mean of objects" + "; thin: each object" * bool(objects) if several else ""
+    plot = line_plot(lines, first["names"], title=f"J over time, {name}", thin=objects)
+    return f"<figure>{plot}<figcaption>J by frame{what}:{keys}</figcaption></figure>"
+
+
+def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) -> list[str]:
+    """The frame with the lowest J and the one with the highest, of each method."""
+    names = next(iter(methods.values())).scores["frames"][task.name]["names"]
+    values = {m: over_objects(r.scores["frames"][task.name]) for m, r in methods.items()}
+    shown: dict[int, list[str]] = {}
+    for word, choose in (("worst", min), ("best", max)):
+        for method, own in values.items():
+            there = [(value, k) for k, value in enumerate(own) if value is not None]
+            value = choose(value for value, _ in there)
+            k = next(k for found, k in there if found == value)
+            shown.setdefault(k, []).append(word + (f" of {method}" if len(methods) > 1 else ""))
+    folder = frames_folder(task, images)
+    masks = {method: _folder(result.plan, task.name) for method, result in methods.items()}
+    merged = next(iter(methods.values())).plan.protocol == "davis2016"
+    figures = []
+    for k, why in shown.items():
+        captions = {method: f"{method} {values[method][k]:.3f}" for method in methods}
+        data = picture(task, names[k], folder, masks, captions, merged=merged)
+        # Names again, as those drawn in the picture are plain ASCII.
+        shows = f"the truth, then {', '.join(methods)}"
+        text = escape(f"Frame {names[k]}, {' and '.join(why)}: {shows}")
+        figures.append(
+            f'<figure><img alt="{text}" src="{data}"><figcaption>{text}</figcaption></figure>'
+        )
+    return figures
+
+
+def _folder(plan: ScoringPlan, name: str) -> Path:
+    return next(task.predicted for task in plan.tasks if task.name == name)

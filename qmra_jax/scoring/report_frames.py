@@ -1,0 +1,112 @@
+"""A frame's true and predicted masks side by side, as a picture inside an HTML page."""
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from qmra_jax.drawing import overlay, strip
+from qmra_jax.errors import InputError
+from qmra_jax.images import read_image
+from qmra_jax.masks import VOID, foreground, read_labels
+from qmra_jax.scoring.tasks import Task
+
+_HEIGHT = 170  # of each picture in the strip
+_COLUMNS = 4  # of pictures in a row
+_DARK = 40  # behind masks whose frame is not at hand
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def frames_folder(task: Task, images: Path | None) -> Path | None:
+    """The folder of a sequence's frames.
+
+    Args:
+      task: the sequence.
+      images: root of a dataset, or its `JPEGImages`; None looks beside the annotations.
+
+    Returns:
+      None if none was asked for and there is none beside the annotations.
+
+    Raises:
+      InputError: if there is none under `images`.
+    """
+    if images is None:
+        holder = task.truth[0].parent.parent
+        parts = list(holder.parts)
+        if "Annotations" in parts:
+            parts[len(parts) - 1 - parts[::-1].index("Annotations")] = "JPEGImages"
+        beside = Path(*parts) / task.name
+        return beside if beside.is_dir() and parts != list(holder.parts) else None
+    inside = Path(images) / "JPEGImages"
+    parents = [inside / "480p", inside, Path(images) / "480p", Path(images)]
+    folder = next((p / task.name for p in parents if (p / task.name).is_dir()), None)
+    if folder is None:
+        raise InputError(
+            f"images {images}: expected frames of sequence {task.name} in"
+            f" JPEGImages/{task.name}/ or JPEGImages/480p/{task.name}/"
+        )
+    return folder
+
+
+def picture(
+    task: Task,
+    frame: str,
+    folder: Path | None,
+    predicted: Mapping[str, Path],
+    captions: Mapping[str, str],
+    *,
+    merged: bool = False,
+) -> str:
+    """The truth of one frame, then each method's mask, over the frame.
+
+    Args:
+      task: the sequence.
+      frame: the name of the frame, without suffix.
+      folder: of the sequence's frames; None shows the masks on dark ground.
+      predicted: the folder of the sequence's masks of each method.
+      captions: what to write on each method's picture, as `drawing.strip` can.
+      merged: all objects are one, and 0/255 masks are welcome (DAVIS 2016).
+
+    Returns:
+      A `data:` address of a JPEG.
+
+    Raises:
+      InputError: if the frame is not there, or differs in size from its masks.
+    """
+    path = next(path for path in task.truth if path.stem == frame)
+    truth = read_labels(path)
+    masks = [read_labels(predicted[method] / path.name) for method in captions]
+    if merged:
+        # Whether 255 is the object or void shows in the first mask.
+        truth = foreground(np.stack([read_labels(task.truth[0]), truth]))[1].astype(np.uint8)
+        masks = [(labels != 0).astype(np.uint8) for labels in masks]
+    else:
+        truth = np.where(truth == VOID, 0, truth).astype(np.uint8)
+    image = _read_frame(folder, frame, truth.shape)
+    tiles = [overlay(image, labels) for labels in (truth, *masks)]
+    sheet = strip(
+        tiles,
+        columns=min(_COLUMNS, len(tiles)),
+        height=_HEIGHT,
+        captions=["truth", *captions.values()],
+    )
+    data = io.BytesIO()
+    Image.fromarray(sheet).save(data, format="JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _read_frame(folder: Path | None, frame: str, size: tuple[int, ...]) -> np.ndarray:
+    if folder is None:
+        return np.full((*size, 3), _DARK, np.uint8)
+    paths = [folder / f"{frame}{suffix}" for suffix in _SUFFIXES]
+    path = next((path for path in paths if path.is_file()), paths[0])
+    pixels = read_image(path)
+    if pixels.shape[:2] != tuple(size):
+        raise InputError(
+            f"frame {path} is {pixels.shape[1]}x{pixels.shape[0]}, its mask {size[1]}x{size[0]}:"
+            " give frames of the masks' size (--images)"
+        )
+    return pixels

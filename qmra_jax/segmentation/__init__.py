@@ -1,0 +1,1 @@
+"""From a video and what was drawn in it to files."""

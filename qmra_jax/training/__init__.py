@@ -1,0 +1,1 @@
+"""What train.py is made of: steps, losses, devices, checkpoints, validation."""

@@ -1,0 +1,155 @@
+"""Metrics and pictures of a run: JSON lines for programs, TensorBoard for people."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from etils import epath
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from qmra_jax.training import distributed
+from qmra_jax.training.workdir import is_remote, make_subfolder, write_text
+
+REMOTE_SECONDS = (
+    60  # between writings of the lines to a bucket, whose objects cannot be appended to
+)
+
+
+class Writer(Protocol):
+    """What `open_writer` gives."""
+
+    def scalars(self, step: int, values: dict[str, Any]) -> None:
+        """Writes figures of a step, floats by name."""
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Writes a picture of a step, uint8 `[h, w, 3]`."""
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+
+
+def open_writer(workdir: epath.PathLike, first_step: int = 0) -> Writer:
+    """A run's writer in the first process; in others one that writes nothing."""
+    workdir = epath.Path(workdir)
+    return MetricWriter(workdir, first_step) if distributed.is_first() else NoWriter()
+
+
+class NoWriter:
+    """Writes nothing."""
+
+    def scalars(self, step: int, values: dict[str, Any]) -> None: ...
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class MetricWriter:
+    """Writes `workdir/metrics.jsonl`, `workdir/pictures/*.png` and TensorBoard's event files.
+
+    A run that goes on from a checkpoint drops the lines that the checkpoint has not seen, so that
+    each step stands there once. A step written twice, for its training and its validation, has a
+    line for each.
+    """
+
+    def __init__(self, workdir: epath.PathLike, first_step: int = 0):
+        """Opens the files of a run that goes on after `first_step` steps."""
+        workdir = epath.Path(workdir)
+        self._pictures = make_subfolder(workdir, "pictures")
+        self._lines = _Lines(workdir / "metrics.jsonl", first_step)
+        self._board = _Board(make_subfolder(workdir, "tensorboard"))
+
+    def scalars(self, step: int, values: dict[str, Any]) -> None:
+        """Writes figures of a step, floats by name."""
+        values = {name: float(value) for name, value in values.items()}
+        self._lines.append(json.dumps({"step": step, **values}))
+        self._board.add(step, [Summary.Value(tag=n, simple_value=v) for n, v in values.items()])
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Writes a picture of a step, uint8 `[h, w, 3]`."""
+        _, png = cv2.imencode(".png", image[..., ::-1])
+        (self._pictures / f"{name}-{step:07d}.png").write_bytes(png.tobytes())
+        # Smaller than the PNG: TensorBoard's checksums take half a second a megabyte, in Python.
+        _, jpeg = cv2.imencode(".jpg", image[..., ::-1])
+        height, width, _ = image.shape
+        picture = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=jpeg.tobytes()
+        )
+        self._board.add(step, [Summary.Value(tag=name, image=picture)])
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        self._lines.close()
+        self._board.close()
+
+
+class _Board:
+    """A file of TensorBoard's events, one for each time that the run is begun or goes on.
+
+    By TensorBoard's own records, but not by its `EventFileWriter`, which imports TensorFlow where
+    that is installed. In a bucket what was written shows when the file is closed, or once a minute
+    where the bucket's client can send what it has so far.
+    """
+
+    def __init__(self, folder: epath.Path):
+        begun = time.time()
+        name = f"events.out.tfevents.{begun:.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = RecordWriter((folder / name).open("wb"))
+        self._every = REMOTE_SECONDS if is_remote(folder) else 0
+        self._flushed = float("-inf")
+        self._write(Event(wall_time=begun, file_version="brain.Event:2"))
+
+    def add(self, step: int, values: Sequence[Summary.Value]) -> None:
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, event: Event) -> None:
+        self._file.write(event.SerializeToString())
+        if time.monotonic() - self._flushed >= self._every:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+
+class _Lines:
+    """A file of lines: on a disk appended to, in a bucket written anew once a minute."""
+
+    def __init__(self, path: epath.Path, first_step: int):
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._text = "".join(line + "\n" for line in lines if _step(line) <= first_step)
+        write_text(path, self._text)
+        self._written = time.monotonic()
+        self._file = None if is_remote(path) else path.open("a")
+
+    def append(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line + "\n")
+            self._file.flush()
+            return
+        self._text += line + "\n"
+        if time.monotonic() - self._written >= REMOTE_SECONDS:
+            self._path.write_text(self._text)
+            self._written = time.monotonic()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        else:
+            self._path.write_text(self._text)
+
+
+def _step(line: str) -> int:
+    """The step of a line; one cut off by a crash counts as never written."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return 2**62

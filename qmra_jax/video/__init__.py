@@ -1,0 +1,1 @@
+"""Videos and folders of images as frames, and frames as videos."""

@@ -1,0 +1,159 @@
+"""The Flax variables under PyTorch's names and layouts, and back.
+
+The torch name is the path in the tree joined by dots, `layer1_0` and `downsample_0` written
+`layer1.0` and `downsample.0`. Convolutions are OIHW, linear layers `[out, in]`, BatchNorm has
+`weight`, `bias`, `running_mean`, `running_var`, `num_batches_tracked`. Frozen features have Hugging
+Face's names behind `features.`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from qmra_jax.errors import InputError
+from qmra_jax.network.model import QMRA, build_model
+from qmra_jax.weights import dinov2_names, frozen_features
+from qmra_jax.weights.state_dict_files import COUNTER, check_state
+
+FROZEN = dinov2_names.PREFIX
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_INDEXED = re.compile(r"(layer\d+|downsample)_(\d+)")
+
+
+def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The variables as a PyTorch state dict of NumPy arrays, for `load_state_dict(strict=True)`.
+
+    Args:
+      variables: `{"params": ..., "batch_stats": ...}` of the Flax module.
+
+    Returns:
+      Torch name -> a new array of the variable's own dtype in torch's layout, sorted by name. Each
+      BatchNorm also has its `num_batches_tracked`, int64 0: nothing here counts batches.
+
+    Raises:
+      InputError: if there are other collections, or no `params`.
+    """
+    state = {}
+    for path, leaf in _leaves(variables).items():
+        name = torch_name(path)
+        state[name] = np.array(_torch_layout(path, np.asarray(leaf)), order="C")
+        if path[-1] == "mean":
+            state[name.replace("running_mean", COUNTER)] = np.zeros((), np.int64)
+    if "frozen" in variables:
+        names = frozen_features.to_names(variables["frozen"])
+        state |= {f"{FROZEN}{name}": array for name, array in names.items()}
+    return dict(sorted(state.items()))
+
+
+def from_torch(state: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of the model that `config` describes, from a PyTorch state dict.
+
+    Args:
+      state: torch name -> array, or anything `np.asarray` takes. `num_batches_tracked` may be left
+        out and is not kept.
+      config: the model's, as for `build_model`.
+
+    Returns:
+      `{"params": ..., "batch_stats": ...}`, float32.
+
+    Raises:
+      InputError: naming every missing, unexpected and misshapen key.
+    """
+    return to_variables(state, variable_shapes(build_model(config)))
+
+
+def variable_shapes(module: QMRA) -> dict[str, Any]:
+    """The module's variables as `jax.ShapeDtypeStruct`s; nothing is computed."""
+    size, frames = 32, 1
+    query = jnp.zeros((1, size, size, 3))
+    images = jnp.zeros((1, frames, size, size, 3))
+    maps = jnp.zeros((1, frames, size, size, 1))
+    return jax.eval_shape(module.init, jax.random.key(0), query, images, maps)
+
+
+def to_variables(
+    state: Mapping[str, Any], like: Mapping[str, Any], *, what: str = "state", examples: int = 0
+) -> dict[str, Any]:
+    """The state dict in the form of the variables `like` (arrays, or their shapes), float32.
+
+    Args:
+      state: torch name -> array.
+      like: `{"params": ..., "batch_stats": ...}`.
+      what: what `state` is, for the message.
+      examples: how many keys of a kind the message names at most; 0 for every one.
+
+    Raises:
+      InputError: if a key is missing, unexpected or misshapen.
+    """
+    leaves = _leaves(like)
+    arrays = {name: _array(name, value) for name, value in state.items()}
+    check_state(arrays, torch_shapes(like), what=what, examples=examples)
+    tree = {}
+    for path in leaves:
+        array = np.asarray(arrays[torch_name(path)], np.float32)
+        tree[path] = jnp.asarray(_flax_layout(path, array))
+    variables = traverse_util.unflatten_dict(tree)
+    if "frozen" in like:
+        named = {k.removeprefix(FROZEN): v for k, v in arrays.items() if k.startswith(FROZEN)}
+        variables["frozen"] = frozen_features.from_names(
+            named, like["frozen"], what=what, examples=examples
+        )
+    return variables
+
+
+def torch_shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Torch name -> shape, without the counters."""
+    shapes = {
+        torch_name(path): tuple(leaf.shape[axis] for axis in _torch_axes(path, len(leaf.shape)))
+        for path, leaf in _leaves(variables).items()
+    }
+    if "frozen" in variables:
+        names = frozen_features.name_shapes(variables["frozen"])
+        shapes |= {f"{FROZEN}{name}": shape for name, shape in names.items()}
+    return shapes
+
+
+def torch_name(path: tuple[str, ...]) -> str:
+    """`("params", "query_encoder", "layer1_0", "bn1", "scale")` -> its name in PyTorch."""
+    modules = [_INDEXED.sub(r"\1.\2", module) for module in path[1:-1]]
+    return ".".join([*modules, _LEAVES.get(path[-1], path[-1])])
+
+
+def _leaves(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    if "params" not in variables or set(variables) - {"params", "batch_stats", "frozen"}:
+        given = ", ".join(map(str, variables)) or "nothing"
+        raise InputError(f"variables hold {given}: expected params and batch_stats")
+    trained = {name: tree for name, tree in variables.items() if name != "frozen"}
+    return traverse_util.flatten_dict(trained)
+
+
+def _torch_axes(path: tuple[str, ...], ndim: int) -> tuple[int, ...]:
+    if path[-1] != "kernel":
+        return tuple(range(ndim))
+    return (ndim - 1, ndim - 2, *range(ndim - 2))  # HWIO -> OIHW, [in, out] -> [out, in]
+
+
+def _torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+    return array.transpose(_torch_axes(path, array.ndim))
+
+
+def _flax_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+    return array.transpose(np.argsort(_torch_axes(path, array.ndim)))
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+        array.astype(np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{name}: a {type(value).__name__} that NumPy takes for no numbers ({error});"
+            " give arrays, of PyTorch tensors `tensor.detach().float().numpy()`"
+        ) from error
+    return array

@@ -1,0 +1,503 @@
+"""Video builders make one record a video: frames untouched, masks exact, bad videos told."""
+
+import importlib
+import json
+import os
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from data_pipeline.datasets import folders
+from qmra_jax.errors import InputError
+from qmra_jax.masks import PALETTE, VOID, decode_labels, read_labels, write_labels
+from tests.support import video_trees as trees
+from tests.support.video_trees import label_map
+
+
+@pytest.fixture
+def builder(tmp_path):
+    def make(name: str, config: str | None = None):
+        module = importlib.import_module(f"data_pipeline.builders.{name}.{name}_dataset_builder")
+        return module.Builder(data_dir=tmp_path / "tfds", config=config)
+
+    return make
+
+
+def build(builder, manual_dir: Path):
+    """The dataset as anyone reads it who knows TFDS alone."""
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    builder.download_and_prepare(download_config=config)
+    return tfds.builder_from_directory(builder.data_dir)
+
+
+def records(dataset, split: str) -> dict[str, dict]:
+    return {r["name"].decode(): r for r in tfds.as_numpy(dataset.as_dataset(split=split))}
+
+
+def made(builder, manual_dir: Path, split: str = "train"):
+    """Each record of a split by its key, without writing anything."""
+    items = builder.listings(manual_dir)[split].items
+    return {item.key: item.make() for item in items}
+
+
+def masks_of(record) -> list[np.ndarray]:
+    return [decode_labels(data, "mask") for data in record.features["masks"]]
+
+
+def one_video(root: Path, masks: list[np.ndarray], **options) -> Path:
+    """A folder in the DAVIS layout that holds the video `cow`."""
+    trees.add_video(root, "cow", dict(zip(trees.names(len(masks)), masks, strict=True)), **options)
+    return root
+
+
+@pytest.fixture
+def davis(tmp_path) -> Path:
+    """DAVIS 2017 with all its lists, test-dev among them."""
+    root = tmp_path / "data" / "DAVIS"
+    for name, ids in (("bear", [1]), ("bike", [1, 2]), ("cats", [1, 2, 3])):
+        trees.add_video(root, name, {stamp: label_map(ids) for stamp in trees.names(3)})
+    trees.add_video(root, "taxi", {"00000": label_map([1, 2])}, frames=trees.names(3))
+    trees.add_list(root, "2016/train", ["bear"])
+    trees.add_list(root, "2016/val", ["bike"])
+    trees.add_list(root, "2017/train", ["bike", "bear"])
+    trees.add_list(root, "2017/val", ["cats"])
+    trees.add_list(root, "2017/test-dev", ["taxi"])
+    return root
+
+
+@pytest.mark.parametrize("edition", ["2018", "2019"])
+def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path, edition):
+    root = trees.youtube_vos(tmp_path / "YouTubeVOS")
+    dataset = build(builder("youtube_vos", edition), root)
+    assert dataset.info.full_name == f"youtube_vos/{edition}/1.0.0"
+    assert set(dataset.info.splits) == {"train", "valid", "valid_all_frames"}
+
+    video = records(dataset, "train")["0a1b"]
+    expected = [label_map(ids) for ids in ([1], [1], [1, 2], [1, 2])]
+    np.testing.assert_array_equal(video["masks"][..., 0], expected)
+    np.testing.assert_array_equal(video["annotated"], [0, 1, 2, 3])
+    assert video["frame_names"].tolist() == [b"00000", b"00005", b"00010", b"00015"]
+    np.testing.assert_array_equal(video["objects"]["id"], [1, 2])
+    assert video["objects"]["category"].tolist() == [b"penguin", b"person"]
+    np.testing.assert_array_equal(video["objects"]["first_frame"], [0, 2])
+    stored = dataset.as_dataset(
+        split="train", decoders={"frames": tfds.decode.SkipDecoding()}
+    ).filter(lambda record: record["name"] == "0a1b")
+    files = sorted((root / "train/JPEGImages/0a1b").iterdir())
+    assert next(iter(stored))["frames"].numpy().tolist() == [path.read_bytes() for path in files]
+    for frame, path in zip(video["frames"], files, strict=True):
+        decoded = tf.io.decode_jpeg(path.read_bytes()).numpy().astype(int)
+        np.testing.assert_allclose(frame, decoded, atol=4)  # of two decoders
+
+    sparse = records(dataset, "valid")["fe98"]
+    np.testing.assert_array_equal(sparse["annotated"], [0, 2])
+    full = records(dataset, "valid_all_frames")["fe98"]
+    assert len(full["frames"]) == 16
+    np.testing.assert_array_equal(full["annotated"], [0, 10])
+    np.testing.assert_array_equal(full["objects"]["first_frame"], [0, 10])
+    np.testing.assert_array_equal(full["masks"], sparse["masks"])
+
+
+def test_masks_become_grey_pngs_and_what_was_read_is_counted(builder, tmp_path):
+    root = trees.youtube_vos(tmp_path)
+    record = made(builder("youtube_vos", "2018"), root)["0a1b"]
+    for data, ids in zip(record.features["masks"], ([1], [1], [1, 2], [1, 2]), strict=True):
+        assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).ndim == 2
+        np.testing.assert_array_equal(decode_labels(data, "mask"), label_map(ids))
+    assert {what: n for what, n in record.counts.items() if n} == {
+        "objects": 2,
+        "objects that appear after the first frame": 1,
+        "frames": 4,
+        "masks": 4,
+    }
+
+
+def test_an_item_names_all_its_files_and_can_be_sent_to_another_process(builder, tmp_path):
+    root = trees.youtube_vos(tmp_path)
+    item = builder("youtube_vos", "2018").listings(root)["valid"].items[0]
+    assert set(item.sources) == {
+        *(root / "valid").rglob("*.jpg"),
+        *(root / "valid").rglob("*.png"),
+        root / "valid/meta.json",
+    }
+    assert pickle.loads(pickle.dumps(item)).make() == item.make()
+
+
+def test_editions_of_youtube_vos_side_by_side_are_kept_apart(builder, tmp_path):
+    trees.youtube_vos(tmp_path / "2019")
+    assert set(made(builder("youtube_vos", "2019"), tmp_path)) == {"0a1b", "0c2d"}
+    with pytest.raises(InputError, match=r"holds 2019 and not 2018"):
+        builder("youtube_vos", "2018").listings(tmp_path)
+    with pytest.raises(InputError, match=r"expected YouTube-VOS's folders train.*found none"):
+        builder("youtube_vos", "2019").listings(tmp_path / "tfds")
+
+
+def test_davis_2017_keeps_ids_and_has_test_dev_with_first_masks_alone(builder, davis):
+    dataset = build(builder("davis2017"), davis.parent)  # the folder that holds DAVIS
+    assert {split: info.num_examples for split, info in dataset.info.splits.items()} == {
+        "train": 2,
+        "val": 1,
+        "test-dev": 1,
+    }
+    cats = records(dataset, "val")["cats"]
+    np.testing.assert_array_equal(cats["masks"][..., 0], [label_map([1, 2, 3])] * 3)
+    np.testing.assert_array_equal(cats["objects"]["id"], [1, 2, 3])
+    taxi = records(dataset, "test-dev")["taxi"]
+    assert len(taxi["frames"]) == 3
+    np.testing.assert_array_equal(taxi["annotated"], [0])
+
+
+def test_davis_2016_merges_objects_and_reads_both_kinds_of_lists(builder, davis):
+    listings = builder("davis2016").listings(davis)
+    assert listings["val"].skipped == {"in no list train, val of ImageSets": 2}
+    (bike,) = made(builder("davis2016"), davis, "val").values()
+    np.testing.assert_array_equal(masks_of(bike), [label_map([1, 1])] * 3)
+    assert [o["id"] for o in bike.features["objects"]] == [1]
+
+    for path in (davis / "ImageSets/2016").iterdir():
+        path.unlink()
+    lines = [f"/JPEGImages/480p/bear/{s}.jpg /Annotations/480p/bear/{s}.png" for s in "012"]
+    trees.add_list(davis, "480p/train", lines)
+    assert {s: len(x.items) for s, x in builder("davis2016").listings(davis).items()} == {
+        "train": 1
+    }
+
+
+def test_masks_of_0_and_255_become_0_and_1(builder, tmp_path):
+    masks = [label_map([255]), label_map([]), label_map([255])]
+    root = one_video(tmp_path, masks)
+    trees.add_list(root, "480p/train", ["cow"])
+    for name in ("davis2016", "vos_folder"):
+        (cow,) = made(builder(name), root).values()
+        np.testing.assert_array_equal(
+            masks_of(cow), [label_map([1]), label_map([]), label_map([1])]
+        )
+        assert cow.counts["masks relabelled to one object"] == 3
+    trees.add_list(root, "2017/train", ["cow"])
+    with pytest.raises(InputError, match=r"video cow: its masks hold 0 and 255 only"):
+        made(builder("davis2017"), root)
+
+
+def test_255_beside_ids_stays_void_even_in_a_frame_of_void_alone(builder, tmp_path):
+    masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
+    (cow,) = made(builder("vos_folder"), one_video(tmp_path, masks)).values()
+    np.testing.assert_array_equal(masks_of(cow), masks)
+    assert [o["id"] for o in cow.features["objects"]] == [1, 2]
+
+
+def stray(ids, value=1):
+    """A mask with one pixel too many."""
+    labels = label_map(ids)
+    labels[0, 0] = value
+    return labels
+
+
+def raw(root, split=None):
+    """The same video read from its files without building, void taken for background."""
+    (clip,) = folders.find_videos(root, "own", split)
+    maps = [clip.labels(k) for k in range(clip.length)]
+    return [np.where(labels == VOID, 0, labels) for labels in maps]
+
+
+ONE_OBJECT = {
+    "0/1 among 0/255": [label_map([255]), label_map([1]), label_map([255])],
+    "0/255 alone": [label_map([]), label_map([255]), label_map([255])],
+    "0/1 alone": [label_map([1]), label_map([]), label_map([1])],
+}
+
+
+@pytest.mark.parametrize("kind", ONE_OBJECT)
+def test_masks_of_one_object_are_built_as_they_are_read_without_building(builder, tmp_path, kind):
+    masks = ONE_OBJECT[kind]
+    expected = [(mask > 0).astype(np.uint8) for mask in masks]
+    root = one_video(tmp_path / "own", masks)
+    (cow,) = made(builder("vos_folder"), root).values()
+    np.testing.assert_array_equal(masks_of(cow), expected)
+    np.testing.assert_array_equal(raw(root), expected)
+    trees.add_list(root, "2016/train", ["cow"])
+    (cow,) = made(builder("davis2016"), root).values()
+    np.testing.assert_array_equal(masks_of(cow), expected)
+    np.testing.assert_array_equal(raw(root, "train"), expected)
+
+
+def test_objects_merge_beside_masks_of_0_and_255_as_without_building(builder, tmp_path):
+    masks = [label_map([255]), label_map([1, 2]), label_map([255])]
+    root = one_video(tmp_path / "own", masks)
+    with pytest.raises(InputError, match=r"cow: its masks hold 0, 1, 2, 255, 00001\.png 0, 1, 2:"):
+        made(builder("vos_folder"), root)
+    trees.add_list(root, "2016/train", ["cow"])
+    (cow,) = made(builder("davis2016"), root).values()
+    np.testing.assert_array_equal(masks_of(cow), [mask > 0 for mask in masks])
+    np.testing.assert_array_equal(raw(root, "train"), masks_of(cow))
+
+
+def test_void_beside_merged_objects_stays_void_as_without_building(builder, tmp_path):
+    masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
+    root = one_video(tmp_path / "own", masks)
+    trees.add_list(root, "2016/train", ["cow"])
+    (cow,) = made(builder("davis2016"), root).values()
+    expected = [(mask > 0) & (mask < VOID) for mask in masks]
+    np.testing.assert_array_equal([mask == 1 for mask in masks_of(cow)], expected)
+    np.testing.assert_array_equal(raw(root, "train"), expected)
+
+
+UNCLEAR = {
+    "0/1 first, then 0/255": [label_map([1]), label_map([255]), label_map([255])],
+    "0/255 last": [label_map([1]), label_map([1]), label_map([255])],
+    "a pixel of 1 in the first": [stray([255]), label_map([255]), label_map([255])],
+    "a pixel of 1 in a later one": [label_map([255]), stray([255]), label_map([255])],
+}
+
+
+@pytest.mark.parametrize("kind", UNCLEAR)
+def test_masks_in_which_255_may_be_the_object_or_void_are_told(builder, tmp_path, kind):
+    root = one_video(tmp_path / "own", UNCLEAR[kind])
+    message = r"video cow: its masks hold 0, 1, 255, .*255 may be the object or void"
+    with pytest.raises(InputError, match=message) as caught:
+        made(builder("vos_folder"), root)
+    assert "\n" not in str(caught.value)
+    trees.add_list(root, "480p/train", ["cow"])
+    with pytest.raises(InputError, match=message):
+        made(builder("davis2016"), root)
+    if kind == "0/255 last":  # ids by DAVIS 2017's rules, and no more void than ids
+        return
+    trees.add_list(root, "2017/train", ["cow"])
+    with pytest.raises(InputError, match=message):
+        made(builder("davis2017"), root)
+
+
+def test_images_of_kinds_that_are_not_read_are_told_and_their_video_left_out(builder, tmp_path):
+    masks = {stamp: label_map([1]) for stamp in trees.names(3)}
+    for name in ("ant", "bee", "cow"):
+        trees.add_video(tmp_path, name, masks, frames=trees.names(5))
+    Image.fromarray(label_map([1])).save(mask(tmp_path, 3).with_suffix(".JPG"))
+    (tmp_path / "JPEGImages/480p/bee/00009.webp").write_bytes(b"")
+    (tmp_path / "JPEGImages/480p/ant/notes.txt").write_text("no image")
+    listing = builder("vos_folder").listings(tmp_path)["train"]
+    assert [item.key for item in listing.items] == ["ant"]
+    bee, cow = listing.faults
+    assert "video bee: " in bee
+    assert "480p/bee: images of kinds that are not read: 1 (00009.webp); expected frames" in bee
+    assert "Annotations/480p/cow: images of kinds that are not read: 1 (00003.JPG)" in cow
+
+    root = trees.youtube_vos(tmp_path / "yt")
+    (root / "train/Annotations/0a1b/00000.gif").write_bytes(b"")
+    listing = builder("youtube_vos", "2018").listings(root)["train"]
+    assert [item.key for item in listing.items] == ["0c2d"]
+    assert "00000.gif" in listing.faults[0]
+
+
+def test_frames_without_a_mask_and_videos_too_short_for_a_triplet_are_counted(builder, tmp_path):
+    masks = [label_map([1, 2]), label_map([1]), label_map([1])]
+    trees.add_video(tmp_path, "cow", dict(zip("012", masks, strict=True)), frames=list("012345"))
+    trees.add_video(tmp_path, "dog", {"0": label_map([1]), "1": label_map([1])}, frames=list("01"))
+    trees.add_video(tmp_path, "eel", {k: label_map([int(k)]) for k in "1234"})
+    dataset = build(builder("vos_folder"), tmp_path)
+    summary = json.loads((tmp_path / "tfds/vos_folder/1.0.0/build_summary.json").read_text())
+    counts = summary["splits"]["train"]["counts"]
+    assert counts["frames without a mask"] == 3
+    assert counts["videos no triplet can be drawn from"] == 2  # eel's four objects show once each
+    found = records(dataset, "train")
+    np.testing.assert_array_equal(found["cow"]["objects"]["frames"], [3, 1])
+    np.testing.assert_array_equal(found["dog"]["objects"]["frames"], [2])
+    np.testing.assert_array_equal(found["eel"]["objects"]["frames"], [1, 1, 1, 1])
+
+
+def test_a_folder_of_one_edition_of_youtube_vos_is_not_taken_for_the_other(
+    builder, tmp_path, monkeypatch
+):
+    root = trees.youtube_vos(tmp_path / "flat")
+    module = importlib.import_module(
+        "data_pipeline.builders.youtube_vos.youtube_vos_dataset_builder"
+    )
+    monkeypatch.setitem(module._VALID, "2019", 1)
+    assert "valid" in builder("youtube_vos", "2019").listings(root)
+    with pytest.raises(InputError, match=r"is the edition 2019 and not 2018, .*--config=2019"):
+        builder("youtube_vos", "2018").listings(root)
+
+
+def test_a_folder_without_lists_is_one_split_and_may_lack_masks_and_the_480p_level(
+    builder, tmp_path
+):
+    frames = [f"frame_{k}" for k in range(12)]  # not padded: 10 comes after 9
+    masks = {"frame_2": label_map([3]), "frame_10": label_map([3, 7])}
+    trees.add_video(tmp_path / "own", "cow", masks, frames=frames, level="")
+    dataset = build(builder("vos_folder"), tmp_path / "own")
+    cow = records(dataset, "train")["cow"]
+    assert cow["frame_names"].tolist() == [name.encode() for name in frames]
+    np.testing.assert_array_equal(cow["annotated"], [2, 10])
+    np.testing.assert_array_equal(cow["masks"][..., 0], list(masks.values()))
+    np.testing.assert_array_equal(cow["objects"]["id"], [3, 7])
+    np.testing.assert_array_equal(cow["objects"]["first_frame"], [2, 10])
+
+
+def test_each_list_of_a_folder_is_a_split(builder, tmp_path):
+    for name in ("cow", "dog", "eel"):
+        trees.add_video(tmp_path, name, {"0": label_map([1])})
+    trees.add_list(tmp_path, "train", ["cow"])
+    trees.add_list(tmp_path, "2030/held_out", ["dog"])
+    listings = builder("vos_folder").listings(tmp_path)
+    assert {split: [i.key for i in x.items] for split, x in listings.items()} == {
+        "held_out": ["dog"],
+        "train": ["cow"],
+    }
+    assert listings["train"].skipped == {"in no list held_out, train of ImageSets": 1}
+    trees.add_list(tmp_path, "2031/train", ["dog"])
+    with pytest.raises(InputError, match=r"two different lists train"):
+        builder("vos_folder").listings(tmp_path)
+    trees.add_list(tmp_path, "my split", ["dog"])
+    with pytest.raises(InputError, match=r"list my split .*letters, digits"):
+        builder("vos_folder").listings(tmp_path)
+
+
+def frame(root, k=1):
+    return root / f"JPEGImages/480p/cow/{k:05d}.jpg"
+
+
+def mask(root, k=1):
+    return root / f"Annotations/480p/cow/{k:05d}.png"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-80])
+
+
+def save(path, pixels):
+    Image.fromarray(pixels).save(path)
+
+
+def all_empty(root):
+    for k in range(3):
+        write_labels(mask(root, k), label_map([]))
+
+
+def blended(root):
+    edges = cv2.GaussianBlur(label_map([255]), (3, 3), 0)
+    cv2.imwrite(str(mask(root)), edges)
+
+
+BAD = {
+    "frame of another size": (
+        lambda r: trees.add_frames(frame(r).parent, ["00001"], (20, 30)),
+        r"00001\.jpg is 30x20 but .*00000\.jpg is 32x24",
+    ),
+    "mask of another size": (
+        lambda r: write_labels(mask(r), label_map([1], (20, 30))),
+        r"00001\.png is 30x20 but the frames are 32x24",
+    ),
+    "frame cut short": (lambda r: cut(frame(r)), r"00001\.jpg cannot be read .*truncated"),
+    "frame cut in its header": (
+        lambda r: frame(r).write_bytes(frame(r).read_bytes()[:30]),
+        r"frame .*00001\.jpg cannot be read",
+    ),
+    "empty frame file": (lambda r: frame(r).write_bytes(b""), r"frame .*00001\.jpg cannot be read"),
+    "frame of another format": (
+        lambda r: Image.new("RGB", (32, 24)).save(frame(r), "BMP"),
+        r"00001\.jpg is a BMP file: expected JPEG or PNG",
+    ),
+    "mask cut short": (lambda r: cut(mask(r)), r"mask .*00001\.png.*cannot be read"),
+    "coloured mask": (
+        lambda r: save(mask(r), PALETTE[label_map([1, 2])]),
+        r"00001\.png: its pixels are of kind RGB",
+    ),
+    "blended mask": (blended, r"00001\.png holds \d+, .*blended"),
+    "all masks empty": (all_empty, r"video cow: all 3 masks are empty"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_bad_in_a_file_is_told(builder, tmp_path, kind):
+    root = one_video(tmp_path, [label_map([1])] * 3)
+    assert set(made(builder("vos_folder"), root)) == {"cow"}
+    break_it, message = BAD[kind]
+    break_it(root)
+    with pytest.raises(InputError, match=message) as caught:
+        made(builder("vos_folder"), root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_frame_cut_short_that_is_a_png_is_told(builder, tmp_path):
+    root = one_video(tmp_path, [label_map([1])])
+    frame(root, 0).unlink()
+    png = frame(root, 0).with_suffix(".png")
+    save(png, np.random.default_rng(0).integers(0, 256, (*trees.SIZE, 3), np.uint8))
+    assert set(made(builder("vos_folder"), root)) == {"cow"}
+    cut(png)
+    with pytest.raises(InputError, match=r"00000\.png cannot be read"):
+        made(builder("vos_folder"), root)
+
+
+def test_a_jpeg_with_something_after_its_end_is_whole(builder, tmp_path):
+    root = one_video(tmp_path, [label_map([1])] * 2)
+    frame(root).write_bytes(frame(root).read_bytes() + b"a camera's own notes" * 10)
+    assert set(made(builder("vos_folder"), root)) == {"cow"}
+
+
+def test_objects_that_meta_json_and_the_masks_disagree_on_are_told(builder, tmp_path):
+    root = trees.youtube_vos(tmp_path)
+    meta = trees.read_meta(root / "train")
+    extra = meta["0c2d"]["objects"] | {"4": {"category": "dog", "frames": ["00005"]}}
+    trees.write_meta(root / "train", meta | {"0c2d": {"objects": extra}})
+    with pytest.raises(InputError, match=r"video 0c2d: object 4 appears in no mask"):
+        made(builder("youtube_vos", "2018"), root)
+    del meta["0a1b"]["objects"]["2"]
+    trees.write_meta(root / "train", meta)
+    with pytest.raises(InputError, match=r"0a1b: its masks hold object 2, which .*meta\.json does"):
+        made(builder("youtube_vos", "2018"), root)
+
+
+def test_davis_lists_every_incomplete_sequence(builder, davis):
+    (davis / "Annotations/480p/bear/00001.png").unlink()
+    (davis / "JPEGImages/480p/bike/00002.jpg").unlink()
+    (davis / "Annotations/480p/taxi/00000.png").rename(davis / "Annotations/480p/taxi/00001.png")
+    listings = builder("davis2017").listings(davis)
+    bike, bear = listings["train"].faults
+    assert "sequence bike has 2 frames" in bike
+    assert "sequence bear has 3 frames" in bear
+    (taxi,) = listings["test-dev"].faults
+    assert "expected a mask of the first frame" in taxi
+    with pytest.raises(InputError, match=r"nowhere: no such folder"):
+        builder("davis2017").listings(davis / "nowhere")
+
+
+def test_bad_videos_stop_a_build_and_are_left_out_and_told_where_that_is_wanted(
+    builder, tmp_path, monkeypatch, capsys
+):
+    root = tmp_path / "own"
+    for name in ("ant", "bee", "cow", "dog"):
+        trees.add_video(root, name, {stamp: label_map([1]) for stamp in trees.names(3)})
+    cut(frame(root))
+    (root / "Annotations/480p/dog/00002.png").rename(root / "Annotations/480p/dog/00009.png")
+    monkeypatch.delenv("QMRA_SKIP_BAD", raising=False)
+    with pytest.raises(InputError, match=r"dog"):
+        build(builder("vos_folder"), root)
+    assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
+
+    monkeypatch.setenv("QMRA_SKIP_BAD", "1")
+    dataset = build(builder("vos_folder"), root)
+    assert set(records(dataset, "train")) == {"ant", "bee"}
+    told = capsys.readouterr().out
+    assert "cow/00001.jpg" in told
+    assert "sequence dog" in told
+
+
+def test_the_real_davis_2016_has_no_faults_and_its_masks_come_back_exactly(builder):
+    root = Path(os.environ.get("QMRA_DATA", ""), "davis2016")
+    if not root.is_dir() or "QMRA_DATA" not in os.environ:
+        pytest.skip("QMRA_DATA names no folder with davis2016")
+    listings = builder("davis2016").listings(root)
+    assert all(listing.items and not listing.faults for listing in listings.values())
+    record = listings["val"].items[0].make()
+    name = record.features["name"]
+    frames = sorted((root / "JPEGImages/480p" / name).iterdir())
+    assert record.features["frames"] == [path.read_bytes() for path in frames]
+    for path, mask in zip(
+        sorted((root / "Annotations/480p" / name).iterdir()), masks_of(record), strict=True
+    ):
+        np.testing.assert_array_equal(mask, read_labels(path) > 0)

@@ -1,0 +1,113 @@
+"""The sheet of triplets shows what the network gets: names, masks and boxes of all three frames."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import smoke
+from data_pipeline.show import sheet
+from data_pipeline.triplets.examples import open_examples
+from data_pipeline.triplets.triplets import Triplet
+from qmra_jax.boxes import mask_to_box
+from tests.support.processes import complaints
+
+HERE = Path(__file__).parents[2]
+CELL = 100
+
+
+def triplet(side=50):
+    """Grey frames, in which a square lies ever further to the right."""
+    masks = np.zeros((3, side, side), np.uint8)
+    for k in range(3):
+        masks[k, 20:40, 5 + 10 * k : 15 + 10 * k] = 1
+    return Triplet(np.full((3, side, side, 3), 120, np.uint8), masks, mask_to_box(masks))
+
+
+def frames(picture):
+    """The three cells of a sheet of one row, and the line above them."""
+    top = picture.shape[0] - CELL
+    gap = (picture.shape[1] - 3 * CELL) // 2
+    cells = [picture[top:, k * (CELL + gap) :][:, :CELL] for k in range(3)]
+    return cells, picture[:top]
+
+
+def test_every_frame_shows_its_mask_and_its_box_in_place():
+    cells, _ = frames(sheet(["a"], [triplet()], cell=CELL))
+    for k, cell in enumerate(cells):
+        changed = (cell != 120).any(axis=-1)
+        left = 10 + 20 * k  # twice as large as in the triplet
+        inside = np.zeros_like(changed)
+        inside[40:80, left : left + 20] = True
+        assert changed[inside].all()
+        near = np.zeros_like(changed)
+        near[38:82, max(left - 2, 0) : left + 22] = True  # an outline is soft
+        assert not changed[~near].any()
+
+
+def test_a_box_wider_than_its_mask_is_drawn_where_it_says():
+    given = triplet()
+    boxes = np.tile(np.array([2, 3, 40, 44], np.int32), (3, 1))
+    cells, _ = frames(sheet(["a"], [given._replace(boxes=boxes)], cell=CELL))
+    for cell in cells:
+        changed = np.argwhere((cell != 120).any(axis=-1))
+        assert changed.min(axis=0).tolist() == [6, 4]
+        assert changed.max(axis=0).tolist() == [93, 83]
+
+
+def test_the_name_stands_above_its_row_whatever_its_length():
+    def ink(name):
+        _, line = frames(sheet([name], [triplet()], cell=CELL))
+        return np.argwhere(line.min(axis=-1) < 128)
+
+    assert len(ink("duts/1.jpg")) > len(ink("x")) > 0
+    long = ink("a/" * 200 + "frames 1,2,3")
+    assert 3 * CELL - 30 < long[:, 1].max() < 3 * CELL + 12
+
+
+def test_rows_follow_in_order():
+    given = [triplet(), triplet()._replace(images=np.full((3, 50, 50, 3), 30, np.uint8))]
+    picture = sheet(["a", "b"], given, cell=CELL)
+    one = sheet(["a"], given[:1], cell=CELL)
+    assert picture.shape == (2 * one.shape[0], *one.shape[1:])
+    assert np.array_equal(picture[: one.shape[0]], one)
+    assert (picture[-1, -1] == 30).all()
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "data_pipeline.show", "--config=configs/smoke.py", *arguments]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+
+
+def test_it_shows_synthetic_videos_with_nothing_on_disk(tmp_path):
+    output = tmp_path / "sheet.png"
+    found = run(f"--output={output}", "--count=2", "--step=3", "--config.data.crop=64")
+    assert found.returncode == 0, found.stderr
+    config = smoke.get_config()
+    config.data.crop = 64
+    examples = open_examples(config.data, seed=config.seed, global_batch=config.batch_size)
+    names, triplets = zip(*(examples(3 * config.batch_size + i) for i in range(2)), strict=True)
+    assert found.stdout.splitlines() == [*names, f"wrote {output}"]
+    with Image.open(output) as picture:
+        assert np.array_equal(np.asarray(picture), sheet(names, triplets))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output=a.png", "--config.data.videos=('nowhere',)"], "source 'nowhere'"),
+        (["--output=a.png", "--config.data.crop=50"], "data.crop=50"),
+        (["--output=a/b.png"], "--output=a/b.png: expected a .png in a folder that exists"),
+        ([], "output"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message):
+    found = run(*arguments)
+    assert found.returncode == 2
+    told = complaints(found)
+    assert told.startswith("error: ")
+    assert message in told
+    assert told.count("\n") == 1

@@ -1,0 +1,264 @@
+"""Training without TensorFlow: processes make the very batches that tf.data makes, and end."""
+
+import contextlib
+import gc
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from configs import common
+from data_pipeline.triplets.examples import open_examples
+from data_pipeline.triplets.host_examples import HostExamples
+from data_pipeline.triplets.process_stream import HELD, ProcessStream
+from data_pipeline.triplets.stream import open_stream
+from qmra_jax.errors import InputError
+from tests.support.datasets import add_pair, add_video, save, square
+from tests.support.stub_examples import Probe, Stub
+
+HERE = Path(__file__).parents[3]
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Six image and mask pairs, and two videos of six frames."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for i in range(6):
+        add_pair(root / "stills", f"{i}", suffix=".png")
+        noise = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
+        save(root / f"stills/images/{i}.png", noise)
+    for name in ("bear", "swan"):
+        add_video(root / "davis", name, [square(left=5 + k) for k in range(6)])
+    return root
+
+
+@pytest.fixture
+def data(root):
+    data = common.get_config().data
+    data.update(root=str(root), static=("stills",), videos=("davis:train",), crop=32, workers=2)
+    data.update(video_share=((0, 0.5),), colour_jitter=0.2, distractors=0.3, loader="processes")
+    return data
+
+
+def take(data, steps, **options):
+    options = {"seed": 3, "global_batch": BATCH} | options
+    with contextlib.closing(open_stream(data, **options)) as stream:
+        return list(itertools.islice(stream, steps))
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].dtype == b[name].dtype
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def workers():
+    return psutil.Process().children()
+
+
+def test_the_batches_are_those_of_tf_data_from_any_step_on(data):
+    other = data.copy_and_resolve_references()
+    other.loader = "tf.data"
+    ran = take(data, 2 * HELD + 4)  # more than it may hold without a copy
+    for ours, theirs in zip(ran, take(other, 2 * HELD + 4), strict=True):
+        assert_same(ours, theirs)
+    for ours, resumed in zip(ran[5:], take(data, len(ran) - 5, start_step=5), strict=True):
+        assert_same(ours, resumed)
+
+
+def test_hosts_share_the_batch_of_one_host(data):
+    data.update(static=(), distractors=0.0, videos=("synthetic",), video_share=((0, 1.0),))
+    whole = take(data, 2, start_step=4)
+    parts = [take(data, 2, start_step=4, host_index=h, host_count=2) for h in range(2)]
+    for batch, *split in zip(whole, *parts, strict=True):
+        joined = {name: np.concatenate([part[name] for part in split]) for name in batch}
+        assert_same(batch, joined)
+
+
+def test_workers_import_neither_jax_nor_tensorflow(data):
+    examples = HostExamples(open_examples(data, seed=0, global_batch=BATCH), 0, 0, BATCH)
+    with contextlib.closing(ProcessStream(Probe(examples), workers=1, prefetch=0)) as stream:
+        assert set(next(stream)["id"]) == {b""}
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_no_later_batch_is_written_where_an_array_is_still_held(prefetch):
+    held = {}
+    with contextlib.closing(ProcessStream(Stub(), workers=2, prefetch=prefetch)) as stream:
+        for step, batch in enumerate(itertools.islice(stream, 40)):
+            numbers = np.arange(BATCH * step, BATCH * (step + 1))
+            np.testing.assert_array_equal(batch["boxes"][:, 0, 0], numbers)
+            np.testing.assert_array_equal(batch["images"][:, 2, 3, 4, 1], numbers % 251)
+            if step in (3, 4, 20):
+                held[step] = batch["masks"][1:, 0, :2]  # a part of one array
+    for step, part in held.items():
+        assert set(part.flat) == {BATCH * step + k for k in (1, 2, 3)}
+        np.testing.assert_array_equal(part[:, 0, 0], BATCH * step + np.arange(1, 4))
+
+
+def test_arrays_are_handed_over_without_a_copy_as_long_as_few_are_held():
+    with contextlib.closing(ProcessStream(Stub(), workers=1, prefetch=1)) as stream:
+        kept = [next(stream) for _ in range(HELD - 1)]
+        assert all(next(stream)["images"].base is not None for _ in range(6))
+        last = next(stream)
+        assert all(next(stream)["images"].base is None for _ in range(6))
+        assert len(kept) + len([last]) == HELD
+
+
+def test_a_slow_example_holds_up_no_others():
+    with contextlib.closing(ProcessStream(Stub(slow=0), workers=2, prefetch=1)) as stream:
+        first, second = next(stream), next(stream)
+    slow, *others = [*first["id"], *second["id"]]
+    assert slow not in others
+
+
+def test_a_bad_file_ends_it_when_its_turn_comes(data, root, tmp_path):
+    for i in range(6):
+        add_pair(tmp_path / "stills", f"{i}", size=(200, 160))
+    torn = tmp_path / "stills/images/3.jpg"
+    torn.write_bytes(torn.read_bytes()[:-200])
+    data.update(static=(str(tmp_path / "stills"),), video_share=((0, 0.0),), videos=())
+    data.update(distractors=0.0)
+    messages = set()
+    for loader in ("processes", "tf.data"):
+        data.loader = loader
+        stream, given = open_stream(data, seed=3, global_batch=2), 0
+        with pytest.raises(InputError, match=r"^image .*3\.jpg cannot be read.*replace") as error:  # noqa: PT012
+            for _ in stream:
+                given += 1
+        assert next(stream, None) is None
+        messages.add((given, str(error.value)))
+    assert len(messages) == 1
+    assert not workers()
+
+
+def test_what_fails_otherwise_is_told_with_its_traceback():
+    with contextlib.closing(ProcessStream(Stub(broken=5), workers=2, prefetch=2)) as stream:
+        next(stream)
+        with pytest.raises(RuntimeError, match=r"(?s)failed:\nTraceback.*ZeroDivisionError: exam"):
+            next(stream)
+
+
+def test_a_killed_worker_is_told_and_nothing_waits_for_it():
+    stream = ProcessStream(Stub(), workers=2, prefetch=1)
+    next(stream)
+    victim = workers()[0]
+    victim.kill()
+    with pytest.raises(RuntimeError, match=f"pid {victim.pid}. was ended by SIGKILL: if the mach"):
+        list(itertools.islice(stream, 100))
+    assert next(stream, None) is None
+    assert not workers()
+
+
+def test_workers_leave_it_to_their_parent_to_stop():
+    with contextlib.closing(ProcessStream(Stub(), workers=2, prefetch=1)) as stream:
+        next(stream)
+        for number, worker in itertools.product((signal.SIGTERM, signal.SIGINT), workers()):
+            worker.send_signal(number)
+        time.sleep(0.2)
+        assert len(list(itertools.islice(stream, 5))) == 5
+        assert len(workers()) == 2
+
+
+def test_a_closed_stream_leaves_nothing():
+    def ours():
+        return os.listdir("/proc/self/fd"), Path("/proc/self/maps").read_text().count("qmra-batch")
+
+    gc.collect()
+    before = ours()
+    stream = ProcessStream(Stub(), workers=2, prefetch=1)
+    batch = next(stream)
+    assert len(workers()) == 2
+    assert ours() != before
+    stream.close()
+    stream.close()
+    assert not workers()
+    assert next(stream, None) is None
+    assert set(batch["images"][2].flat) == {2}  # what was given stays
+    del stream, batch
+    gc.collect()
+    assert ours() == before
+
+
+def test_one_that_is_forgotten_is_closed():
+    stream = ProcessStream(Stub(), workers=1, prefetch=1)
+    assert len(workers()) == 1
+    del stream
+    gc.collect()
+    assert not workers()
+
+
+def test_workers_end_when_their_parent_is_killed():
+    program = (
+        "from data_pipeline.triplets.process_stream import ProcessStream\n"
+        "from tests.support.stub_examples import Stub\n"
+        "import psutil, time\n"
+        "stream = ProcessStream(Stub(), workers=2, prefetch=1)\n"
+        "next(stream)\n"
+        "print(*(child.pid for child in psutil.Process().children()), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=HERE, stdout=subprocess.PIPE)
+    started = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert len(started) == 2
+    assert not psutil.wait_procs(started, timeout=10)[1]
+
+
+def test_each_warning_is_told_once(caplog):
+    with contextlib.closing(ProcessStream(Stub(warning="odd"), workers=2, prefetch=1)) as stream:
+        next(stream), next(stream)
+    assert caplog.messages == ["odd"]
+
+
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in ("tensorflow", "tensorflow_datasets", "av")
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+"""
+
+
+def test_training_needs_no_tensorflow(tiny_davis, tmp_path):
+    # Where Python looks when it starts, so that the workers cannot import it either.
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+
+    def python(*arguments):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=HERE,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    run, never = tmp_path / "run", 99
+    command = ["-m", "tests.stops_itself", signal.SIGTERM.value, never, "miniature"]
+    command += ["--config=tests/tiny_config.py", f"--workdir={run}"]
+    command += [f"--config.data.root={tiny_davis}", "--config.data.loader=processes"]
+    command += ["--config.steps=2", "--config.picture_every=2", "--config.data.workers=2"]
+    done = python(*command)
+    assert done.returncode == 0, done.stderr
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (run / "checkpoints/2").is_dir()
+    assert list((run / "tensorboard").iterdir())
+    assert "No module named 'tensorflow'" in python("-c", "import tensorflow").stderr

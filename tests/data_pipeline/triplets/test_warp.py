@@ -1,0 +1,159 @@
+"""A warp moves image and mask together, once, to exactly where view and spline say."""
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipeline.triplets.warp import (
+    CONTROL_POINTS,
+    Warp,
+    affine_view,
+    control_points,
+    covered,
+    positions,
+    warp_frames,
+    warp_image,
+    warp_mask,
+    with_cover,
+)
+
+S = 32
+
+
+def whole(size: int = S, **kwargs) -> np.ndarray:
+    return affine_view((size / 2, size / 2), size, **kwargs)
+
+
+def picture(size: int = S) -> np.ndarray:
+    """Noise, smooth enough that interpolating it means something."""
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (5, 5), 0)
+
+
+def blob(size: int = S) -> np.ndarray:
+    mask = np.zeros((size, size), np.uint8)
+    mask[5:14, 8:20] = 1
+    mask[14:20, 10:13] = 1
+    return mask
+
+
+def assert_same_picture(found: np.ndarray, expected: np.ndarray):
+    """But for rounding: OpenCV takes another kernel for each processor and number of channels."""
+    np.testing.assert_allclose(found, expected.astype(int), atol=1)
+    assert np.count_nonzero(found != expected) <= 0.01 * expected.size
+
+
+def assert_same_mask(found: np.ndarray, expected: np.ndarray):
+    """But for pixels that are half covered, which such rounding may decide."""
+    assert np.count_nonzero(found != expected) <= 2
+
+
+def test_view_of_the_whole_image_is_the_image():
+    assert_same_picture(warp_image(picture(), Warp(whole()), S), picture())
+    np.testing.assert_array_equal(warp_mask(blob(), Warp(whole()), S), blob())
+
+
+def test_control_points_that_stay_change_nothing():
+    still = Warp(whole(rotation=13), np.zeros((CONTROL_POINTS**2, 2)))
+    np.testing.assert_allclose(positions([still], S), positions([Warp(still.view)], S), atol=1e-4)
+
+
+def test_each_control_point_lands_where_it_is_sent():
+    size = 201  # the pixel nearest to a control point is half a pixel from it at most
+    rng = np.random.default_rng(1)
+    delta = rng.normal(scale=0.1, size=(CONTROL_POINTS**2, 2))
+    (found,) = positions([Warp(whole(size), delta)], size)
+    aimed = control_points() + delta
+    for (u, v), point in zip(control_points(), aimed, strict=True):
+        column, row = (int(np.clip((c + 1) / 2 * size, 0, size - 1)) for c in (u, v))
+        x, y = found[:, row, column]
+        np.testing.assert_allclose([x + 0.5, y + 0.5], (point + 1) / 2 * size, atol=1.0)
+
+
+def test_spline_reproduces_affine_displacements_exactly():
+    # A thin plate has no bending to pay for a plane.
+    linear, offset = np.array([[0.1, -0.05], [0.02, 0.07]]), np.array([0.03, -0.04])
+    delta = control_points() @ linear.T + offset
+    view = whole()
+    planar = np.concatenate([view[:, :2] @ (np.eye(2) + linear), view[:, 2:]], axis=1)
+    planar[:, 2] += view[:, :2] @ offset
+    np.testing.assert_allclose(
+        positions([Warp(view, delta)], S), positions([Warp(planar)], S), atol=1e-3
+    )
+
+
+def test_spline_bends_before_the_view():
+    delta = np.random.default_rng(2).normal(scale=0.1, size=(CONTROL_POINTS**2, 2))
+    view = affine_view((10, 20), 30, rotation=40, shear=10, flip=True)
+    bent = positions([Warp(np.eye(2, 3), delta)], S).reshape(2, -1)  # u, v
+    expected = view @ np.concatenate([bent, np.ones((1, S * S))])
+    np.testing.assert_allclose(
+        positions([Warp(view, delta)], S).reshape(2, -1), expected, atol=1e-4
+    )
+
+
+def test_rotation_turns_the_content_clockwise():
+    assert_same_picture(warp_image(picture(), Warp(whole(rotation=90)), S), np.rot90(picture(), -1))
+
+
+def test_flip_mirrors_left_and_right():
+    np.testing.assert_array_equal(warp_mask(blob(), Warp(whole(flip=True)), S), blob()[:, ::-1])
+
+
+def test_view_is_measured_from_the_image_corner():
+    view = affine_view((10, 7), 8)
+    assert_same_picture(warp_image(picture(), Warp(view), 8), picture()[3:11, 6:14])
+
+
+def test_beyond_the_border_is_black_and_never_target():
+    view = affine_view((0, 0), 16)  # only the last quarter shows the image
+    image = warp_image(np.full((16, 16, 3), 200, np.uint8), Warp(view), 16)
+    mask = warp_mask(np.ones((16, 16), np.uint8), Warp(view), 16)
+    assert (image[8:, 8:] == 200).all()
+    assert (mask[8:, 8:] == 1).all()
+    assert image.sum() == 200 * 3 * 64
+    assert mask.sum() == 64
+
+
+@pytest.mark.parametrize("side", [20, 32, 100])
+def test_image_and_mask_move_together(side):
+    delta = np.random.default_rng(3).normal(scale=0.08, size=(CONTROL_POINTS**2, 2))
+    warp = Warp(affine_view((15, 14), side, rotation=17, shear=5, flip=True), delta)
+    painted = np.repeat(blob()[..., None] * np.uint8(255), 3, axis=-1)
+    seen = warp_image(painted, warp, S)[..., 0] > 127
+    assert_same_mask(seen, warp_mask(blob(), warp, S))
+
+
+@pytest.mark.parametrize("side", [20, 32, 100])
+def test_frames_moved_together_are_as_image_and_mask_moved_apart(side):
+    rng = np.random.default_rng(4)
+    views = [affine_view((15, 14), side, rotation=r, flip=True) for r in (17, -40)]
+    warps = [Warp(view, rng.normal(scale=0.08, size=(CONTROL_POINTS**2, 2))) for view in views]
+    frames = warp_frames([with_cover(picture(), blob())] * 2, warps, S)
+    for frame, warp in zip(frames, warps, strict=True):
+        assert_same_picture(frame[..., :3], warp_image(picture(), warp, S))
+        assert_same_mask(covered(frame), warp_mask(blob(), warp, S))
+
+
+def test_shrinking_far_averages_instead_of_skipping():
+    stripes = np.zeros((128, 128, 3), np.uint8)
+    stripes[:, ::4] = 255  # the crop's pixels would all look beside a stripe, or all at one
+    seen = warp_image(stripes, Warp(affine_view((64, 64), 128)), 16)
+    np.testing.assert_allclose(seen, 255 / 4, atol=1)
+
+
+def test_shrinking_keeps_the_place():
+    mask = np.zeros((120, 120), np.uint8)
+    mask[24:84, 36:60] = 1
+    seen = warp_mask(mask, Warp(affine_view((60, 60), 120)), 20)  # 6 source pixels to one
+    expected = np.zeros((20, 20), np.uint8)
+    expected[4:14, 6:10] = 1
+    np.testing.assert_array_equal(seen, expected)
+
+
+def test_touched_pixels_are_kept_on_request():
+    mask = np.zeros((120, 120), np.uint8)
+    mask[61, 61] = 1
+    warp = Warp(affine_view((60, 60), 120))
+    assert warp_mask(mask, warp, 20).sum() == 0
+    assert warp_mask(mask, warp, 20, least=0).sum() >= 1

@@ -1,0 +1,254 @@
+"""Objects come and go while frames stream; what one object sees does not depend on the others."""
+
+import numpy as np
+import pytest
+
+from qmra_jax.errors import InputError
+from qmra_jax.inference import frame_step
+from qmra_jax.inference.propagator import Propagator
+from qmra_jax.runtime.compile_count import compiled_programs
+
+RNG = np.random.default_rng(0)
+FRAMES = RNG.integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+A, B, C = [2, 3, 14, 12], [16, 10, 12, 18], [4, 20, 9, 9]
+
+
+@pytest.fixture(scope="module")
+def propagator(tiny_model, tiny_variables):
+    return Propagator(tiny_model, tiny_variables, interval=2)
+
+
+def margins(result):
+    """Each object's foreground minus background, recovered from the softmax over all."""
+    p = np.asarray(result.probabilities, np.float64)
+    return dict(zip(result.ids, np.log(p[1:]) - np.log(p[0]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def alone(propagator):
+    """By (box, first frame): the object's margins in every frame from there, tracked alone."""
+
+    def track(box, first):
+        results = [propagator.start(FRAMES[first], [box])]
+        results += [propagator.step(frame) for frame in FRAMES[first + 1 :]]
+        return {first + k: margins(r)[1] for k, r in enumerate(results)}
+
+    # Frame numbers count from the start, and every second one stays: starts at even frames agree.
+    return {name: track(box, first) for name, box, first in (("A", A, 0), ("B", B, 2), ("C", C, 2))}
+
+
+def same(found, expected):
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_objects_enter_and_leave_at_any_frame(propagator, alone):
+    first = propagator.start(FRAMES[0], [A])
+    same(margins(first)[1], alone["A"][0])
+    propagator.step(FRAMES[1])
+    both = propagator.step(FRAMES[2], [B, C])
+    assert both.ids == propagator.ids == (1, 2, 3)
+    assert both.boxes[1:].tolist() == [B, C]
+    for frame in (3, 4):
+        result = propagator.step(FRAMES[frame])
+        for i, name in ((1, "A"), (2, "B"), (3, "C")):
+            same(margins(result)[i], alone[name][frame])
+    propagator.remove(2)
+    result = propagator.step(FRAMES[5])
+    assert result.ids == (1, 3)
+    assert set(np.unique(result.labels)) <= {0, 1, 3}
+    assert result.boxes.shape == (2, 4)
+    same(margins(result)[1], alone["A"][5])
+    same(margins(result)[3], alone["C"][5])
+
+
+def test_an_object_is_added_to_the_frame_that_was_given_last(propagator, alone):
+    propagator.start(FRAMES[0], [A])
+    propagator.step(FRAMES[1])
+    before = propagator.step(FRAMES[2])
+    after = propagator.add([B], ids=[9])
+    assert after.ids == (1, 9)
+    same(margins(after)[1], margins(before)[1])
+    same(margins(after)[9], alone["B"][2])
+    same(margins(propagator.step(FRAMES[3]))[9], alone["B"][3])
+
+
+def test_ids_are_the_callers_and_name_the_labels(propagator):
+    result = propagator.start(FRAMES[0], [A, B], ids=[7, 3])
+    assert result.ids == (3, 7)
+    assert result.boxes.tolist() == [B, A]
+    assert set(np.unique(result.labels)) <= {0, 3, 7}
+    swapped = propagator.start(FRAMES[0], [B, A], ids=[3, 7])
+    np.testing.assert_array_equal(swapped.labels, result.labels)
+
+
+def test_a_mask_starts_as_its_tight_box(propagator):
+    labels = np.zeros((32, 32), np.uint8)
+    for i, (x, y, w, h) in ((4, A), (6, B)):
+        labels[y + h // 2, x : x + w] = labels[y : y + h, x + w // 2] = i
+    labels[0, 0] = 255
+    boxes = propagator.start(FRAMES[0], [A, B], ids=[4, 6])
+    for given in ({"masks": labels}, {"masks": labels == [[[4]], [[6]]], "ids": [4, 6]}):
+        result = propagator.start(FRAMES[0], **given)
+        assert result.ids == (4, 6)
+        np.testing.assert_array_equal(result.labels, boxes.labels)
+
+
+def test_a_mask_of_0_and_255_is_one_object_s_as_on_the_command_line(propagator):
+    mask = np.zeros((32, 32), np.uint8)
+    x, y, w, h = A
+    mask[y : y + h, x : x + w] = 255
+    boxes = propagator.start(FRAMES[0], [A])
+    for given in (mask, mask > 0):
+        result = propagator.start(FRAMES[0], masks=given)
+        assert result.ids == (1,)
+        np.testing.assert_array_equal(result.labels, boxes.labels)
+    assert propagator.step(FRAMES[1], masks=mask).ids == (1, 2)
+    assert propagator.add(masks=mask, ids=[9]).ids == (1, 2, 9)
+
+
+def test_with_no_object_left_frames_are_empty_until_one_is_added(propagator):
+    propagator.start(FRAMES[0], [A])
+    propagator.remove(1)
+    result = propagator.step(FRAMES[1])
+    assert result.ids == ()
+    assert not result.labels.any()
+    assert propagator.add([A]).ids == (1,)
+    assert propagator.step(FRAMES[2]).ids == (1,)
+
+
+def test_an_object_added_after_a_long_while_without_any_is_as_in_a_new_video(propagator, alone):
+    propagator.start(FRAMES[0], [A])
+    propagator.step(FRAMES[1])
+    propagator.remove(1)
+    assert propagator._tracks.memory is None  # nothing is held for nobody
+    for _ in range(30):  # more frames than the bank has slots for
+        propagator.step(FRAMES[0])
+    result = propagator.step(FRAMES[2], [B])
+    same(margins(result)[1], alone["B"][2])
+    for frame in (3, 4, 5):
+        same(margins(propagator.step(FRAMES[frame]))[1], alone["B"][frame])
+
+
+def test_a_stream_of_ever_other_objects_keeps_no_frames_of_those_that_left(propagator):
+    propagator.start(FRAMES[0], [A], ids=[100])
+    for k in range(1, 30):
+        propagator.step(FRAMES[k % 6])
+        if k % 3 == 0:  # the next one enters, then the one before leaves
+            propagator.add([A], ids=[100 + k])
+            propagator.remove(propagator.ids[0])
+    assert propagator._tracks.memory.key1.shape[1] == 4
+
+
+def test_the_bank_stays_as_large_as_max_memory(tiny_model, tiny_variables):
+    capped = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3)
+    capped.start(FRAMES[0], [A])
+    sizes = {capped._tracks.memory.key1.shape[1] for k in range(12) if capped.step(FRAMES[k % 6])}
+    assert sizes == {3}
+
+
+def test_a_long_video_compiles_a_handful_of_programs(propagator):
+    frame_step.track.clear_cache()
+    propagator.start(FRAMES[0], [A])
+    for k in range(40):
+        propagator.step(FRAMES[k % 6])
+    assert frame_step.track._cache_size() == 4  # capacities 4, 8, 16, 32
+    known = compiled_programs()
+    propagator.start(FRAMES[0], [A])
+    for k in range(40):
+        propagator.step(FRAMES[k % 6])
+    assert compiled_programs() == known
+
+
+def test_a_stream_that_was_prepared_for_compiles_nothing(tiny_model, tiny_variables):
+    """Whatever comes, of any size up to what was said; a frame size no other test has."""
+    propagator = Propagator(tiny_model, tiny_variables, interval=1, max_memory=3, short_side=16)
+    frames, box = FRAMES[:, :, :20], [2, 3, 9, 9]
+    propagator.start(frames[0], [box])
+    assert propagator.prepare((32, 20), objects=2) > 0
+    assert propagator.prepare([32, 20], objects=2) == 0
+    known = compiled_programs()
+    propagator.step(frames[1])  # the video that was running
+    for first in (1, 2):
+        for entering in range(4):
+            propagator.start(frames[0], [box] * first)
+            for k, frame in enumerate(frames[1:]):
+                there = len(propagator.ids)
+                if k == entering and there < 2:
+                    propagator.step(frame, [box] * (2 - there))
+                elif k == entering:
+                    propagator.remove(propagator.ids[0])
+                    propagator.add([box])
+                else:
+                    propagator.step(frame)
+            for id in propagator.ids:
+                propagator.remove(id)
+                propagator.step(frames[0])
+            propagator.add([box] * 2)
+            propagator.remove(1)
+            propagator.add([box])
+    assert compiled_programs() == known
+    with pytest.raises(InputError, match=r"expected \(height, width\)"):
+        propagator.prepare(32)
+    with pytest.raises(InputError, match="objects 0: expected at least 1"):
+        propagator.prepare((32, 20), objects=0)
+
+
+def test_a_start_that_is_refused_leaves_the_running_video(propagator):
+    propagator.start(FRAMES[0], [A])
+    expected = propagator.step(FRAMES[1])
+    propagator.start(FRAMES[0], [A])
+    with pytest.raises(InputError, match="outside the frame"):
+        propagator.start(FRAMES[3], [[2, 2, 99, 9]])
+    np.testing.assert_array_equal(propagator.step(FRAMES[1]).labels, expected.labels)
+
+
+def test_what_the_caller_does_to_its_arrays_changes_nothing(propagator):
+    """A camera's reader fills one array again and again; results are the caller's to change."""
+    frame, box = FRAMES[0].copy(), np.array([A], np.int32)
+    propagator.start(FRAMES[0], box)
+    expected = propagator.add([B])
+    result = propagator.start(frame, box)
+    frame[:], box[:], result.boxes[:] = 0, 0, 0
+    found = propagator.add([B])
+    assert found.boxes.tolist() == [A, B]
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_bad_objects_are_refused_and_leave_the_video_as_it_was(propagator):
+    propagator.start(FRAMES[0], [A])
+    with pytest.raises(InputError, match="id 1 is used twice"):
+        propagator.add([B], ids=[1])
+    with pytest.raises(InputError, match="id 5 is used twice"):
+        propagator.step(FRAMES[1], [A, B], ids=[5, 5])
+    for id in (255, 1.5, "a"):
+        with pytest.raises(InputError, match=f"id {id!r}: expected a whole number, 1 to 254"):
+            propagator.add([B], ids=[id])
+    with pytest.raises(InputError, match="ids 7: expected a list"):
+        propagator.add([B], ids=7)
+    with pytest.raises(InputError, match="254 objects beside the 1 that there are: expected at mo"):
+        propagator.add([B] * 254)
+    with pytest.raises(InputError, match="300 objects: expected at most 254"):
+        propagator.start(FRAMES[0], [B] * 300)
+    with pytest.raises(
+        InputError, match=r"boxes \[9, 1, 3, 2\]: expected a list of boxes, also of"
+    ):
+        propagator.add([9, 1, 3, 2])
+    with pytest.raises(InputError, match="boxes 9: expected a list of x,y,width,height"):
+        propagator.add(9)
+    with pytest.raises(InputError, match="masks of float32: expected bool"):
+        propagator.add(masks=np.ones((32, 32), np.float32))
+    with pytest.raises(InputError, match="mask of object 3 is empty"):
+        propagator.add(masks=np.full((32, 32), 2, np.uint8), ids=[2, 3])
+    with pytest.raises(InputError, match="1 ids for 2 objects"):
+        propagator.add([A, B], ids=[2])
+    with pytest.raises(InputError, match="expected boxes or masks"):
+        propagator.add([A], masks=np.ones((32, 32), np.uint8))
+    with pytest.raises(InputError, match="mask of object 2 is empty"):
+        propagator.add(masks=np.zeros((1, 32, 32), bool))
+    with pytest.raises(InputError, match="masks of shape"):
+        propagator.add(masks=np.zeros((1, 16, 32), bool))
+    with pytest.raises(InputError, match="object 8: there is none of this id; there are 1"):
+        propagator.remove(8)
+    assert propagator.ids == (1,)
+    assert propagator.step(FRAMES[1]).ids == (1,)

@@ -1,0 +1,90 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qmra_jax.network.ops import convolution, winograd
+from qmra_jax.network.ops.convolution import convolve, direct
+
+
+def random(*shape):
+    return jnp.asarray(np.random.default_rng(sum(shape)).standard_normal(shape), jnp.float32)
+
+
+def assert_close(found, expected):
+    """To rounding: of the largest number there is."""
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_convolution_pads_by_half_the_kernel_on_every_side(size, stride):
+    x, kernel = random(1, 8, 10, 2), random(size, size, 2, 4)
+    padded = np.pad(x, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
+    expected = np.einsum("bhwiyx,yxio->bhwo", windows[:, ::stride, ::stride], kernel)
+    np.testing.assert_allclose(convolve(x, kernel, stride), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
+def test_winograd_gives_the_numbers_of_the_definition(height, width):
+    x, kernel = random(2, height, width, 5), random(3, 3, 5, 4)
+    assert_close(jax.jit(winograd.convolve)(x, kernel), direct(x, kernel))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(4, 6, 6), (5, 3, convolution.WIDE_GRADIENT)]
+)
+def test_winograd_gives_the_gradients_of_the_definition(height, width, channels):
+    x, kernel = random(2, height, width, channels), random(3, 3, channels, channels)
+    y_bar = random(2, height, width, channels) + 1
+    found = jax.jit(convolution.winograd_gradients)(x, kernel, y_bar)
+    for ours, expected in zip(found, convolution.gradients(x, kernel, y_bar), strict=True):
+        assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_winograds_kernel_gradient_counts_every_pixel_once(size):
+    ones = jnp.ones((1, size, size, 1))
+    gradient = jax.jit(winograd.kernel_gradient)(ones, ones)[..., 0, 0]
+    inside = np.asarray([size - 1, size, size - 1])
+    np.testing.assert_allclose(gradient, inside[:, None] * inside, atol=1e-5)
+
+
+def products(function, *arguments):
+    """Multiplications in the program lowered for a platform, by their kind."""
+    text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
+    gpu = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    return {
+        name: (program.count("stablehlo.convolution"), program.count("stablehlo.dot_general"))
+        for name, program in (("cpu", text), ("gpu", gpu))
+    }
+
+
+def test_a_wide_convolution_is_winograds_on_a_cpu_and_xlas_elsewhere():
+    x, kernel = random(1, 48, 48, 64), random(3, 3, 64, 64)
+    # Winograd's sixteen, and one that makes their weights of the kernel.
+    assert products(convolve, x, kernel) == {"cpu": (0, 17), "gpu": (1, 0)}
+
+
+@pytest.mark.parametrize(("channels", "on_a_cpu"), [(64, (1, 34)), (128, (0, 51))])
+def test_its_gradients_are_too_but_for_a_kernels_of_few_channels(channels, on_a_cpu):
+    def gradients(x, kernel):
+        return jax.grad(lambda *a: jnp.sum(convolve(*a) ** 2), argnums=(0, 1))(x, kernel)
+
+    x, kernel = random(1, 48, 48, channels), random(3, 3, channels, channels)
+    assert products(gradients, x, kernel) == {"cpu": on_a_cpu, "gpu": (3, 0)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "dtype"),
+    [
+        ((1, 48, 48, 64), 32, jnp.float32),  # narrow
+        ((64, 8, 8, 64), 64, jnp.float32),  # small images, however many
+        ((1, 48, 48, 64), 64, jnp.bfloat16),
+    ],
+)
+def test_what_gains_nothing_by_it_stays_a_convolution(shape, channels, dtype):
+    x, kernel = random(*shape).astype(dtype), random(3, 3, shape[-1], channels).astype(dtype)
+    assert products(convolve, x, kernel)["cpu"] == (1, 0)

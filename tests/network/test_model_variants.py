@@ -1,0 +1,271 @@
+"""Every variant of Table 3 and the field's others: what it changes, and that it trains and tracks.
+
+Nothing here is compiled as a whole: run op by op, all variants share their operations' programs.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import stm
+from configs.ablations import ABLATIONS
+from qmra_jax import Propagator, build_model, weights
+from qmra_jax.errors import InputError
+from qmra_jax.network.aggregation import AGGREGATORS
+from qmra_jax.network.memory_read import READERS
+from qmra_jax.network.priors import PRIORS, foreground, rectified_prior
+from qmra_jax.network.refinement import REFINERS
+from qmra_jax.training import parallel
+from qmra_jax.training.losses import qmra_loss
+from qmra_jax.training.optimizer import make_optimizer
+from qmra_jax.training.schedules import make_schedule
+from qmra_jax.training.train_state import create_train_state
+from qmra_jax.training.train_step import make_train_step
+from qmra_jax.weights.stm import STM_MODEL
+from qmra_jax.weights.torch_names import variable_shapes
+from tests.support.tiny import TINY, assert_same_tree, random_variables
+from tests.support.toy import BATCH, toy_config
+
+STM = STM_MODEL
+VARIANTS = {
+    "1stage": {"stages": 1},
+    "2stage_no_align": {"align": "mask"},
+    "2stage_no_siam": {"siamese": False},
+    "no_qma": {"reader": "none", "aggregator": "none"},
+    **{f"reader_{name}": {"reader": name} for name in READERS if name != "dot"},
+    **{f"aggregator_{name}": {"aggregator": name} for name in AGGREGATORS if name != "bca"},
+    **{f"refine_{name}": {"refine": name} for name in REFINERS if name != "crm"},
+    "prior_rectified": {"prior": "rectified"},
+    "stm": STM,
+}
+RNG = np.random.default_rng(0)
+QUERY = RNG.random((1, 32, 48, 3), np.float32)
+IMAGES = RNG.random((1, 2, 32, 48, 3), np.float32)
+MAPS = np.zeros((1, 2, 32, 48, 1), np.float32)
+MAPS[:, :, 8:20, 10:30] = 1
+FRAMES = RNG.integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+
+
+def make(**values):
+    model = build_model({**TINY, **values})
+    return model, random_variables(variable_shapes(model))
+
+
+@pytest.fixture(scope="module")
+def full():
+    return make()
+
+
+def count(variables):
+    return sum(x.size for x in jax.tree.leaves(variables["params"]))
+
+
+# Those that change more of a frame's step than one function of arrays; the rest takes minutes.
+STEPS = (
+    "1stage",
+    "2stage_no_align",
+    "2stage_no_siam",
+    "no_qma",
+    "reader_topk",
+    "refine_none",
+    "stm",
+)
+EACH = [pytest.param(n, marks=() if n in STEPS else pytest.mark.slow) for n in VARIANTS]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_step_against_the_gradient_lowers_every_variant_s_loss(name):
+    model, variables = make(**VARIANTS[name])
+    labels = {"mask": MAPS[:, 0, ..., 0], "box": MAPS[:, 1, ..., 0]}
+
+    def loss(params):
+        outputs = model.apply({**variables, "params": params}, QUERY, IMAGES, MAPS)
+        assert list(outputs) == list(model.targets)
+        return qmra_loss(outputs, {n: labels[kind] for n, kind in model.targets.items()})[0]
+
+    before, gradient = jax.value_and_grad(loss)(variables["params"])
+    squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient))
+    step = 0.01 * before / squares  # a hundredth of the loss, to first order
+    after = loss(jax.tree.map(lambda p, g: p - step * g, variables["params"], gradient))
+    assert 0.97 * before < after < 0.998 * before
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_every_variant_propagates_and_keeps_its_weights_in_a_file(name, tmp_path):
+    model, variables = make(**VARIANTS[name])
+    weights.save(tmp_path / "v.safetensors", variables, {**TINY, **VARIANTS[name]})
+    module, loaded, _ = weights.load(tmp_path / "v.safetensors")
+    assert module == model
+    assert_same_tree(loaded, variables)
+    with jax.disable_jit():
+        propagator = Propagator(module, loaded)
+        propagator.start(FRAMES[0], [[10, 8, 20, 12]])
+        result = propagator.step(FRAMES[1])
+    assert result.boxes.shape == (1, 4)
+    assert np.isfinite(result.probabilities).all()
+
+
+# ------------------------------------------------------------------ what each name says
+
+
+def test_one_stage_has_no_second_one_and_predicts_the_mask(full):
+    model, variables = make(stages=1)
+    gone = {"box_decoder", "qma2", "crm", "refine_decoder"}
+    assert set(full[1]["params"]) - set(variables["params"]) == gone
+    same = {name: full[1]["params"][name] for name in variables["params"]}
+    outputs = model.apply({**full[1], "params": same}, QUERY, IMAGES, MAPS)
+    assert set(outputs) == {"mask"}
+    # It is stage 1 of the whole network, with the mask's decoder.
+    swapped = {**full[1]["params"], "box_decoder": full[1]["params"]["mask_decoder"]}
+    both = full[0].apply({**full[1], "params": swapped}, QUERY, IMAGES, MAPS)
+    np.testing.assert_allclose(outputs["mask"], both["box"], atol=1e-5)
+
+
+def remembered(model, variables):
+    """What a frame's memory would be, of the map `stored(probability)`."""
+    memory = model.apply(variables, IMAGES[:, 0], MAPS[:, 0], method="memorize")
+    answer = model.apply(variables, QUERY, memory, method="answer")
+
+    def by_hand(stored):
+        return model.apply(variables, QUERY, stored(answer.box), method="memorize")
+
+    return answer.memory, by_hand
+
+
+@pytest.mark.parametrize("values", [{"stages": 1}, {"align": "mask"}])
+def test_where_a_mask_is_predicted_memory_frames_still_carry_boxes(values):
+    memory, by_hand = remembered(*make(**values))
+    np.testing.assert_allclose(memory.value1, by_hand(rectified_prior).value1, atol=1e-5)
+    assert np.abs(memory.value1 - by_hand(lambda p: p).value1).max() > 1e-3
+
+
+@pytest.mark.parametrize("values", [{}, {"siamese": False}, STM])
+def test_the_others_carry_stage_1_s_own_map(values):
+    memory, by_hand = remembered(*make(**values))
+    stored = by_hand(PRIORS[values.get("prior", "soft")])
+    for found, expected in zip(jax.tree.leaves(memory), jax.tree.leaves(stored), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_without_alignment_stage_1_is_trained_on_the_mask_that_stage_2_is_told(full):
+    model, variables = make(align="mask")
+    assert model.targets == {"box": "mask", "mask": "mask", "refined": "mask"}
+    assert full[0].targets == {"box": "box", "mask": "mask", "refined": "mask"}
+    memory = model.apply(variables, IMAGES[:, 0], MAPS[:, 0], method="memorize")
+    given = model.apply(variables, QUERY, memory, None, MAPS[:, 1], method="answer")
+    found = model.apply(variables, QUERY, memory, method="answer")
+    # The given box is no mask: it is remembered, but stage 2 is told of the predicted mask.
+    np.testing.assert_allclose(given.logits, found.logits, atol=1e-6)
+    with_box = full[0].apply(full[1], QUERY, memory, None, MAPS[:, 1], method="answer")
+    assert np.abs(with_box.logits - found.logits).max() > 1e-3
+
+
+def test_without_the_siamese_encoder_there_is_one_more(full):
+    model, variables = make(siamese=False)
+    encoder = variables["params"]["memory_encoder"]
+    assert count(variables) - count(full[1]) == count({"params": encoder})
+    # With the weights of f_m it is the siamese network.
+    params = {**full[1]["params"], "refined_query_encoder": full[1]["params"]["memory_encoder"]}
+    stats = {
+        **full[1]["batch_stats"],
+        "refined_query_encoder": full[1]["batch_stats"]["memory_encoder"],
+    }
+    twin = {"params": params, "batch_stats": stats}
+    expected = full[0].apply(full[1], QUERY, IMAGES, MAPS)["refined"]
+    np.testing.assert_allclose(
+        model.apply(twin, QUERY, IMAGES, MAPS)["refined"], expected, atol=1e-5
+    )
+
+
+def test_without_refinement_stage_2_s_mask_is_the_answer(full):
+    model, variables = make(refine="none")
+    gone = {"crm", "refine_decoder"}
+    assert set(full[1]["params"]) - set(variables["params"]) == gone
+    kept = {name: x for name, x in full[1]["params"].items() if name not in gone}
+    outputs = model.apply({**full[1], "params": kept}, QUERY, IMAGES, MAPS)
+    expected = full[0].apply(full[1], QUERY, IMAGES, MAPS)
+    np.testing.assert_allclose(outputs["mask"], expected["mask"], atol=1e-5)
+    memory = model.apply({**full[1], "params": kept}, IMAGES[:, 0], MAPS[:, 0], method="memorize")
+    answer = model.apply({**full[1], "params": kept}, QUERY, memory, method="answer")
+    np.testing.assert_array_equal(answer.logits, answer.outputs["mask"])
+
+
+def test_stm_s_keys_are_3x3_and_its_memory_holds_the_given_mask():
+    model, variables = make(**STM)
+    assert variables["params"]["qma1"]["memory_kv"]["key"]["kernel"].shape[:2] == (3, 3)
+    assert model.remembers == "mask"
+    mask = np.zeros((32, 48), bool)
+    mask[8:20, 10:30] = RNG.random((12, 20)) > 0.5
+    mask[8, 10] = mask[19, 29] = True  # of the same tight box
+    with jax.disable_jit():
+        results = []
+        for module in (model, make(stages=1)[0]):
+            there = random_variables(variable_shapes(module))
+            for prompt in ({"masks": mask}, {"boxes": [[10, 8, 20, 12]]}):
+                results.append(Propagator(module, there).start(FRAMES[0], **prompt).probabilities)
+    assert np.abs(results[0] - results[1]).max() > 1e-4
+    np.testing.assert_array_equal(results[2], results[3])
+
+
+def test_without_extra_frames_the_memory_is_the_first_and_the_previous(full):
+    def last(**options):
+        with jax.disable_jit():
+            propagator = Propagator(*full, interval=1, **options)
+            propagator.start(FRAMES[0], [[10, 8, 20, 12]])
+            for frame in (FRAMES[1], FRAMES[2], FRAMES[1]):
+                result = propagator.step(frame)
+        return result.probabilities
+
+    np.testing.assert_array_equal(last(extra_frames=False), last(max_memory=2))
+    assert np.abs(last(extra_frames=False) - last()).max() > 1e-5
+    with pytest.raises(InputError, match="max_memory 5 without extra frames"):
+        Propagator(*full, max_memory=5, extra_frames=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"stages": 3}, "model stages 3: expected one of 1, 2"),
+        ({"stages": True}, "model stages True: expected one of 1, 2"),
+        ({"siamese": 1}, "model siamese 1: expected one of True, False"),
+        ({"align": "boxes"}, "model align 'boxes': expected one of box, mask"),
+        ({"kv_kernel": 2}, "model kv_kernel 2: expected one of 1, 3"),
+        ({"reader": "knn"}, f"reader 'knn': expected one of {', '.join(sorted(READERS))}"),
+        ({"reader": "topk:k=many"}, "'k=many': expected a whole number"),
+        ({"reader": "topk:n=3"}, "'n=3' is not an option of 'topk'"),
+        ({"stages": 1, "siamese": False}, "model siamese=False with stages=1: it is of stage 2"),
+        ({"refine": "none:dtype=1"}, "'dtype=1' is not an option of 'none'"),
+    ],
+)
+def test_a_variant_that_does_not_exist_is_refused_before_anything_runs(values, says):
+    with pytest.raises(InputError, match=says):
+        build_model({**TINY, **values})
+
+
+def test_the_softmax_s_foreground_is_what_the_priors_see():
+    logits = np.array([[[[0.0, 2.0]]]], np.float32)
+    assert float(foreground(logits)[0, 0, 0, 0]) == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+@pytest.mark.parametrize("values", [{"stages": 1}, {"align": "mask"}, {"refine": "none"}, STM])
+def test_the_train_step_tells_of_the_outputs_there_are(values):
+    config = toy_config()
+    model = build_model({**TINY, **values})
+    optimizer = make_optimizer(config.optimizer, 10)
+    step = make_train_step(model, optimizer, make_schedule(config.optimizer, 10), config)
+    make_state = functools.partial(create_train_state, optimizer=optimizer)
+    state = jax.eval_shape(make_state, variable_shapes(model))
+    mapped = parallel.parallelize(step, "shard_map", jax.devices()[:1])
+    _, metrics = jax.eval_shape(mapped, state, BATCH)
+    for kind in ("loss", "J"):
+        told = {name.removeprefix(f"{kind}_") for name in metrics if name.startswith(f"{kind}_")}
+        assert told == set(model.targets)
+
+
+def test_stm_is_the_same_network_wherever_it_stands():
+    assert stm.MODEL == STM_MODEL
+    assert ABLATIONS["stm"] == {f"model.{name}": value for name, value in STM_MODEL.items()}
+    assert {name: stm.get_config().model[name] for name in STM_MODEL} == STM_MODEL

@@ -1,0 +1,88 @@
+"""DAVIS's two protocols: which frames count, which objects, and what 255 means."""
+
+import numpy as np
+import pytest
+
+from qmra_jax.errors import InputError
+from qmra_jax.scoring.protocols import score_sequence
+
+
+def labels(*objects, frames=5, height=40, width=50):
+    """A `[t, h, w]` label map with a 10 x 10 square for each (label, x)."""
+    maps = np.zeros((frames, height, width), np.uint8)
+    for label, x in objects:
+        maps[:, 10:20, x : x + 10] = label
+    return maps
+
+
+def test_0_255_masks_score_as_their_one_object_does():
+    truth, prediction = labels((1, 10)), labels((1, 14))
+    expected = score_sequence(truth, prediction, "davis2017").pop("objects")["1"]
+    for t, p in [(255, 255), (255, 1), (1, 255)]:
+        assert score_sequence(truth * t, prediction * p, "davis2016") == expected
+
+
+def test_void_is_background_whatever_is_predicted_there():
+    void = labels((1, 10), (255, 30))
+    for protocol in ("davis2017", "davis2016"):
+        assert score_sequence(void, labels((1, 10)), protocol)["J"]["mean"] == 1
+        assert score_sequence(void, labels((1, 10), (1, 30)), protocol)["J"]["mean"] == 0.5
+
+
+def test_void_stays_void_in_davis2016_once_the_objects_have_left():
+    truth = labels((1, 10), (255, 30))
+    truth[1:][truth[1:] == 1] = 0
+    assert score_sequence(truth, labels(), "davis2016")["J&F"] == 1
+
+
+def test_the_first_and_the_last_frame_do_not_count():
+    truth = labels((1, 10))
+    prediction = truth.copy()
+    prediction[[0, -1]] = 7
+    assert score_sequence(truth, prediction)["J&F"] == 1
+
+
+def test_an_object_that_is_never_predicted_scores_0():
+    scores = score_sequence(labels((1, 10), (2, 30)), labels((1, 10)))
+    assert scores["objects"]["1"]["J&F"] == 1
+    assert scores["objects"]["2"]["J&F"] == 0
+    assert scores["J&F"] == 0.5
+
+
+def test_an_object_that_enters_late_counts_as_background_with_a_warning():
+    truth = labels((1, 10), (2, 30))
+    truth[0][truth[0] == 2] = 0
+    with pytest.warns(UserWarning, match="objects beyond the 1 of its first mask enter later"):
+        scores = score_sequence(truth, labels((1, 10)))
+    assert list(scores["objects"]) == ["1"]
+
+
+def test_a_truth_without_objects_is_refused():
+    with pytest.raises(InputError, match="first mask of the sequence is empty"):
+        score_sequence(labels(), labels())
+
+
+def test_more_predicted_objects_than_there_are_is_refused_naming_the_frame():
+    prediction = labels((1, 10))
+    prediction[2] *= 4
+    with pytest.raises(InputError, match=r"frame 2 of the prediction holds label 4.*1 to 1"):
+        score_sequence(labels((1, 10)), prediction)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_fewer_than_three_frames_leave_nothing_to_score(frames):
+    truth = labels((1, 10), frames=frames)
+    with pytest.raises(InputError, match=f"has {frames} masks.*at least 3"):
+        score_sequence(truth, truth)
+
+
+def test_a_0_255_truth_is_refused_by_davis2017_even_when_blended():
+    with pytest.raises(InputError, match=r"holds 0 and 255 only.*davis2016"):
+        score_sequence(labels((255, 10)), labels((1, 10)))
+    with pytest.raises(InputError, match=r"255 and also 190.*threshold"):
+        score_sequence(labels((255, 10), (190, 30)), labels((1, 10)))
+
+
+def test_labels_of_different_shape_are_refused():
+    with pytest.raises(ValueError, match=r"\(5, 40, 50\).*\(4, 40, 50\)"):
+        score_sequence(labels((1, 10)), labels((1, 10), frames=4))

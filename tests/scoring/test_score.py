@@ -1,0 +1,280 @@
+"""A folder of masks gets the official toolkit's scores, and one that cannot is refused by name."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qmra_jax.errors import InputError
+from qmra_jax.masks import read_labels, write_labels
+from qmra_jax.scoring.metrics import boundary_f, jaccard
+from qmra_jax.scoring.score import format_table, score_folder, write_scores
+from qmra_jax.scoring.tables import format_comparison
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "davis_metrics"
+EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
+MEASURED = [(m, s) for m in ("J", "F") for s in ("mean", "recall", "decay")]
+
+
+@pytest.fixture(scope="module")
+def official():
+    """The scores of the fixture, whose numbers the official toolkit gave."""
+    return score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A copy of the fixture that a test may spoil: (truth, predictions)."""
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "gt", tmp_path / "pred"
+
+
+def numbers(scores):
+    return [scores[m][s] for m, s in MEASURED] + [scores["J&F"]]
+
+
+@pytest.mark.parametrize("object_name", EXPECTED["sequences"])
+def test_an_objects_scores_equal_the_official_toolkits(official, object_name):
+    sequence, label = object_name.rsplit("_", 1)
+    scores = official["sequences"][sequence]["objects"][label]
+    for measure, statistic in MEASURED:
+        expected = EXPECTED["sequences"][object_name][measure][statistic]
+        assert scores[measure][statistic] == pytest.approx(expected, abs=1e-9, rel=0)
+
+
+def test_the_global_scores_equal_the_official_toolkits(official):
+    for measure, statistic in MEASURED:
+        expected = EXPECTED["global"][measure][statistic]
+        assert official[measure][statistic] == pytest.approx(expected, abs=1e-9, rel=0)
+    assert official["J&F"] == pytest.approx(EXPECTED["global"]["J&F"], abs=1e-9, rel=0)
+
+
+def test_every_object_of_the_official_run_is_scored_and_no_other(official):
+    scored = {
+        f"{name}_{label}" for name, s in official["sequences"].items() for label in s["objects"]
+    }
+    assert scored == set(EXPECTED["sequences"])
+    assert official["objects"] == len(scored)
+    assert (official["protocol"], official["split"]) == ("davis2017", "2017/val")
+
+
+def test_a_sequences_score_is_the_mean_over_its_objects(official):
+    three = official["sequences"]["three-objects"]
+    expected = np.mean([numbers(scores) for scores in three["objects"].values()], axis=0)
+    np.testing.assert_allclose(numbers(three), expected, rtol=1e-12)
+
+
+def test_the_number_of_workers_does_not_change_the_scores(official):
+    for workers in (1, 3):
+        again = score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False, workers=workers)
+        assert again == official
+
+
+def test_predictions_may_lie_under_annotations_and_lack_the_frames_that_are_not_scored(
+    official, dataset, tmp_path
+):
+    truth, predictions = dataset
+    predictions.rename(tmp_path / "Annotations")
+    for name in official["sequences"]:
+        files = sorted((tmp_path / "Annotations" / name).iterdir())
+        files[0].unlink()
+        files[-1].unlink()
+    assert score_folder(truth, tmp_path, progress=False) == official
+
+
+def test_davis2016_merges_the_objects_and_averages_over_sequences(dataset):
+    truth, predictions = dataset
+    scores = score_folder(truth, predictions, protocol="davis2016", progress=False)
+    assert "objects" not in scores["sequences"]["three-objects"]
+    assert scores["objects"] == 5
+    expected = np.mean([numbers(s) for s in scores["sequences"].values()], axis=0)
+    np.testing.assert_allclose(numbers(scores), expected, rtol=1e-12)
+    for name in ("three-objects", "touching-border"):  # void is in the latter
+        t, p = (
+            np.stack([read_labels(path) for path in sorted(folder.iterdir())])[1:-1]
+            for folder in (truth / "Annotations/480p" / name, predictions / name)
+        )
+        merged = (t > 0) & (t != 255), p > 0
+        assert scores["sequences"][name]["J"]["mean"] == jaccard(*merged).mean()
+        assert scores["sequences"][name]["F"]["mean"] == boundary_f(*merged).mean()
+
+
+def test_0_255_truth_is_refused_by_davis2017_which_would_see_no_objects(dataset):
+    truth, predictions = dataset
+    for path in (truth / "Annotations/480p/tiny").iterdir():
+        write_labels(path, read_labels(path) * np.uint8(255))
+    with pytest.raises(InputError, match=r"sequence tiny holds 0 and 255.*--protocol davis2016"):
+        score_folder(truth, predictions, progress=False)
+
+
+def test_more_predicted_objects_than_there_are_is_refused_naming_the_file(dataset):
+    truth, predictions = dataset
+    path = predictions / "tiny" / "00002.png"
+    mask = read_labels(path)
+    mask[0, 0] = 4
+    write_labels(path, mask)
+    with pytest.raises(InputError, match=r"tiny.00002\.png holds label 4.*objects 1 to 1"):
+        score_folder(truth, predictions, progress=False)
+
+
+def test_a_sequence_of_two_frames_is_refused_by_name(dataset):
+    truth, predictions = dataset
+    for path in sorted((truth / "Annotations/480p/tiny").iterdir())[2:]:
+        path.unlink()
+    with pytest.raises(InputError, match=r"sequence tiny has 2 masks.*at least 3"):
+        score_folder(truth, predictions, progress=False)
+
+
+def test_a_missing_sequence_and_a_missing_frame_are_refused_by_name(dataset):
+    truth, predictions = dataset
+    (predictions / "tiny" / "00003.png").unlink()
+    with pytest.raises(InputError, match=r"tiny: 1 of 4 scored frames have no mask: 00003\.png"):
+        score_folder(truth, predictions, progress=False)
+    shutil.rmtree(predictions / "tiny")
+    with pytest.raises(InputError, match=r"masks of sequence tiny.*found leaves-and-returns, one-"):
+        score_folder(truth, predictions, progress=False)
+    with pytest.raises(InputError, match=r"nowhere: expected masks.*found no such folder"):
+        score_folder(truth, predictions / "nowhere", progress=False)
+
+
+def test_a_mask_of_another_size_is_refused_by_name(dataset):
+    truth, predictions = dataset
+    write_labels(predictions / "tiny" / "00003.png", np.zeros((32, 48), np.uint8))
+    with pytest.raises(InputError, match=r"00003\.png is 48x32, while .*00000\.png is 64x64"):
+        score_folder(truth, predictions, progress=False)
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(InputError, match="'davis2019': expected one of davis2017, davis2016"):
+        score_folder(FIXTURES / "gt", FIXTURES / "pred", protocol="davis2019")
+
+
+def test_some_sequences_or_all_of_a_dataset_without_lists_can_be_scored(official, dataset):
+    truth, predictions = dataset
+    shutil.rmtree(truth / "ImageSets")
+    shutil.rmtree(truth / "JPEGImages")
+    every = score_folder(truth, predictions, split=None, progress=False)
+    assert every["sequences"] == official["sequences"]
+    assert every["split"] == "all"
+    tiny = score_folder(truth, predictions, split=None, sequences=["tiny"], progress=False)
+    assert tiny["sequences"] == {"tiny": official["sequences"]["tiny"]}
+
+
+def test_a_subset_of_a_split_says_so_and_the_whole_does_not(official):
+    assert "subset" not in official
+    for split in ("val", None):
+        tiny = score_folder(
+            FIXTURES / "gt", FIXTURES / "pred", split=split, sequences=["tiny"], progress=False
+        )
+        assert tiny["subset"] == {"scored": 1, "of": 5}
+    assert format_table(tiny).endswith("a subset: 1 of the 5 sequences of all")
+
+
+def test_frames_hold_what_the_means_are_over(official):
+    scores = score_folder(FIXTURES / "gt", FIXTURES / "pred", frames=True, progress=False)
+    for name, frames in scores.pop("frames").items():
+        assert frames["names"] == [f"{k:05d}" for k in range(1, len(frames["names"]) + 1)]
+        for label, own in frames["objects"].items():
+            of = official["sequences"][name]["objects"][label]
+            for measure in "JF":
+                assert np.mean(own[measure]) == pytest.approx(of[measure]["mean"], abs=1e-12)
+    assert scores == official
+
+
+def test_a_list_beside_the_years_is_found(dataset):
+    truth, predictions = dataset
+    shutil.rmtree(truth / "ImageSets")
+    (truth / "ImageSets").mkdir()
+    (truth / "ImageSets" / "held.txt").write_text("tiny\n")
+    scores = score_folder(truth, predictions, split="held", progress=False)
+    assert (list(scores["sequences"]), scores["split"]) == (["tiny"], "held")
+
+
+def test_several_methods_stand_side_by_side_with_the_best_of_each_column_marked(official):
+    worse = {**official, "J&F": 0.1, "J": {**official["J"], "decay": -0.5}}
+    lines = format_comparison({"a": official, "b": worse}).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    heads, a, b = cells[0], cells[2], cells[3]
+    assert (a[1], b[1]) == (f"{official['J&F']:.3f}*", "0.100")
+    decay = heads.index("J decay")
+    assert (a[decay], b[decay]) == (f"{official['J']['decay']:.3f}", "-0.500*")  # less is better
+    recall = heads.index("J recall")
+    assert a[recall] == b[recall] == f"{official['J']['recall']:.3f}*"  # equals are both best
+    rows = {row[0]: row[1:] for row in cells[5:]}
+    assert rows["J&F of sequence"] == ["a", "b"]
+    assert list(rows)[2:] == list(official["sequences"])
+
+
+def test_the_protocols_own_list_is_taken_where_there_are_several(dataset):
+    truth, predictions = dataset
+    (truth / "ImageSets/480p").mkdir()
+    (truth / "ImageSets/480p/val.txt").write_text("/JPEGImages/480p/tiny/00000.jpg /Ann...\n")
+    scores = {
+        protocol: score_folder(truth, predictions, protocol=protocol, progress=False)
+        for protocol in ("davis2016", "davis2017")
+    }
+    assert list(scores["davis2016"]["sequences"]) == ["tiny"]
+    assert scores["davis2016"]["split"] == "2016/val"
+    assert len(scores["davis2017"]["sequences"]) == 5
+    other = score_folder(truth, predictions, year="2016", progress=False)
+    assert list(other["sequences"]) == ["tiny"]
+
+
+def test_progress_is_shown_on_standard_error_only_when_asked(capsys):
+    score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=True)
+    shown = capsys.readouterr()
+    assert "5/5" in shown.err
+    assert shown.out == ""
+    score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_no_thread_outlives_a_refusal(dataset):
+    truth, predictions = dataset
+    (predictions / "one-object" / "00003.png").write_text("not an image")
+    before = threading.active_count()
+    with pytest.raises(InputError, match=r"00003\.png"):
+        score_folder(truth, predictions, progress=False)
+    assert threading.active_count() == before
+
+
+def test_scores_are_written_whole_with_every_digit_and_what_was_added(official, tmp_path):
+    path = write_scores({**official, "fps": 12.345678901234567}, tmp_path / "new")
+    assert path == tmp_path / "new" / "scores.json"
+    assert json.loads(path.read_text()) == {**official, "fps": 12.345678901234567}
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "global_results-val.csv",
+        "per-sequence_results-val.csv",
+        "scores.json",
+    ]
+    with pytest.raises(TypeError):
+        write_scores({"J": object()}, path.parent)
+    assert json.loads(path.read_text())["fps"] == 12.345678901234567
+
+
+def test_the_table_has_a_row_a_sequence_then_the_mean_in_aligned_columns(official):
+    lines = format_table(official).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][:3] == ["sequence", "J mean", "J recall"]
+    assert cells[0][-2:] == ["F decay", "J&F"]
+    assert [row[0] for row in cells[2:]] == [*official["sequences"], "mean of 9 objects"]
+    assert cells[-1][1:] == [f"{number:.3f}" for number in numbers(official)]
+    assert cells[2][1:] == [f"{n:.3f}" for n in numbers(official["sequences"]["one-object"])]
+
+
+def test_the_table_shows_frames_a_second_where_they_were_measured(official):
+    tiny = {**official["sequences"]["tiny"], "fps": 7.25}
+    sequences = {**official["sequences"], "tiny": tiny}
+    lines = format_table({**official, "sequences": sequences, "fps": 3.14}).splitlines()
+    fps = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines}
+    assert fps["sequence"] == "fps"
+    assert (fps["tiny"], fps["one-object"], fps["mean of 9 objects"]) == ("7.2", "", "3.1")
+
+
+def test_the_mean_row_of_davis2016_is_over_sequences():
+    scores = score_folder(FIXTURES / "gt", FIXTURES / "pred", protocol="davis2016", progress=False)
+    assert format_table(scores).splitlines()[-1].startswith("| mean  ")

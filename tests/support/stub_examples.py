@@ -1,0 +1,54 @@
+"""Examples that tell about the process that makes them; workers import this, so it is light."""
+
+import dataclasses
+import logging
+import os
+import sys
+import time
+
+import numpy as np
+
+from data_pipeline.triplets import Triplet
+from data_pipeline.triplets.host_examples import HostExamples
+
+HEAVY = {"jax", "jaxlib", "flax", "tensorflow", "tensorflow_datasets", "av", "google.protobuf"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """The examples, each under the names of the heavy modules that are loaded once it is made."""
+
+    examples: HostExamples
+
+    @property
+    def batch(self):
+        return self.examples.batch
+
+    @property
+    def crop(self):
+        return self.examples.crop
+
+    def __call__(self, n):
+        _, triplet = self.examples(n)
+        return ",".join(sorted(HEAVY & set(sys.modules))), triplet
+
+
+@dataclasses.dataclass(frozen=True)
+class Stub:
+    """Blank triplets that count, under the process's id; `slow` and `broken` are numbers."""
+
+    batch: int = 4
+    crop: int = 16
+    slow: int = -1
+    broken: int = -1
+    warning: str = ""
+
+    def __call__(self, n):
+        if n == self.slow:
+            time.sleep(1)
+        if n == self.broken:
+            raise ZeroDivisionError(f"example {n}")
+        if self.warning:
+            logging.getLogger("absl").warning(self.warning)
+        images = np.full((3, self.crop, self.crop, 3), n % 251, np.uint8)
+        return str(os.getpid()), Triplet(images, images[..., 0], np.full((3, 4), n, np.int32))

@@ -1,0 +1,149 @@
+"""Two real processes on this machine, two devices each, that talk over gloo."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from qmra_jax.errors import InputError
+from qmra_jax.training import checkpoint, distributed, preemption
+from tests.support.invariance import Miniature
+from tests.support.tiny import metric_lines, saved_arrays
+from tests.support.tiny_config import STEPS
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run_processes(arguments, commands):
+    """Both processes of a run; gives (exit status, standard output, standard error) of each."""
+    address = f"127.0.0.1:{free_port()}"
+    running = [
+        subprocess.Popen(
+            [sys.executable, *command, f"--distributed={address},2,{index}", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index, command in enumerate(commands)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return [(p.returncode, *output) for p, output in zip(running, outputs, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_config, tmp_path_factory):
+    """A run of one process on two devices; its network compiles in no time."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
+        assert train.train(without_validation(tiny_config), workdir) == 0
+    return workdir
+
+
+def without_validation(config):
+    config = config.copy_and_resolve_references()
+    config.eval.every = 0
+    return config
+
+
+@pytest.mark.parametrize("parallel", ["pmap", pytest.param("shard_map", marks=pytest.mark.slow)])
+def test_a_signal_to_one_saves_both_at_one_step_and_one_process_ends_what_two_began(
+    tiny_config, alone, tmp_path, monkeypatch, parallel
+):
+    run = tmp_path / "run"
+    arguments = [
+        "--config=tests/support/tiny_config.py",
+        f"--config.data.root={tiny_config.data.root}",
+        f"--config.parallel={parallel}",
+        "--config.checkpoint_every=1",  # whoever writes must not be heard as having reached a step
+        f"--workdir={run}",
+    ]
+    script = ["-m", "tests.support.stops_itself", str(int(signal.SIGTERM))]
+    ended = run_processes(arguments, [[*script, "99", "miniature"], [*script, "1", "miniature"]])
+    for status, _, told in ended:
+        assert status == preemption.STOPPED, told
+    assert "Stopped after step" in ended[0][1]
+    assert "Stopped" not in ended[1][1]  # the first process alone reports
+    assert "step 1/" not in ended[1][1]
+    stopped = checkpoint.checkpoint_steps(run)[-1]
+    assert 1 < stopped < STEPS
+
+    # Four devices did what two do: their shares of one stream, one mean of the gradients.
+    lines, expected = metric_lines(run), metric_lines(alone)
+    assert [line["step"] for line in lines] == list(range(1, stopped + 1))
+    for line, other in zip(lines, expected, strict=False):
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+    monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
+    assert train.train(without_validation(tiny_config), run) == 0
+    found, wanted = saved_arrays(run), saved_arrays(alone)
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_of_several_processes_none_drops_an_evaluation_by_itself(monkeypatch):
+    """The others would wait for its share for ever."""
+    for processes, drops in ((1, True), (2, False)):
+        monkeypatch.setattr(preemption.jax, "process_count", lambda count=processes: count)
+        with preemption.StopRequest() as stop:
+            assert not stop.at_once()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.at_once() == drops
+            assert stop.flags(2).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    "flag", ["10.0.0.1", "10.0.0.1:8476", "host:1,2", "host:1,two,0", ":x,2,0", "host:1,2,0,0"]
+)
+def test_a_flag_that_says_too_little_is_refused(flag):
+    with pytest.raises(InputError, match=r"expected auto .*10\.0\.0\.1:8476,2,0"):
+        distributed.initialize(flag)
+
+
+def test_a_process_beyond_the_last_is_refused():
+    with pytest.raises(InputError, match="process 2 of 2; they are numbered from 0"):
+        distributed.initialize("10.0.0.1:8476,2,2")
+
+
+def test_alone_a_process_agrees_with_itself_at_once():
+    distributed.initialize("")
+    distributed.barrier("anywhere")
+    assert distributed.place() == (0, 1)
+    assert distributed.is_first()
+    assert distributed.gather(np.arange(3)).tolist() == [[0, 1, 2]]
+    assert distributed.all_agree(True)
+    assert not distributed.all_agree(False)
+
+
+def test_processes_with_different_configs_are_refused(monkeypatch):
+    seen = []
+    monkeypatch.setattr(distributed, "all_equal", lambda digest: seen.append(digest) or True)
+    same = {"seed": 0, "data": {"root": "/a", "workers": 2, "prefetch": 2, "crop": 64}}
+    distributed.check_same_config(same)
+    distributed.check_same_config(same | {"data": same["data"] | {"root": "/b", "workers": 8}})
+    np.testing.assert_array_equal(*seen)
+    for other in ({"seed": 1}, {"data": same["data"] | {"crop": 32}}):
+        distributed.check_same_config(same | other)
+        assert (seen[-1] != seen[0]).any()
+    monkeypatch.setattr(distributed, "all_equal", lambda digest: False)
+    with pytest.raises(InputError, match="the processes have different configs"):
+        distributed.check_same_config(same)

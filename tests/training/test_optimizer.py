@@ -1,0 +1,141 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import common
+from qmra_jax import build_model
+from qmra_jax.errors import InputError
+from qmra_jax.training.optimizer import make_optimizer
+from qmra_jax.training.schedules import make_schedule
+from qmra_jax.weights.torch_names import variable_shapes
+from tests.support.tiny import TINY
+
+PARAMS = {"query_encoder": {"w": jnp.ones(3)}, "box_decoder": {"w": jnp.ones(3)}}
+GRADS = {"query_encoder": {"w": jnp.full(3, 0.3)}, "box_decoder": {"w": jnp.full(3, 40.0)}}
+
+
+def config(**values):
+    settings = common.get_config().optimizer
+    settings.update(values)
+    return settings
+
+
+def updates(settings, steps=10):
+    optimizer = make_optimizer(settings, steps)
+    return optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)[0]
+
+
+def test_the_paper_s_is_adam_at_a_fixed_rate():
+    assert [float(make_schedule(config(), 10)(step)) for step in (0, 5, 9)] == pytest.approx(
+        [1e-5] * 3
+    )
+    adam = optax.adam(1e-5)
+    expected = adam.update(GRADS, adam.init(PARAMS), PARAMS)[0]
+    for part in PARAMS:
+        np.testing.assert_allclose(updates(config())[part]["w"], expected[part]["w"], rtol=1e-6)
+
+
+def test_encoders_may_learn_at_their_own_rate():
+    got = updates(config(learning_rate=1.0, encoder_scale=0.1))
+    np.testing.assert_allclose(got["query_encoder"]["w"], -0.1, rtol=1e-4)
+    np.testing.assert_allclose(got["box_decoder"]["w"], -1.0, rtol=1e-4)
+
+
+def test_every_encoder_of_a_network_does():
+    params = variable_shapes(build_model({**TINY, "siamese": False}))["params"]
+    ones = {part: {"w": jnp.ones(3)} for part in params}
+    optimizer = make_optimizer(config(learning_rate=1.0, encoder_scale=0.1), 10)
+    got = optimizer.update(ones, optimizer.init(ones), ones)[0]
+    rates = {part: round(-float(x["w"][0]), 3) for part, x in got.items()}
+    slow = {"query_encoder", "memory_encoder", "refined_query_encoder"}
+    assert {part for part, rate in rates.items() if rate == 0.1} == slow
+    assert all(rate == 1.0 for part, rate in rates.items() if part not in slow)
+
+
+def test_weight_decay_is_decoupled_and_follows_each_rate():
+    plain = updates(config(learning_rate=1.0, encoder_scale=0.1))
+    decayed = updates(config(learning_rate=1.0, encoder_scale=0.1, weight_decay=0.5))
+    for part, decay in (("query_encoder", 0.05), ("box_decoder", 0.5)):
+        np.testing.assert_allclose(plain[part]["w"] - decayed[part]["w"], decay, rtol=1e-3)
+
+
+def test_linear_tail_is_constant_then_falls_to_zero():
+    settings = config(learning_rate=1.0, schedule="linear_tail", decay_share=0.5)
+    rates = [float(make_schedule(settings, 10)(step)) for step in range(11)]
+    assert rates == pytest.approx([1.0] * 6 + [0.8, 0.6, 0.4, 0.2, 0.0], abs=1e-6)
+
+
+def test_cosine_halves_halfway():
+    rate = make_schedule(config(learning_rate=1.0, schedule="cosine"), 10)
+    assert [float(rate(s)) for s in (0, 5, 10)] == pytest.approx([1.0, 0.5, 0.0], abs=1e-6)
+
+
+def test_warm_up_rises_linearly_to_the_schedule():
+    rate = make_schedule(config(learning_rate=1.0, warmup_steps=4), 10)
+    assert [float(rate(step)) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_polynomial_falls_as_the_field_s_power():
+    rate = make_schedule(config(learning_rate=2.0, schedule="polynomial"), 10)
+    expected = [2 * (1 - step / 10) ** 0.9 for step in (0, 4, 9, 10)]
+    assert [float(rate(s)) for s in (0, 4, 9, 10)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_sgd_with_momentum_and_decay_is_pytorch_s():
+    torch = pytest.importorskip("torch", reason="compared with PyTorch's SGD")
+    settings = config(name="sgd", learning_rate=0.1, momentum=0.8, weight_decay=0.3)
+    optimizer, params = make_optimizer(settings, 10), PARAMS
+    state = optimizer.init(params)
+    theirs = torch.nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([theirs], lr=0.1, momentum=0.8, weight_decay=0.3)
+    for _ in range(3):
+        change, state = optimizer.update(GRADS, state, params)
+        params = optax.apply_updates(params, change)
+        theirs.grad = torch.full((3,), 0.3)
+        sgd.step()
+    np.testing.assert_allclose(params["query_encoder"]["w"], theirs.detach(), rtol=1e-5)
+
+
+def test_the_gradient_is_clipped_as_a_whole():
+    got = updates(config(name="sgd", learning_rate=1.0, momentum=0.0, clip_norm=1.0))
+    assert float(optax.tree.norm(got)) == pytest.approx(1.0, rel=1e-5)
+    np.testing.assert_allclose(
+        got["query_encoder"]["w"] / got["box_decoder"]["w"], 0.3 / 40, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_biases_and_batch_norm_decay_only_if_asked_to(name):
+    params = {"crm": {key: jnp.ones(2) for key in ("kernel", "bias", "scale")}}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def moved(**values):
+        settings = config(name=name, learning_rate=1.0, weight_decay=0.5, **values)
+        optimizer = make_optimizer(settings, 10)
+        change, _ = optimizer.update(zeros, optimizer.init(params), params)
+        return {key: float(x[0]) for key, x in change["crm"].items()}
+
+    assert moved() == {"kernel": -0.5, "bias": 0, "scale": 0}
+    assert moved(decay_norm_and_bias=True) == {"kernel": -0.5, "bias": -0.5, "scale": -0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"schedule": "step"}, "schedule 'step': expected one of constant"),
+        ({"name": "lion"}, "name 'lion': expected one of adam, sgd"),
+        ({"learning_rate": 0.0}, r"learning_rate 0\.0: expected more than 0"),
+        ({"warmup_steps": -1}, "warmup_steps -1: expected 0 or more"),
+        ({"decay_share": 1.5}, r"decay_share 1\.5: expected 0 to 1"),
+        ({"power": 0.0}, r"power 0\.0: expected more than 0"),
+        ({"momentum": 1.0}, r"momentum 1\.0: expected 0 up to 1"),
+        ({"encoder_scale": -1.0}, r"encoder_scale -1\.0: expected 0 or more"),
+        ({"weight_decay": -1.0}, r"weight_decay -1\.0: expected 0 or more"),
+        ({"clip_norm": -1.0}, r"clip_norm -1\.0: expected 0 or more"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused(values, says):
+    with pytest.raises(InputError, match=f"optimizer.{says}"):
+        make_optimizer(config(**values), 10)

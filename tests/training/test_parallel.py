@@ -1,0 +1,124 @@
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qmra_jax.errors import InputError
+from qmra_jax.training import parallel
+from tests.support.toy import BATCH, PARAMS, toy_config, toy_state, toy_step
+
+
+def run(mode, devices, steps=3, **settings):
+    """The parameters and losses after SGD on some of the devices."""
+    config = toy_config(**settings)
+    step = parallel.parallelize(toy_step(config), mode, devices)
+    state, losses = parallel.replicate(toy_state(config), mode, devices), []
+    for _ in range(steps):
+        state, metrics = step(state, BATCH)
+        losses.append(float(metrics["loss"]))
+    assert int(state.step) == steps
+    return jax.device_get(state.params), losses
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_two_devices_learn_what_one_does(mode):
+    assert len(jax.devices()) == 2
+    params_one, losses_one = run("pmap", jax.devices()[:1])
+    params_two, losses_two = run(mode, jax.devices())
+    assert losses_two == pytest.approx(losses_one, rel=1e-6)
+    for a, b in zip(jax.tree.leaves(params_two), jax.tree.leaves(params_one), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5)  # of float32 sums in another order
+    assert losses_one[-1] < losses_one[0]
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_micro_batches_learn_what_the_whole_batch_does(mode):
+    whole, losses = run(mode, jax.devices())
+    parts, losses_of_parts = run(mode, jax.devices(), grad_accumulation=2)
+    assert losses_of_parts == pytest.approx(losses, rel=1e-6)
+    for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_a_state_goes_to_the_devices_and_back_whole(mode):
+    state = parallel.replicate(PARAMS, mode)
+    for leaf in jax.tree.leaves(state):
+        assert leaf.sharding.is_fully_replicated
+        assert leaf.sharding.device_set == set(jax.devices())
+    for tree in (parallel.local_copy(state), parallel.as_global(state)):
+        jax.tree.map(np.testing.assert_array_equal, tree, PARAMS)
+    (device,) = jax.tree.leaves(parallel.local_copy(state))[0].devices()
+    assert device in jax.local_devices()
+    again = parallel.replicate(parallel.as_global(state), mode, jax.devices()[:1])
+    assert jax.tree.leaves(again)[0].devices() == {jax.devices()[0]}
+
+
+def test_the_batch_is_dealt_in_the_order_of_processes():
+    assert parallel.in_order(jax.devices()[::-1]) == jax.devices()
+    first = parallel.parallelize(
+        lambda state, batch: (
+            state,
+            jax.lax.psum(batch.sum() * (1 - jax.lax.axis_index("data")), "data"),
+        ),
+        "shard_map",
+        jax.devices()[::-1],
+    )(jnp.zeros(()), np.array([1.0, 20.0]))[1]
+    assert float(first) == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "says"),
+    [
+        (3, 1, "batch_size 3 does not divide over 2 devices: give a multiple of 2"),
+        (0, 1, "batch_size 0 does not divide"),
+        (4, 4, "2 examples on each of 2 devices, which grad_accumulation 4 .* multiple of 8"),
+    ],
+)
+def test_a_batch_that_the_devices_cannot_share_is_refused(batch, accumulation, says):
+    with pytest.raises(InputError, match=says):
+        parallel.check_batch(batch, accumulation)
+    parallel.check_batch(8, 4)
+
+
+def test_an_unknown_wrapper_is_refused():
+    with pytest.raises(InputError, match="parallel 'xmap': expected one of pmap, shard_map"):
+        parallel.parallelize(lambda state, batch: (state, batch), "xmap")
+
+
+def test_simulated_devices_wait_for_each_other_on_a_busy_machine():
+    """One is late by more than XLA would wait, had we not told it: here a second."""
+    program = """
+import os, time
+import jax
+import numpy as np
+from qmra_jax import parallel
+
+os.environ["XLA_FLAGS"] = os.environ.get("PATIENCE", "")
+parallel.simulate_devices(2)
+
+def late(x):
+    time.sleep(4 * float(x[0]))
+    return np.asarray(x)
+
+def step(x):
+    x = jax.pure_callback(late, jax.ShapeDtypeStruct((1,), np.float32), x)
+    return jax.lax.psum(x, "data")
+
+print(jax.pmap(step, axis_name="data")(np.array([[0.0], [1.0]], np.float32)).tolist())
+"""
+    terminate = "--xla_cpu_collective_call_terminate_timeout_seconds=1"
+    warn = "--xla_cpu_collective_call_warn_stuck_timeout_seconds=1"
+    for patience, status in (("", 0), (f"{warn} {terminate}", -6)):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PATIENCE": patience, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == status, done.stderr

@@ -1,0 +1,215 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qmra_jax import build_model
+from qmra_jax.errors import InputError
+from qmra_jax.training import ema, parallel
+from qmra_jax.training.losses import qmra_loss
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
+from qmra_jax.training.train_state import create_train_state
+from qmra_jax.training.train_step import (
+    make_diagnose,
+    make_forward,
+    make_predict,
+    make_targets,
+    make_train_step,
+    unpack,
+)
+from qmra_jax.weights.torch_names import variable_shapes
+from tests.support.invariance import Miniature, make_batch, make_config
+from tests.support.tiny import TINY, random_variables
+from tests.support.toy import BATCH, BLACK, RATE, Toy, distance, toy_config, toy_state, toy_step
+
+
+def start(config, devices=1):
+    """A wrapped step and a state for it."""
+    step = parallel.parallelize(toy_step(config), "pmap", jax.devices()[:devices])
+    return step, parallel.replicate(toy_state(config), "pmap", jax.devices()[:devices])
+
+
+def test_memory_is_the_first_two_frames_with_their_boxes_and_the_third_is_the_query():
+    inputs = unpack(BATCH)
+    np.testing.assert_allclose(inputs["query"], BATCH["images"][:, 2] / 255, atol=1e-6)
+    np.testing.assert_allclose(inputs["memory_images"], BATCH["images"][:, :2] / 255, atol=1e-6)
+    assert inputs["memory_maps"].shape == (4, 2, 16, 16, 1)
+    assert float(inputs["memory_maps"].sum()) == 4 * 2 * 8 * 5
+    np.testing.assert_array_equal(inputs["box"][0, 3:8, 2:10], 1)
+    np.testing.assert_array_equal(inputs["mask"], BATCH["masks"][:, 2])
+
+
+def test_metrics_tell_of_the_losses_the_gradient_the_update_and_the_rate():
+    config = toy_config(**{"optimizer.warmup_steps": 5})
+    step, state = start(config)
+    before = jax.device_get(state.params)
+    state, metrics = step(state, BATCH)
+    after = jax.device_get(state.params)
+    metrics = {name: float(value) for name, value in metrics.items()}
+    parts = sum(metrics[f"loss_{name}"] for name in ("box", "mask", "refined"))
+    assert metrics["loss"] == pytest.approx(parts, rel=1e-5)
+    assert metrics["learning_rate"] == pytest.approx(RATE / 5)
+    assert metrics["update_norm"] == pytest.approx(RATE / 5 * metrics["grad_norm"], rel=1e-5)
+    assert metrics["update_norm"] == pytest.approx(distance(after, before), rel=1e-3)
+    assert metrics["param_norm"] == pytest.approx(
+        distance(after, jax.tree.map(np.zeros_like, after)), rel=1e-5
+    )
+    assert metrics["finite"] == 1
+    assert all(0 <= metrics[f"J_{name}"] <= 1 for name in ("box", "mask", "refined"))
+
+
+def test_the_gradient_is_told_before_it_is_clipped():
+    _, free = start(toy_config())[0](start(toy_config())[1], BATCH)
+    clipping = toy_config(**{"optimizer.clip_norm": 0.01})
+    step, state = start(clipping)
+    _, clipped = step(state, BATCH)
+    assert float(clipped["grad_norm"]) == pytest.approx(float(free["grad_norm"]), rel=1e-6)
+    assert float(clipped["update_norm"]) == pytest.approx(RATE * 0.01, rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_state_at_the_last_good_step():
+    config = toy_config(ema_decay=0.5, **{"optimizer.momentum": 0.9})
+    step, state = start(config, devices=2)
+    state, metrics = step(state, BATCH)
+    good = jax.device_get(state)
+    assert float(metrics["finite"]) == 1
+    for batch in (BLACK, BATCH):  # neither that step nor one after it changes anything
+        state, metrics = step(state, batch)
+        assert float(metrics["finite"]) == 0
+        assert bool(state.halted)
+        assert int(state.step) == 1
+        found = jax.device_get(state.replace(halted=good.halted))
+        jax.tree.map(np.testing.assert_array_equal, found, good)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_example_with_a_loss_that_is_not_finite_is_told(accumulation):
+    config = toy_config(grad_accumulation=accumulation)
+    _, state = start(config, devices=2)
+    diagnose = parallel.parallelize(make_diagnose(Toy(), config), "pmap", jax.devices()[:2])
+    _, losses = diagnose(state, BLACK)
+    for loss in losses.values():
+        assert np.isfinite(loss).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_the_losses_told_of_each_example_are_those_of_the_step(mode):
+    """With drawn memory maps, synchronised statistics and micro-batches, on two devices."""
+    config, model, devices = make_config("miniature", 0), Miniature(), jax.devices()[:2]
+    config.loss.bootstrap = ()
+    optimizer = make_optimizer(config.optimizer, 10)
+    state = create_train_state(random_variables(variable_shapes(model)), optimizer, ema=True)
+    state = jax.device_get(state.replace(ema_params=jax.tree.map(jnp.zeros_like, state.params)))
+    batch = make_batch(0, 0, 0, 1)
+    schedule = make_schedule(config.optimizer, 10)
+    step = make_train_step(model, optimizer, schedule, config)
+    _, metrics = parallel.parallelize(step, mode, devices)(
+        parallel.replicate(state, mode, devices), batch
+    )
+    diagnose = parallel.parallelize(make_diagnose(model, config), mode, devices)
+    _, losses = diagnose(parallel.replicate(state, mode, devices), batch)
+    for name, loss in losses.items():
+        assert loss.shape == (16,)
+        assert float(loss.mean()) == pytest.approx(float(metrics[f"loss_{name}"]), rel=1e-6)
+
+
+def test_the_average_of_the_weights_is_what_evaluation_takes():
+    config = toy_config(ema_decay=0.9)
+    step, state = start(config)
+    expected = jax.device_get(state.params)
+    for k in range(3):
+        state, _ = step(state, BATCH)
+        decay = float(ema.decay_at(k, 0.9))
+        expected = jax.tree.map(
+            lambda a, p, d=decay: d * a + (1 - d) * np.asarray(p), expected, state.params
+        )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.ema_params, expected
+    )
+    assert distance(state.ema_params, state.params) > 1e-3
+    average = make_predict(Toy())(parallel.local_copy(state), BATCH)["mask"]
+    plain = make_predict(Toy())(parallel.local_copy(state).replace(ema_params=state.params), BATCH)[
+        "mask"
+    ]
+    assert np.abs(average - plain).max() > 1e-3
+
+
+def test_bootstrapping_begins_and_goes_on_with_the_steps():
+    losses = {}
+    for name, bootstrap in (("all", ()), ("hardest", (1, 3, 0.1))):
+        settings = {"loss.bootstrap": bootstrap, "optimizer.learning_rate": 1e-9}
+        step, state = start(toy_config(**settings))
+        losses[name] = []
+        for _ in range(4):
+            state, metrics = step(state, BATCH)
+            losses[name].append(float(metrics["loss"]))
+    assert losses["hardest"][:2] == pytest.approx(losses["all"][:2], rel=1e-5)
+    assert losses["all"][3] * 1.05 < losses["hardest"][2] < losses["hardest"][3]
+
+
+def primitives(jaxpr, names):
+    """The equations of these primitives, in a jaxpr and all that it calls."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in names:
+            yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from primitives(inner, names)
+
+
+def test_in_bfloat16_convolutions_are_half_and_all_that_is_delicate_stays_float32():
+    model = build_model({**TINY, "dtype": "bfloat16"})
+    shapes = variable_shapes(model)
+
+    def loss(params, batch_stats, batch):
+        inputs = unpack(batch)
+        variables = {"params": params, "batch_stats": batch_stats}
+        forward = make_forward(model, toy_config())
+        outputs, _ = forward(variables, inputs, jnp.zeros((), int), jnp.arange(4))
+        return qmra_loss(outputs, make_targets(Toy(), inputs))[0]
+
+    traced = jax.make_jaxpr(jax.value_and_grad(loss))(
+        shapes["params"], shapes["batch_stats"], BATCH
+    )
+    # Softmaxes (of Memory Read, of maps and of the loss), BCA's sigmoids, BatchNorm's roots.
+    delicate = list(primitives(traced.jaxpr, {"exp", "log", "logistic", "rsqrt", "log1p"}))
+    assert {e.primitive.name for e in delicate} >= {"exp", "log", "logistic", "rsqrt"}
+    assert {e.outvars[0].aval.dtype for e in delicate} == {jnp.dtype("float32")}
+    convolutions = list(primitives(traced.jaxpr, {"conv_general_dilated"}))
+    assert {e.outvars[0].aval.dtype for e in convolutions} == {jnp.dtype("bfloat16")}
+    assert {x.dtype for x in traced.out_avals} == {jnp.dtype("float32")}  # loss and gradients
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"grad_accumulation": 0}, "grad_accumulation 0: expected a whole number"),
+        ({"ema_decay": 1.0}, r"ema_decay 1\.0"),
+        ({"loss.dice_weight": -1.0}, r"loss\.dice_weight -1\.0"),
+        ({"loss.bootstrap": (9, 3, 0.1)}, r"loss\.bootstrap \(9, 3, 0\.1\)"),
+        ({"memory_maps": "guessed"}, "memory_maps 'guessed': expected one of truth, predicted"),
+        ({"predicted_share": ((5, 0.5),)}, r"predicted_share .*the first from step 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_when_the_step_is_made(settings, says):
+    with pytest.raises(InputError, match=says):
+        toy_step(toy_config(**settings))
+
+
+def test_training_in_float16_is_refused():
+    config = toy_config()
+    with pytest.raises(InputError, match="train in bfloat16 or float32"):
+        make_train_step(build_model({**TINY, "dtype": "float16"}), None, None, config)
+
+
+def test_a_step_too_large_for_the_parameters_stops_the_state_at_the_last_good_one():
+    config = toy_config(**{"optimizer.learning_rate": 3e38})
+    step, state = start(config)
+    before = jax.device_get(state.params)
+    state, metrics = step(state, BATCH)
+    assert np.isfinite(float(metrics["loss"]))
+    assert float(metrics["finite"]) == 0
+    assert bool(state.halted)
+    assert int(state.step) == 0
+    assert distance(jax.device_get(state.params), before) == 0
