@@ -3,17 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from qmra_jax.ablation_table import REFERENCE, Row, in_order, paper_difference
 from qmra_jax.files import written_whole
-from qmra_jax.line_plot import colour
-from qmra_jax.plot_sheet import GREY, INK, PALE, Sheet
-
-_WIDTH, _ROW, _TOP, _BOTTOM = 860, 34, 64, 34
-_LEFT, _RIGHT = 170, 24
-_OURS, _PAPERS = colour(0), colour(1)
+from qmra_jax.plots import GREY, INK, bare, colour, new_figure
 
 
 def write_differences(path: Path, rows: Sequence[Row]) -> bool:
@@ -26,75 +21,46 @@ def write_differences(path: Path, rows: Sequence[Row]) -> bool:
     Returns:
       whether there was something to draw.
     """
-    picture = differences(rows)
-    if picture is None:
+    figure = differences(rows)
+    if figure is None:
         path.unlink(missing_ok=True)
         return False
     with written_whole(path) as part:
-        part.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+        figure.savefig(part, format="png")
     return True
 
 
-def differences(rows: Sequence[Row]) -> np.ndarray | None:
+def differences(rows: Sequence[Row]) -> Figure | None:
     """Differences in J mean to "full": a bar a row with its standard deviation, paper's a diamond.
 
     Args:
       rows: "full" among them; without scores a row has the paper's mark alone.
 
     Returns:
-      uint8 `[h, w, 3]`; None if "full" or every other row has no scores.
+      None if "full" or every other row has no scores.
     """
     reference = next((row for row in rows if row.name == REFERENCE), None)
     others = [row for _, row in in_order(rows) if row.name != REFERENCE]
-    ours = {row.name: row.difference(reference) for row in others} if reference else {}
-    if not any(ours.values()):
+    spreads = [row.difference(reference) if reference else None for row in others]
+    if not any(spreads):
         return None
-    papers = {row.name: paper_difference(row.name) for row in others}
-    edges = [0.0, *(value for value in papers.values() if value is not None)]
-    for spread in filter(None, ours.values()):
-        edges += [spread.mean - (spread.deviation or 0), spread.mean + (spread.deviation or 0)]
-    axis = _Axis(min(edges), max(edges))
-    height = _TOP + _ROW * len(others) + _BOTTOM
-    sheet = Sheet(_WIDTH, height)
-    sheet.text(_LEFT, 18, "J mean: difference to the whole network", INK, size=15, anchor="lm")
-    _legend(sheet, several=any(s and s.count > 1 for s in ours.values()))
-    for value in axis.ticks:
-        x = axis.x(value)
-        sheet.line([(x, _TOP - 6), (x, height - _BOTTOM)], GREY if value == 0 else PALE, 1)
-        sheet.text(x, height - _BOTTOM + 14, f"{value:+.2f}" if value else "0", GREY)
-    for k, row in enumerate(others):
-        y = _TOP + _ROW * (k + 0.5)
-        sheet.text(_LEFT - 12, y, row.name, INK, anchor="rm")
-        if found := ours[row.name]:
-            sheet.bar(axis.x(0), axis.x(found.mean), y, 14, _OURS)
-            if found.deviation is not None:
-                ends = [axis.x(found.mean + s * found.deviation) for s in (-1, 1)]
-                sheet.line([(ends[0], y), (ends[1], y)], INK, 2)
-                for x in ends:
-                    sheet.line([(x, y - 5), (x, y + 5)], INK, 2)
-        if (paper := papers[row.name]) is not None:
-            sheet.diamond(axis.x(paper), y, 6, _PAPERS)
-    return sheet.pixels()
-
-
-def _legend(sheet: Sheet, several: bool) -> None:
-    sheet.bar(_LEFT, _LEFT + 22, 42, 12, _OURS)
-    text = "ours, mean and standard deviation over seeds" if several else "ours, one seed"
-    sheet.text(_LEFT + 30, 42, text, INK, anchor="lm")
-    x = _LEFT + 30 + sheet.width_of(text) + 24
-    sheet.diamond(x, 42, 6, _PAPERS)
-    sheet.text(x + 14, 42, "paper, DAVIS 2016 val", INK, anchor="lm")
-
-
-class _Axis:
-    """Values to pixels, with round ticks."""
-
-    def __init__(self, low: float, high: float):
-        span = max(high - low, 0.01)
-        step = next(s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if span / s <= 9)
-        first, last = int(np.floor(low / step)), int(np.ceil(high / step))
-        self.ticks = [round(k * step, 3) for k in range(first, max(last, first + 1) + 1)]
-
-    def x(self, value: float) -> float:
-        low, high = self.ticks[0], self.ticks[-1]
-        return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
+    means = [spread.mean if spread else np.nan for spread in spreads]
+    deviations = [(spread and spread.deviation) or np.nan for spread in spreads]
+    papers = np.array([paper_difference(row.name) for row in others], float)
+    height = 110 + 34 * len(others)
+    figure = new_figure(860, height)
+    axes = figure.add_axes((0.2, 50 / height, 0.77, 1 - 90 / height))
+    bare(axes, grid="x")
+    several = any(spread and spread.count > 1 for spread in spreads)
+    label = "ours, mean and standard deviation over seeds" if several else "ours, one seed"
+    y = np.arange(len(others))
+    axes.barh(y, means, 0.45, color=colour(0), xerr=deviations, capsize=4, ecolor=INK, label=label)
+    axes.plot(papers, y, "D", color=colour(1), markeredgecolor="white", markersize=9,
+              label="paper, DAVIS 2016 val")  # fmt: skip
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.set_yticks(y, [row.name for row in others], color=INK)
+    axes.set_ylim(len(others) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3g}" if value else "0")
+    axes.set_xlabel("J mean: difference to the whole network", color=GREY)
+    axes.legend(reverse=True, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    return figure
