@@ -47,5 +47,5 @@ clean:  ## remove the environment and caches
 	touch $@
 
 .venv/dev.stamp: .venv/demo.stamp
-	$(INSTALL) -e '.[demo,dev,torch,beam]'
+	$(INSTALL) -e '.[demo,dev,torch,beam,plots]'
 	touch $@

@@ -115,7 +115,8 @@ def triplet_sheet(
 
     Memory frames show their box, which is all that the memory knows of the object; the query shows
     its mask. A prediction shows its probability as tint, its border at one half, and in white the
-    border of the truth: the box for a prediction named `box`, the mask for others.
+    border of the truth: the box for a prediction named `box`, the mask for others. A line above
+    says so.
 
     Args:
       images: uint8 `[b, 3, h, w, 3]`: first memory frame, second memory frame, query.
@@ -146,7 +147,11 @@ def triplet_sheet(
                 _show(cells[2], predicted, None if of_box else truth, scaled[2] if of_box else None)
             )
         rows.append(row)
-    return _grid(rows)
+    sheet = _grid(rows)
+    if predictions:
+        legend = "query: the true mask; then in red what is predicted, in white the truth"
+        sheet = np.concatenate([_title(legend, sheet.shape[1]), sheet])
+    return sheet
 
 
 def _show(image, probability, truth, box) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What a user did that cannot be done, told in one line, with exit status 2."""
 
 import contextlib
+import importlib.util
 import operator
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,22 @@ def whole_number(value, name: str, least: int, what: str = "") -> int:
     if number < least:
         raise InputError(f"{name} {number}: expected at least {least}{what}")
     return number
+
+
+def require_packages(what: str, *packages: str, extra: str) -> None:
+    """Finds out whether packages of an optional extra are installed; imports none of them.
+
+    Args:
+      what: needs them, such as a command.
+      packages: names to import.
+      extra: of this project, which installs them.
+
+    Raises:
+      InputError: if one is missing.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f'{what} needs {" and ".join(missing)}: pip install "qmra-jax[{extra}]"')
 
 
 @contextlib.contextmanager

@@ -13,23 +13,24 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.plot_sheet import GREY, INK, PALE, Sheet
 from data_pipeline.eval_videos import EvalVideo, find_eval_videos
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.drawing import overlay, strip
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import InputError, exit_on_input_error, require_packages
 from qmra_jax.images import read_image
 from qmra_jax.masks import foreground, read_labels
-from qmra_jax.scoring.line_plot import colour
 from qmra_jax.scoring.metrics import jaccard
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WINDOW = 100  # steps that one point of the curve is the mean of
 SEQUENCES, FRAMES = 3, 4  # pictured: those with the lowest J, so many frames of each
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 330, 56, 24, 64, 44
 
 
 def main() -> None:
@@ -49,8 +50,9 @@ def main() -> None:
     if not args.output.parent.is_dir():
         raise InputError(f"{args.output.parent}: no such folder")
     if args.runs:
+        require_packages("scripts/model_card.py --runs", "matplotlib", extra="plots")
         path = Path(f"{args.output}-curve.png")
-        Image.fromarray(curve(args.runs)).save(path)
+        curve(args.runs).savefig(path)
         print(path)
     if args.results:
         path = Path(f"{args.output}-failures.jpg")
@@ -58,14 +60,11 @@ def main() -> None:
         print(path)
 
 
-def curve(runs: Sequence[Path]) -> np.ndarray:
+def curve(runs: Sequence[Path]) -> "Figure":
     """J of training batches and of held-out videos over the steps of runs, end to end.
 
     Args:
       runs: workdirs.
-
-    Returns:
-      uint8 `[h, w, 3]`.
 
     Raises:
       InputError: if one is no workdir of a training, or has come to no point of the curve yet.
@@ -84,29 +83,27 @@ def curve(runs: Sequence[Path]) -> np.ndarray:
             held_out.append((ends[-1] + int(path.stem), json.loads(path.read_text())["J"]))
         ends.append(ends[-1] + rows[-1]["step"])
 
-    def at(step: float, j: float) -> tuple[float, float]:
-        x = _LEFT + step / ends[-1] * (_WIDTH - _LEFT - _RIGHT)
-        return x, _TOP + (1 - j) * (_HEIGHT - _TOP - _BOTTOM)
+    from qmra_jax.plots import GREY, bare, colour, new_figure  # loads matplotlib
 
-    sheet = Sheet(_WIDTH, _HEIGHT)
-    for j in (0, 0.2, 0.4, 0.6, 0.8, 1):
-        sheet.line([at(0, j), at(ends[-1], j)], PALE, 1)
-        sheet.text(_LEFT - 10, at(0, j)[1], f"{j:.1f}", GREY, anchor="rm")
-    sheet.text(_LEFT, 18, "J of the refined mask over training steps", INK, size=15, anchor="lm")
-    for end in ends:
-        sheet.line([at(end, 0), at(end, 1)], PALE, 1)
-        sheet.text(at(end, 0)[0], _HEIGHT - _BOTTOM + 14, f"{end:,}", GREY)
-    x: float = _LEFT
-    measures = {f"training batches, mean of {WINDOW} steps": batches, "held-out videos": held_out}
-    for number, (text, points) in enumerate(measures.items()):
-        if points:
-            sheet.bar(x, x + 22, 42, 4, colour(number))
-            sheet.text(x + 30, 42, text, INK, anchor="lm")
-            x += 54 + sheet.width_of(text)
-            sheet.line([at(*point) for point in points], colour(number), 2)
-    for point in held_out:
-        sheet.diamond(*at(*point), 5, colour(1))
-    return sheet.pixels()
+    figure = new_figure(860, 360)
+    axes = figure.add_axes((0.075, 0.14, 0.9, 0.7))
+    bare(axes, grid="both")
+    text = f"training batches, mean of {WINDOW} steps"
+    axes.plot(*zip(*batches, strict=True), color=colour(0), linewidth=2, label=text)
+    if held_out:
+        axes.plot(
+            *zip(*held_out, strict=True),
+            color=colour(1),
+            marker="D",
+            label="held-out videos",
+            clip_on=False,
+        )
+    axes.set(xlim=(0, ends[-1]), ylim=(0, 1), xticks=ends)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel("training steps, a line where a run ends", color=GREY)
+    axes.set_ylabel("J of the refined mask", color=GREY)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    return figure
 
 
 def failures(results: Path, data_dir: Path) -> np.ndarray:

@@ -72,4 +72,4 @@ def test_its_table_has_the_three_rows(project):
         run(project, command("data_pipeline.synthetic"))
     run(project, command("--workdir=runs/gated"), "--config.steps=4")
     table = (project / "runs/gated/table.md").read_text()
-    assert all(re.search(rf"\| +{row} \|", table) for row in ("full", "no_bca", "gated"))
+    assert all(re.search(rf"\| {row} +\|", table) for row in ("full", "no_bca", "gated"))

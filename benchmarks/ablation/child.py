@@ -5,12 +5,10 @@ import fcntl
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
-
-POLL_SECONDS = 1.0
 
 
 class Children:
@@ -34,21 +32,13 @@ class Children:
         while self._before:
             signal.signal(*self._before.popitem())
 
-    def __call__(
-        self,
-        command: Sequence[str],
-        log: Path,
-        *,
-        lock: IO | None = None,
-        tick: Callable[[], Any] = lambda: None,
-    ) -> int:
+    def __call__(self, command: Sequence[str], log: Path, *, lock: IO) -> int:
         """Runs a command to its end.
 
         Args:
           command: the program and its arguments.
           log: file to which what it prints is added.
           lock: an open file that the child keeps open, should this process be killed before it.
-          tick: called about once a second.
 
         Returns:
           its exit status; negative if a signal ended it.
@@ -62,15 +52,12 @@ class Children:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=[lock.fileno()] if lock else [],
+                pass_fds=[lock.fileno()],
             )
         if self.stopping:  # asked between the last look and now
             self._child.terminate()
         try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    return self._child.wait(POLL_SECONDS)
-                tick()
+            return self._child.wait()
         finally:
             self._child = None
 

@@ -1,15 +1,26 @@
-"""An ablation's folder as table.md, table.csv and differences.png."""
+"""An ablation's folder as table.md, table.csv and differences.png, the paper's numbers beside."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 from benchmarks import network_cost
-from benchmarks.ablation import forecast
-from benchmarks.ablation.examination import FIRST_AND_PREVIOUS
 from benchmarks.ablation.plan import Run, make_plan
-from benchmarks.ablation.plot import write_differences
 from benchmarks.ablation.runs import Runs
-from benchmarks.ablation.table import Row, comma_separated, markdown
-from configs.ablations import PAPER_WITH_COCO
+from configs.ablations import GROUPS, PAPER, PAPER_WITH_COCO
 from qmra_jax.files import written_whole
+from qmra_jax.inference import memory_bank
 from qmra_jax.network.model import build_model
+from qmra_jax.plots import GREY, INK, bare, colour, new_figure
+from qmra_jax.scoring.tables import align
+
+REFERENCE = "full"
+MEASURES = ("J mean", "J recall", "F mean", "F recall", "J&F")
+DIFFERENCE = "J mean to full"
+PAPER_MEASURES = ("J mean", "J recall", "J seen", "J unseen")  # of `PAPER`'s numbers
 
 # Operations are counted with so many frames in the memory: about a DAVIS video's mean at an
 # interval of 10, and what benchmarks/inference.py takes.
@@ -17,96 +28,216 @@ MEMORY = 5
 FRAME = (480, 854)  # DAVIS's 480p, before eval.short_side shrinks it
 
 
-def cost(runs: Runs, run: Run) -> tuple[int, int]:
-    """A row's parameters, and the floating-point operations of a frame; see `network_cost`."""
-    config = runs.plan.config(run)
-    module = build_model(config.model)
-    memory = MEMORY if config.eval.extra_frames else FIRST_AND_PREVIOUS
-    flops = network_cost.frame_flops(module, *_frame(config.eval.short_side), memory)
-    return network_cost.parameters(module), flops
-
-
-def _frame(short_side: int) -> tuple[int, int]:
-    height, width = FRAME
-    return (short_side, round(width * short_side / height)) if short_side else FRAME
-
-
-def write_report(runs: Runs, problems: dict[Run, str]) -> None:
+def write_report(runs: Runs, problems: Mapping[Run, str]) -> None:
     """Writes table.md, table.csv and differences.png, of all that lies in the folder.
 
     Args:
       runs: of this command.
       problems: why some of its runs failed.
     """
-    plan = runs.plan
-    done = runs.others()
+    plan, done = runs.plan, runs.evaluated()
     whole = make_plan(
-        ",".join(dict.fromkeys([*plan.rows, *(row for row, _ in done)])),
-        ",".join(map(str, dict.fromkeys([*plan.seeds, *(seed for _, seed in done)]))),
+        ",".join(dict.fromkeys([*plan.rows, *(run.row for run in done)])),
+        ",".join(dict.fromkeys([*map(str, plan.seeds), *(str(run.seed) for run in done)])),
         plan.base,
         plan.overrides,
         plan.init_from,
     )
     found = Runs(runs.folder, whole, start=lambda *_: 0)
-    found.check(trains=False)
-    rows = []
-    for name in whole.rows:
-        own = [run for run in whole.runs if run.row == name]
-        scores = {run.seed: scores for run in own if (scores := found.scores(run))}
-        trainings = [whole.training(run) for run in own if found.is_trained(whole.training(run))]
-        times = [found.training_seconds(training) for training in trainings]
-        rows.append(
-            Row(
-                name,
-                scores,
-                *cost(found, own[0]),
-                seconds=[seconds for seconds, is_all in times if is_all],
-                trained_as=own[0].trained_as,
-            )
-        )
+    scores = {run: scores for run in whole.runs if (scores := found.scores(run))}
+    table = summary(scores, pd.DataFrame({row: _about(found, row) for row in whole.rows}).T)
     missing = [
-        f"{run}: {problems.get(run) or forecast.state(runs, run)}"
+        f"{run}: {problems.get(run) or runs.state(run)}"
         for run in plan.runs
         if not runs.scores(run)
     ]
-    texts = {
-        "table.md": markdown(rows, notes=_notes(found), missing=missing),
-        "table.csv": comma_separated(rows),
+    with written_whole(runs.folder / "table.md") as part:
+        part.write_text(markdown(table, notes=_notes(found), missing=missing))
+    with written_whole(runs.folder / "table.csv") as part:
+        table.to_csv(part, index_label="row", lineterminator="\n")
+    figure = differences(table)
+    if figure is None:
+        (runs.folder / "differences.png").unlink(missing_ok=True)
+    else:
+        with written_whole(runs.folder / "differences.png") as part:
+            figure.savefig(part, format="png")
+
+
+def summary(scores: Mapping[Run, Mapping], about: pd.DataFrame) -> pd.DataFrame:
+    """All numbers of each row, nothing rounded, NaN where unknown.
+
+    Args:
+      scores: of the runs that are done: J and F as `scores.json` has them, 0 to 1.
+      about: a line a row: whatever else is known of it.
+
+    Returns:
+      A line a row, in the paper's order, new ones at the end: its group; over seeds the mean and
+      the sample standard deviation of each of `MEASURES`, and of `DIFFERENCE` by equal seeds;
+      `about`; the paper's numbers.
+    """
+    values = pd.DataFrame(
+        [_measured(run, value) for run, value in scores.items()],
+        columns=["row", "seed", *MEASURES],
+    )
+    means, deviations = (values.groupby("row")[[*MEASURES]].agg(f) for f in ("mean", "std"))
+    j = values.pivot(index="seed", columns="row", values="J mean")
+    to_full = j.sub(j.get(REFERENCE, np.nan), axis=0).drop(columns=REFERENCE, errors="ignore")
+    groups = {name: group for group, names in GROUPS.items() for name in names}
+    names = sorted(about.index, key=lambda name: [*groups].index(name) if name in groups else 99)
+    table = pd.DataFrame({"group": [groups.get(name, "new") for name in names]}, index=names)
+    table["seeds"] = (
+        values.sort_values("seed")
+        .groupby("row")["seed"]
+        .agg(lambda seeds: " ".join(map(str, seeds)))
+    )
+    for measure in MEASURES:
+        table[measure], table[f"{measure} deviation"] = means[measure], deviations[measure]
+    table[DIFFERENCE], table[f"{DIFFERENCE} deviation"] = to_full.mean(), to_full.std()
+    table["seeds compared"] = to_full.count()
+    paper = pd.DataFrame(PAPER, index=[f"paper {m}" for m in PAPER_MEASURES]).T / 100
+    paper[f"paper {DIFFERENCE}"] = paper["paper J mean"] - PAPER[REFERENCE][0] / 100
+    return table.join(about).join(paper.round(5))
+
+
+def markdown(table: pd.DataFrame, *, notes: Sequence[str], missing: Sequence[str] = ()) -> str:
+    """The table for people: the more telling of its columns.
+
+    Args:
+      table: of `summary`.
+      notes: what a reader must know, a paragraph each.
+      missing: of each run that is not done, what it is and why.
+    """
+    heads = ["row", "J mean", "to full", "paper", "paper's to full", "sign", "F mean", "J&F"]
+    heads += ["seeds", "parameters", "GFLOP", "minutes"]
+    lines = [heads]
+    for name, row in table.iterrows():
+        full = name == REFERENCE
+        lines.append(
+            [
+                str(name),
+                _spread(row, "J mean"),
+                "–" if full else _spread(row, DIFFERENCE, "+.3f"),
+                _number(row["paper J mean"]),
+                "–" if full else _number(row[f"paper {DIFFERENCE}"], "+.3f"),
+                _sign(row),
+                _spread(row, "F mean"),
+                _spread(row, "J&F"),
+                str(len(str(row["seeds"]).split())) if pd.notna(row["seeds"]) else "0",
+                f"{row['parameters']:,}",
+                f"{row['FLOP a frame'] / 1e9:.1f}",
+                _number(row["training seconds"] / 60, ".1f"),
+            ]
+        )
+    parts = ["# Ablations"]
+    if missing:
+        parts.append("**Partial: not done yet are**\n\n" + "\n".join(f"- {x}" for x in missing))
+    return "\n\n".join([*parts, align(lines), *notes]) + "\n"
+
+
+def differences(table: pd.DataFrame) -> Figure | None:
+    """Differences in J mean to "full": a bar a row with its standard deviation, paper's a diamond.
+
+    Args:
+      table: of `summary`; a row without scores has the paper's mark alone.
+
+    Returns:
+      None if no row has a difference.
+    """
+    table = table.drop(index=REFERENCE, errors="ignore")
+    if not table[DIFFERENCE].notna().any():
+        return None
+    height = 110 + 34 * len(table)
+    figure = new_figure(860, height)
+    axes = figure.add_axes((0.2, 50 / height, 0.77, 1 - 90 / height))
+    bare(axes, grid="x")
+    y, deviations = np.arange(len(table)), table[f"{DIFFERENCE} deviation"]
+    several = deviations.notna().any()
+    label = "ours, mean and standard deviation over seeds" if several else "ours, one seed"
+    style: dict[str, Any] = {"color": colour(0), "capsize": 4, "ecolor": INK, "label": label}
+    axes.barh(y, table[DIFFERENCE], 0.45, xerr=deviations, **style)
+    style = {"color": colour(1), "markeredgecolor": "white", "markersize": 9}
+    axes.plot(table[f"paper {DIFFERENCE}"], y, "D", label="paper, DAVIS 2016 val", **style)
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.set_yticks(y, table.index, color=INK)
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3g}" if value else "0")
+    axes.set_xlabel("J mean: difference to the whole network", color=GREY)
+    axes.legend(reverse=True, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    return figure
+
+
+def _measured(run: Run, scores: Mapping) -> list:
+    parts = [scores[letter][kind] for letter in "JF" for kind in ("mean", "recall")]
+    return [run.row, run.seed, *parts, scores["J&F"]]
+
+
+def _about(runs: Runs, row: str) -> dict[str, object]:
+    """What a row's network costs, and what its trainings took."""
+    own = [run for run in runs.plan.runs if run.row == row]
+    config = runs.plan.config(own[0])
+    module = build_model(config.model)
+    memory = MEMORY if config.eval.extra_frames else memory_bank.EXTRA
+    trained = [run.training for run in own if runs.is_trained(run.training)]
+    times = [seconds for run in trained if (seconds := runs.training_seconds(run)) is not None]
+    return {
+        "parameters": network_cost.parameters(module),
+        "FLOP a frame": network_cost.frame_flops(module, *_frame(config), memory),
+        "training seconds": np.mean(times) if times else np.nan,
+        "trained as": own[0].training.row,
     }
-    for name, text in texts.items():
-        with written_whole(runs.folder / name) as part:
-            part.write_text(text)
-    write_differences(runs.folder / "differences.png", rows)
+
+
+def _frame(config) -> tuple[int, int]:
+    """Height and width that the network sees."""
+    (height, width), short_side = FRAME, config.eval.short_side
+    return (short_side, round(width * short_side / height)) if short_side else FRAME
+
+
+def _sign(row: pd.Series) -> str:
+    """Whether a difference has the sign of the paper's; "?" within its standard error."""
+    ours, papers = row[DIFFERENCE], row[f"paper {DIFFERENCE}"]
+    if pd.isna(ours) or pd.isna(papers):
+        return "–"
+    deviation = row[f"{DIFFERENCE} deviation"]
+    error = 0 if pd.isna(deviation) else deviation / row["seeds compared"] ** 0.5
+    if abs(ours) <= error:
+        return "?"
+    return "same" if ours * papers > 0 else "other"
+
+
+def _spread(row: pd.Series, name: str, form: str = ".3f") -> str:
+    """Such as "0.512 ± 0.008"."""
+    deviation = row[f"{name} deviation"]
+    return _number(row[name], form) + ("" if pd.isna(deviation) else f" ± {deviation:.3f}")
+
+
+def _number(value: float, form: str = ".3f") -> str:
+    return "–" if pd.isna(value) else f"{value:{form}}".replace("-", "−")
 
 
 def _notes(runs: Runs) -> list[str]:
     """What a reader of the table must know."""
     plan = runs.plan
     config = plan.config(plan.runs[0])
-    height, width = _frame(config.eval.short_side)
-    masks = {
-        run.row for run in plan.runs if build_model(plan.config(run).model).remembers == "mask"
-    }
-    start = "from the tight box of each first mask"
-    if masks:
-        start += f"; {', '.join(sorted(masks))} from that mask itself"
-    shared = {run.row: run.trained_as for run in plan.runs if run.row != run.trained_as}
-    notes = [
+    height, width = _frame(config)
+    masks = [r for r in plan.rows if build_model(plan.config(Run(r, 0)).model).remembers == "mask"]
+    start = f"; {', '.join(masks)} from that mask itself" if masks else ""
+    shared = [f"{r.row} with {r.training.row}" for r in plan.runs if r.training != r]
+    return [
         f"`{plan.command()} --workdir=...`",
         f"Every row: {config.steps} steps of {config.batch_size} triplets at"
         f" {config.data.crop}x{config.data.crop}, the same data in the same order. Scored:"
         f" {config.eval.videos} by {config.eval.protocol}, short side"
-        f" {config.eval.short_side or 'as it is'}, {start}.",
+        f" {config.eval.short_side or 'as it is'}, from the tight box of each first"
+        f" mask{start}.",
         "± is the sample standard deviation over seeds; of a difference, that of the differences of"
-        " equal seeds. Training is the whole time of train.py, starting and compiling included."
-        f" Operations: one object in a frame of {height}x{width}, {MEMORY} frames in the memory"
-        f" ({FIRST_AND_PREVIOUS} without extra frames); convolutions and matrix products by their"
-        " definition, 2 a multiply-add.",
-        "The paper's columns are its Table 3: ResNet-50, DAVIS 2016's val and YouTube-VOS's valid,"
-        " its own training. Differences may be compared, sizes not. (Its last row, trained on COCO"
-        f" too: {', '.join(map(str, PAPER_WITH_COCO))}.)",
+        " equal seeds. Sign: whether the difference has that of the paper's; ? is one that is not"
+        " above its standard error. Of a single seed there is no telling what is chance. GFLOP:"
+        f" one object in a frame of {height}x{width}, {MEMORY} frames in the memory ({memory_bank.EXTRA}"
+        " without extra frames); convolutions and matrix products, 2 a multiply-add. Minutes: all"
+        " of train.py. table.csv has recalls and the paper's numbers on YouTube-VOS too.",
+        "The paper's numbers are its Table 3: ResNet-50, DAVIS 2016's val, its own training."
+        " Differences may be compared, sizes not. (Its last row, trained on COCO too:"
+        f" {', '.join(map(str, PAPER_WITH_COCO))}.)",
+        *([f"Trained once for both: {', '.join(dict.fromkeys(shared))}."] if shared else []),
     ]
-    if shared:
-        texts = (f"{row} with {trainer}" for row, trainer in shared.items())
-        notes.append(f"Share a training, as they differ in inference alone: {', '.join(texts)}.")
-    return notes

@@ -7,7 +7,7 @@
 The rows are configs/ablations.py's. Each is a run of train.py in a process of its own, and then
 evaluate.py's scores on `config.eval`. --config.NAME=VALUE holds for all rows. The same command goes
 on where it was stopped, and another with more rows or seeds, or other --configs, adds to the table.
-Several hosts that share the folder each take --shard=I/N.
+Several hosts that share the folder each take --shard=I/N. The tables need the extra `plots`.
 
 Exit status: 0 all is done; 1 a row failed, which is told, and the others went on; 2 bad input; 75
 stopped by SIGTERM or Ctrl-C: run it again to go on.
@@ -19,13 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-from tqdm import tqdm
 
-from benchmarks.ablation import forecast
 from benchmarks.ablation.child import Children
 from benchmarks.ablation.plan import NAMED, Run, make_plan
-from benchmarks.ablation.report import cost, write_report
-from benchmarks.ablation.runs import Runs, shard
+from benchmarks.ablation.runs import Runs
 from qmra_jax import errors
 from qmra_jax.evaluation import segmenter
 from qmra_jax.training import preemption
@@ -41,24 +38,15 @@ def parse_args(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     )
     add = parser.add_argument
     add("--workdir", type=Path, required=True, help="folder for ROW/seedS/ and the tables")
-    add(
-        "--configs",
-        default="table3",
-        metavar="ROWS",
-        help=f"names with commas, or {' or '.join(NAMED)} (default: table3)",
-    )
+    rows = f"names with commas, or {' or '.join(NAMED)} (default: table3)"
+    add("--configs", default="table3", metavar="ROWS", help=rows)
     add("--seeds", default="0", help="with commas: every row is trained with each (default: 0)")
     add("--base", default="small", help="what the rows change, of configs/ (default: small)")
-    add(
-        "--init_from",
-        default="",
-        metavar="DIR",
-        help="an earlier ablation, whose weights each row and seed begins with: the paper's"
-        " pre-training",
-    )
+    start = "an earlier ablation, with whose weights each row and seed begins (pre-training)"
+    add("--init_from", default="", metavar="DIR", help=start)
     add("--shard", default="1/1", metavar="I/N", help="this host's part of the trainings")
     add("--overwrite", action="store_true", help="replace masks that were made with other things")
-    add("--dry_run", action="store_true", help="tell what is done, what is not, and how long")
+    add("--dry_run", action="store_true", help="tell what is done and what is not")
     overrides = [text for text in arguments if text.startswith("--config.")]
     return parser.parse_args([text for text in arguments if text not in overrides]), overrides
 
@@ -79,31 +67,34 @@ def ablate(
     Raises:
       InputError: if it cannot be done; before anything is written or run.
     """
+    errors.require_packages("an ablation's table", "matplotlib", "pandas", extra="plots")
+    from benchmarks.ablation.report import write_report
+
     plan = make_plan(args.configs, args.seeds, args.base, overrides, args.init_from)
-    place = segmenter.parse_shard(args.shard)
+    index, count = segmenter.parse_shard(args.shard)
+    served = dict(list(plan.trainings().items())[index - 1 :: count])
     with Children() as children:
         runs = Runs(args.workdir, plan, start or children, overwrite=args.overwrite)
         runs.check()
-        served = plan.trainings(plan.runs)
-        mine = shard(list(served), *place)
         if args.dry_run:
-            print(forecast.describe(runs, mine, lambda run: cost(runs, run)[1]))
+            _describe(runs, served)
             return 0
         runs.claim()
         problems: dict[Run, str] = {}
-        for number, training in enumerate(mine, 1):
+        write_report(runs, problems)
+        for number, (training, evaluations) in enumerate(served.items(), 1):
             if children.stopping:
                 break
-            problem = _train(runs, training, f"[{number}/{len(mine)}]")
-            for run in served[training]:
-                if children.stopping:
-                    break
-                failed = f"training: {problem}" if problem else _evaluate(runs, run)
+            print(f"[{number}/{len(served)}] {training}: {runs.state(training)}", flush=True)
+            problem = "" if runs.is_trained(training) else _do(runs.train, training, runs)
+            for run in evaluations:
+                failed = f"training: {problem}" if problem else ""
+                if not problem and not children.stopping and not runs.scores(run):
+                    problem_here = _do(runs.evaluate, run, runs)
+                    failed = f"evaluation: {problem_here}" if problem_here else ""
                 if failed and not children.stopping:  # being asked to stop is no failure
                     problems[run] = failed
             write_report(runs, problems)
-    if not mine:
-        write_report(runs, problems)
     print(f"{runs.folder / 'table.md'}")
     if children.stopping:
         print("Stopped: run the same command to go on.")
@@ -113,35 +104,35 @@ def ablate(
     return 1 if problems else 0
 
 
-def _train(runs: Runs, training: Run, place: str) -> str:
-    """Trains if need be; gives "" or why it failed."""
-    steps = runs.plan.config(training).steps
-    if runs.is_trained(training):
-        print(f"{place} {training}: trained already")
-        return ""
-    done = runs.steps_done(training)
-    print(f"{place} {training}: training, {done} of {steps} steps are done", flush=True)
-    with tqdm(
-        total=steps, initial=done, unit="step", desc=str(training), leave=False, disable=None
-    ) as bar:
-        problem = runs.train(training, lambda: bar.update(max(runs.step_now(training) - bar.n, 0)))
-    seconds, whole = runs.training_seconds(training)
-    told = problem or f"trained in {'' if whole else 'over '}{seconds:.0f} s"
-    print(f"{place} {training}: {told}", flush=True)
+def _do(step: Callable[[Run], str], run: Run, runs: Runs) -> str:
+    """Trains or evaluates, and says what came of it; gives "" or why it is not done."""
+    name = step.__name__
+    print(f"  {run}: {name}, see {runs.path(run) / name}.log", flush=True)
+    problem = step(run)
+    scores = runs.scores(run)
+    told = problem or (f"J&F {scores['J&F']:.3f}" if scores else "done")
+    print(f"  {run}: {told}", flush=True)
     return problem
 
 
-def _evaluate(runs: Runs, run: Run) -> str:
-    """Evaluates if need be; gives "" or why it failed."""
-    how = "" if run.row == run.trained_as else f" (by the training of {run.trained_as})"
-    if scores := runs.scores(run):
-        print(f"  {run}{how}: evaluated already, J&F {scores['J&F']:.3f}", flush=True)
-        return ""
-    problem = runs.evaluate(run, lambda: None)
-    scores = runs.scores(run)
-    told = f"J&F {scores['J&F']:.3f}" if scores else problem
-    print(f"  {run}{how}: {told}", flush=True)
-    return f"evaluation: {problem}" if problem else ""
+def _describe(runs: Runs, served: dict[Run, list[Run]]) -> None:
+    """What --dry_run tells of this host's trainings and what they serve."""
+    plan = runs.plan
+    chosen = [run for evaluations in served.values() for run in evaluations]
+    steps = plan.config(plan.runs[0]).steps
+    seeds = ", ".join(map(str, plan.seeds))
+    print(
+        f"{len(plan.rows)} rows, seeds {seeds}: {len(served)} trainings of {steps} steps,"
+        f" {len(chosen)} evaluations"
+    )
+    width = max((len(str(run)) for run in chosen), default=0)
+    for run in chosen:
+        print(f"  {str(run).ljust(width)}  {runs.state(run)}")
+    if left := [training for training in served if not runs.is_trained(training)]:
+        command = " ".join(plan.arguments(left[0]))
+        print(f"the first: python train.py {command} --workdir={runs.path(left[0])}")
+    elif all(runs.scores(run) for run in chosen):
+        print("nothing is left to do")
 
 
 def main() -> None:

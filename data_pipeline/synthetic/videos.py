@@ -52,13 +52,8 @@ class SyntheticVideo:
         return LENGTH
 
     def image(self, k: int) -> np.ndarray:
-        """Frame k: uint8 `[h, w, 3]`, RGB.
-
-        Raises:
-          IndexError: if there is no such frame.
-        """
-        self._check(k)
-        rng = np.random.default_rng([zlib.crc32(self.name.encode()), k])
+        """Frame k: uint8 `[h, w, 3]`, RGB; IndexError if there is no such frame."""
+        rng = np.random.default_rng([zlib.crc32(self.name.encode()), self._checked(k)])
         return draw_image(self.scene, k, self.height, self.width, rng)
 
     def labels(self, k: int) -> np.ndarray:
@@ -67,12 +62,12 @@ class SyntheticVideo:
         Raises:
           IndexError: if there is no such frame.
         """
-        self._check(k)
-        return draw_labels(self.scene, k, self.height, self.width)
+        return draw_labels(self.scene, self._checked(k), self.height, self.width)
 
-    def _check(self, k: int) -> None:
+    def _checked(self, k: int) -> int:
         if not 0 <= k < LENGTH:
             raise IndexError(f"frame {k} of {self.name}: expected 0 to {LENGTH - 1}")
+        return k
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +89,10 @@ class SyntheticVideos:
     height: int = USUAL_HEIGHT
 
     def __post_init__(self):
-        if self.split not in SPLITS:
+        if self.split not in SPLITS or self.height < MIN_HEIGHT:
             raise InputError(
-                f"synthetic videos of split {self.split!r}: expected {', '.join(SPLITS)}"
-            )
-        if self.height < MIN_HEIGHT:
-            raise InputError(
-                f"synthetic videos of height {self.height}: expected at least {MIN_HEIGHT} pixels"
+                f"synthetic videos of split {self.split!r}, height {self.height}: expected one of"
+                f" {', '.join(SPLITS)}, and at least {MIN_HEIGHT} pixels"
             )
 
     def __len__(self) -> int:
@@ -131,22 +123,16 @@ def _scene(split: str, item: int) -> Scene:
 
 
 def _can_be_followed(scene: Scene) -> bool:
-    """Whether the objects show as `SyntheticVideos` promises.
-
-    It looks at small frames: what covers MIN_SHARE of those shows in frames of any size.
-    """
+    """Whether the objects show as `SyntheticVideos` promises."""
 
     def shown(time: int) -> set[int]:
-        labels = draw_labels(scene, time, 54, 96)
+        labels = draw_labels(scene, time, 54, 96)  # what shows in small frames shows in large ones
         shares = np.bincount(labels.ravel()) / labels.size
         return set(np.flatnonzero(shares >= MIN_SHARE).tolist()) - {0}
 
-    first = shown(0)
-    return (
-        first == set(scene.labels)
-        and bool(first & shown(1) & shown(2))
-        and (not scene.leavers or set(scene.leavers) <= shown(LENGTH - 1))
-    )
+    first, last = shown(0), shown(LENGTH - 1)
+    all_are_there = first == set(scene.labels) and set(scene.leavers) <= last
+    return all_are_there and bool(first & shown(1) & shown(2))
 
 
 def export(output: Path, split: str = "val", count: int = 5, height: int = USUAL_HEIGHT) -> None:
@@ -171,21 +157,18 @@ def export(output: Path, split: str = "val", count: int = 5, height: int = USUAL
     make_folder(output.parent)
     part = output.with_name(f".{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
+    names = [f"{split}-{item:05d}" for item in range(count)]
     try:
-        names = [f"{split}-{item:05d}" for item in range(count)]
-        frames = itertools.product(range(count), range(LENGTH))
-        for item, k in tqdm(frames, total=count * LENGTH, unit="frame", desc="draw"):
+        for item, name in enumerate(tqdm(names, unit="video", desc="draw")):
             clip = videos.clip(item)
-            masks, images = (
-                part / kind / "480p" / names[item] for kind in ("Annotations", "JPEGImages")
-            )
-            write_labels(masks / f"{k:05d}.png", clip.labels(k))
+            images = part / "JPEGImages" / "480p" / name
             make_folder(images)
-            Image.fromarray(clip.image(k)).save(images / f"{k:05d}.jpg", quality=95)
+            for k in range(LENGTH):
+                write_labels(part / f"Annotations/480p/{name}/{k:05d}.png", clip.labels(k))
+                Image.fromarray(clip.image(k)).save(images / f"{k:05d}.jpg", quality=95)
         for year in ("2016", "2017"):
-            folder = part / "ImageSets" / year
-            make_folder(folder)
-            (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+            make_folder(part / "ImageSets" / year)
+            (part / f"ImageSets/{year}/{split}.txt").write_text("\n".join(names) + "\n")
         part.replace(output)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -22,7 +22,7 @@ from qmra_jax.cli.options import (
     find_weights,
     network_size,
 )
-from qmra_jax.errors import InputError
+from qmra_jax.errors import InputError, require_packages
 
 
 def explain(
@@ -74,6 +74,7 @@ def explain(
       qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --output sheet.png
       qmra explain cat.mp4 --box 120,80,64,48 --frame 40 --query 150,96 --output ear.png
     """
+    require_packages("qmra explain", "matplotlib", extra="plots")
     from qmra_jax.segmentation.prompt_parsing import read_objects
     from qmra_jax.video.reader import VideoReader
 
@@ -103,7 +104,6 @@ def explain(
     weights = find_weights(weights)
 
     import numpy as np
-    from PIL import Image
     from tqdm import tqdm
 
     import qmra_jax
@@ -130,7 +130,7 @@ def explain(
     variant = module.reader, module.aggregator, module.refine, module.align
     sheet = draw_sheet(explanation, Described(video.name, *variant), channels=channels)
     with written_whole(output) as part:
-        Image.fromarray(sheet).save(part, format="PNG")
+        sheet.savefig(part, format="png")
     typer.echo(str(output))
     if npz is not None:
         with written_whole(npz) as part, part.open("wb") as file:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qmra_jax.errors import InputError
+from qmra_jax.errors import InputError, require_packages
 
 
 class Protocol(StrEnum):
@@ -98,8 +98,6 @@ def score(
       qmra score --truth YouTubeVOS --split train --sequences held_out.txt \\
         --protocol youtube_vos --unseen penguin,zebra --predictions runs/ytvos
     """
-    from qmra_jax.scoring import report_frames
-    from qmra_jax.scoring.report import Result, write_report
     from qmra_jax.scoring.score import format_table, plan_folder, score_plan, write_scores
     from qmra_jax.scoring.tables import format_comparison
 
@@ -109,6 +107,8 @@ def score(
         raise InputError("--frames writes frames.json into --output: give both")
     if unseen is not None and protocol != Protocol.youtube_vos:
         raise InputError(f"--unseen is for --protocol youtube_vos, not {protocol.value}")
+    if report is not None:
+        require_packages("qmra score --report", "matplotlib", extra="plots")
     folders = named_folders(predictions)
     split = _split(split, protocol, truth)
     outputs = _claim(output, list(folders), protocol, split, report, overwrite)
@@ -124,8 +124,10 @@ def score(
         for name, folder in folders.items()
     }
     if report is not None:
+        from qmra_jax.scoring.report_frames import frames_folder  # loads matplotlib
+
         for task in next(iter(plans.values())).tasks:
-            report_frames.frames_folder(task, images)  # refuses what is not there, before the work
+            frames_folder(task, images)  # refuses what is not there, before the work
     scores = {
         name: score_plan(plan, frames=frames or report is not None) for name, plan in plans.items()
     }
@@ -135,6 +137,8 @@ def score(
         kept = {k: v for k, v in scores[name].items() if frames or k != "frames"}
         typer.echo(str(write_scores(kept, folder)))
     if report is not None:
+        from qmra_jax.scoring.report import Result, write_report
+
         results = {name: Result(plans[name], scores[name]) for name in plans}
         typer.echo(str(write_report(report, results, images)))
 

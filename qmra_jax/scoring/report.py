@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 
 from qmra_jax.files import written_whole
-from qmra_jax.scoring.line_plot import colour, line_plot
-from qmra_jax.scoring.report_frames import frames_folder, picture
+from qmra_jax.plots import colour, svg_data
+from qmra_jax.scoring.report_frames import frames_folder, over_time, picture
 from qmra_jax.scoring.tables import columns, headline, mark_best, notes
 from qmra_jax.scoring.tasks import ScoringPlan, Task
 
@@ -22,8 +22,7 @@ th, td { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #dd
   font-variant-numeric: tabular-nums; }
 th { border-bottom-color: #888; } th:first-child, td:first-child { text-align: left; }
 .wide { overflow-x: auto; } figure { margin: 0.6rem 0; } figcaption { color: #555; }
-svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: #666; }
-img { max-width: 100%; height: auto; } a { color: inherit; }
+img { max-width: 100%; height: auto; } img.plot { width: 100%; } a { color: inherit; }
 .key { display: inline-block; width: 0.8em; height: 0.8em; margin: 0 0.3em 0 0.9em; }
 """
 
@@ -153,8 +152,9 @@ def _plot(methods: Mapping[str, Result], name: str) -> str:
     )
     several = len(first["objects"]) > 1
     what = ", mean of objects" + "; thin: each object" * bool(objects) if several else ""
-    plot = line_plot(lines, first["names"], title=f"J over time, {name}", thin=objects)
-    return f"<figure>{plot}<figcaption>J by frame{what}:{keys}</figcaption></figure>"
+    data = svg_data(over_time(lines, first["names"], thin=objects))
+    image = f'<img class="plot" alt="J by frame of {escape(name)}" src="{data}">'
+    return f"<figure>{image}<figcaption>J by frame{what}:{keys}</figcaption></figure>"
 
 
 def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) -> list[str]:

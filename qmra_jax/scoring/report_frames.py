@@ -1,17 +1,19 @@
-"""A frame's true and predicted masks side by side, as a picture inside an HTML page."""
+"""What a report shows of a sequence: J over time, and frames with true and predicted masks."""
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError
 from qmra_jax.images import read_image
 from qmra_jax.masks import VOID, foreground, read_labels
+from qmra_jax.plots import COLOURS, bare, colour, new_figure
 from qmra_jax.scoring.tasks import Task
 
 _HEIGHT = 170  # of each picture in the strip
@@ -49,6 +51,47 @@ def frames_folder(task: Task, images: Path | None) -> Path | None:
             f" JPEGImages/{task.name}/ or JPEGImages/480p/{task.name}/"
         )
     return folder
+
+
+def over_time(
+    lines: Mapping[str, Sequence[float | None]],
+    names: Sequence[str],
+    *,
+    thin: Mapping[str, Sequence[float | None]] | None = None,
+) -> Figure:
+    """Measures over frames, each line in its `plots.colour`; names of lines are left to the page.
+
+    Args:
+      lines: the values of each line in each frame, 0 to 1; None leaves a gap. After all colours
+        lines are dashed.
+      names: of the frames, for the axis.
+      thin: further lines, drawn thin behind them in the first line's colour, such as objects.
+    """
+    figure = new_figure(1060, 250)
+    axes = figure.add_axes((0.06, 0.19, 0.915, 0.77))
+    bare(axes, grid="y")
+    for label, line in (thin or {}).items():
+        _draw_line(axes, label, line, color=colour(0), linewidth=1, alpha=0.35)
+    for k, (label, line) in enumerate(lines.items()):
+        style = "--" if k >= len(COLOURS) else "-"
+        _draw_line(axes, label, line, color=colour(k), linewidth=2, linestyle=style)
+    axes.axhline(0.5, color="#999", linewidth=1, zorder=0.6)  # recall counts what is above it
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.margins(x=0.01)
+    ticks = np.unique(np.linspace(0, len(names) - 1, min(len(names), 6)).round().astype(int))
+    axes.set_xticks(ticks, [names[k] for k in ticks], parse_math=False)
+    axes.set_xlabel("frame")
+    axes.set_ylabel("J")
+    return figure
+
+
+def _draw_line(axes, label: str, values: Sequence[float | None], **style) -> None:
+    """A line, and a dot for each value that has none beside it."""
+    y = np.array([np.nan if value is None else value for value in values], float)
+    seen = np.pad(np.isfinite(y), 1)
+    alone = np.flatnonzero(seen[1:-1] & ~seen[:-2] & ~seen[2:])
+    axes.plot(y, label=label, marker="o", markersize=3, markevery=alone.tolist(), **style)
 
 
 def picture(

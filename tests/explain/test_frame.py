@@ -18,6 +18,7 @@ from qmra_jax.explain.sheet import Described, draw_sheet, panels
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.aggregation import AGGREGATORS
 from qmra_jax.network.memory_read import READERS
+from qmra_jax.plots import new_figure
 from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY
 
@@ -251,32 +252,56 @@ def titles(panel):
 
 def test_the_sheet_shows_answers_attention_and_channels(explained):
     answers, attention1, attention2, channels1, channels2 = panels(explained, DESCRIBED, 4)
-    assert titles(answers)[1:] == ["B_q", "S_q", "S_q^r", "S_q to S_q^r", "the final label"]
+    assert titles(answers)[1:] == [
+        "$B_q$",
+        "$S_q$",
+        "$S_q^r$",
+        "$S_q$ to $S_q^r$",
+        "the final label",
+    ]
     for panel, stage in zip((attention1, attention2), explained.stages, strict=True):
         shares = stage.attention.sum((1, 2))
         expected = [f"frame {n}: {s:.1%}" for n, s in zip((7, 9, 10), shares, strict=True)]
         assert captions(panel) == expected
     assert len(captions(channels1)) == len(captions(channels2)) == 8
     sheet = draw_sheet(explained, DESCRIBED)
-    assert sheet.dtype == np.uint8
-    assert sheet.shape[1:] == (1600, 3)
+    assert sheet.get_figwidth() * sheet.dpi == 1600
+    tiles = [tile for p in panels(explained, DESCRIBED, 4) for row in p.rows for tile in row]
+    assert sum(len(axes.images) > 0 for axes in sheet.axes) == len(tiles) + 4  # colours' scales
+
+
+def test_a_heat_map_is_as_hot_as_its_place_counts(explained):
+    places = np.zeros((3, 2, 3), np.float32)
+    places[1, 0, 1] = 1
+    stage = explained.stages[0]._replace(attention=places)
+    attention = panels(explained._replace(stages=(stage, stage)), DESCRIBED, 4)[1]
+    heats = []
+    for tile in attention.rows[0]:
+        axes = new_figure(100, 100).add_subplot()
+        tile.draw(axes)
+        heats.append(np.asarray(axes.images[1].get_array()))
+    assert [heat.max() for heat in heats] == [0, 1, 0]
+    assert heats[1].shape == explained.image.shape[:2]
+    row, column = np.unravel_index(heats[1].argmax(), heats[1].shape)
+    top, left = (cut.start for cut in explained.crop)
+    assert ((row + top) // 16, (column + left) // 16) == (0, 1)
 
 
 def test_what_a_network_lacks_is_left_out_and_said(explained):
     mask = {"mask": explained.outputs["mask"]}
     one = explained._replace(stages=explained.stages[:1], outputs=mask)
     answers, _, _ = panels(one, DESCRIBED, 4)
-    assert titles(answers)[1:] == ["S_q", "the final label"]
-    assert "no B_q and no S_q^r" in answers.note
+    assert titles(answers)[1:] == ["$S_q$", "the final label"]
+    assert "no $B_q$ and no $S_q^r$" in answers.note
     unrefined = explained._replace(outputs=mask | {"box": explained.outputs["box"]})
     answers, *_ = panels(unrefined, DESCRIBED._replace(refine="none", align="mask"), 4)
-    assert titles(answers)[1:] == ["B_q", "S_q", "the final label"]
+    assert titles(answers)[1:] == ["$B_q$", "$S_q$", "the final label"]
     assert "stage 1's mask" in captions(answers)[1]
-    assert "Refine none: there is no S_q^r" in answers.note
+    assert "Refine none: there is no $S_q^r$" in answers.note
     other = explained.stages[0]._replace(feature=np.zeros((2, 3, 16), np.float32))
     *_, channels = panels(explained._replace(stages=(other, other)), DESCRIBED, 4)
     assert captions(channels) == []
-    assert "F_a has 16 channels" in channels.note
+    assert "$F_a$ has 16 channels" in channels.note
 
 
 @pytest.mark.parametrize(
@@ -288,7 +313,7 @@ def test_an_aggregator_without_channel_weights_says_what_it_has(explained, aggre
     other = explained._replace(stages=(stage, stage))
     *_, last = panels(other, DESCRIBED._replace(aggregator=aggregator), 4)
     assert said in last.title
-    assert ("w_q of V_q" in captions(last)[0]) == (aggregator == "spatial")
+    assert ("$w_q$ of $V_q$" in captions(last)[0]) == (aggregator == "spatial")
     draw_sheet(other, DESCRIBED)
 
 

@@ -5,7 +5,6 @@ import io
 import re
 import shutil
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from PIL import Image
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.scoring import report
-from qmra_jax.scoring.line_plot import line_plot
 from qmra_jax.scoring.report import Result, over_objects, write_report
+from qmra_jax.scoring.report_frames import over_time
 from qmra_jax.scoring.score import plan_folder, score_plan
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "davis_metrics"
@@ -63,12 +62,9 @@ def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(page):
     assert "&lt;b&gt;theirs" in page
 
 
-def test_every_sequence_has_one_plot_with_a_line_for_each_method(page, methods):
-    plots = re.findall(r"<svg.*?</svg>", page)
-    assert len(plots) == 5
-    for plot in plots:
-        titles = [e.text for e in ElementTree.fromstring(plot).iter("title")]
-        assert set(methods) < set(titles)
+def test_every_sequence_has_one_plot_and_a_key_for_each_method(page, methods):
+    assert len(re.findall(r'<img class="plot"[^>]* src="data:image/svg', page)) == 5
+    assert page.count('class="key"') == 5 * len(methods)
 
 
 def test_the_tables_hold_the_scores_and_the_best_is_bold(page, methods):
@@ -96,8 +92,12 @@ def test_worst_and_best_frames_are_shown_with_the_truth_and_each_method(page, me
 def test_a_single_method_shows_its_objects_as_thin_lines(tmp_path):
     page = write_report(tmp_path / "r.html", {"ours": result(FIXTURES / "pred")}).read_text()
     section = page.split('<h2 id="three-objects">')[1].split("<h2")[0]
-    titles = re.findall(r"<title>(.*?)</title>", section)
-    assert titles[1:] == ["object 1", "object 2", "object 3", "ours"]
+    assert "thin: each object" in section
+    figure = over_time({"ours": [0.5, 1]}, ["0", "1"], thin={"object 1": [0.2, 1]})
+    thin, ours, *_ = figure.axes[0].lines
+    assert (thin.get_label(), ours.get_label()) == ("object 1", "ours")
+    assert thin.get_linewidth() < ours.get_linewidth()
+    assert thin.get_color() == ours.get_color()
 
 
 def test_frames_lie_behind_the_masks_where_they_are_given(tmp_path, worse):
@@ -138,12 +138,12 @@ def test_davis2016s_0_255_masks_are_pictured_as_their_one_object(tmp_path):
 def test_many_sequences_keep_their_plots_but_not_all_pictures(methods, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "PICTURED", 1)
     page = write_report(tmp_path / "r.html", methods).read_text()
-    assert page.count("<svg") == 5
+    assert page.count('<img class="plot"') == 5
     worst = min(
         methods["ours"].scores["sequences"],
         key=lambda name: sum(r.scores["sequences"][name]["J&F"] for r in methods.values()),
     )
-    with_pictures = [part for part in page.split("<h2 id=")[1:] if "<img" in part]
+    with_pictures = [part for part in page.split("<h2 id=")[1:] if "image/jpeg" in part]
     assert [part.split('"')[1] for part in with_pictures] == [worst]
     assert "Pictures are shown of the 1 sequences with the lowest" in page
 
@@ -153,10 +153,7 @@ def test_the_mean_over_objects_leaves_out_those_that_are_not_scored():
     assert over_objects(frames) == [1.0, 0.25, None]
 
 
-def test_a_line_has_a_gap_where_there_is_no_value():
-    plot = line_plot({"a": [0.0, 1.0, None, 0.5]}, ["0", "1", "2", "3"], title="t")
-    paths = [
-        e.get("d") for e in ElementTree.fromstring(plot).iter("path") if e.find("title") is not None
-    ]
-    assert len(paths) == 2
-    assert paths[0].count("L") == 1
+def test_a_line_has_a_gap_where_there_is_no_value_and_a_dot_where_one_stands_alone():
+    line = over_time({"$a_b$": [0.0, 1.0, None, 0.5]}, ["$0", "1", "2", "3"]).axes[0].lines[0]
+    np.testing.assert_array_equal(line.get_ydata(), [0, 1, np.nan, 0.5])
+    assert line.get_markevery() == [3]

@@ -31,7 +31,7 @@ class Config(tfds.core.BuilderConfig):
 class Builder(VideoBuilder):
     """Splits `train` and `val`: the first videos of the splits of `SyntheticVideos`."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     BUILDER_CONFIGS = (
         Config(name="small", description="50 and 10 videos.", train=50, val=10),
         Config(name="medium", description="1000 and 20 videos.", train=1000, val=20),

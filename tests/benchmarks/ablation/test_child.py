@@ -2,33 +2,34 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from benchmarks.ablation import child
 
 
-def run(code, log, **options):
-    with child.Children() as children:
-        return children([sys.executable, "-c", code], log, **options), children.stopping
+def run(code, log):
+    with child.only_one(log.with_name("lock")) as lock, child.Children() as children:
+        return children([sys.executable, "-c", code], log, lock=lock), children.stopping
 
 
-def test_a_failure_is_told_by_the_last_error_line_or_the_last_line(tmp_path):
-    log = tmp_path / "log"
-    status, _ = run("print('error: no such folder'); print('bye'); raise SystemExit(2)", log)
-    assert child.failure(status, log) == f"no such folder (status 2; see {log})"
-    log = tmp_path / "other"
-    status, _ = run("raise ValueError('far off')", log)
-    assert child.failure(status, log) == f"ValueError: far off (status 1; see {log})"
-    assert child.failure(0, log) == ""
-
-
-def test_a_command_killed_is_told_with_its_signal(tmp_path):
-    status, stopping = run("import os; os.kill(os.getpid(), 9)", tmp_path / "log")
-    assert child.failure(status, tmp_path / "log").startswith("ended by SIGKILL")
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("print('error: no such folder'); print('bye'); exit(2)", "no such folder (status 2; see "),
+        ("raise ValueError('far off')", "ValueError: far off (status 1; see "),
+        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
+    ],
+)
+def test_a_failure_is_told_by_its_signal_its_last_error_or_its_last_line(tmp_path, code, told):
+    status, stopping = run(code, tmp_path / "log")
+    assert child.failure(status, tmp_path / "log").startswith(told)
     assert not stopping
+    assert child.failure(0, tmp_path / "log") == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -39,31 +40,28 @@ def test_a_signal_is_passed_on_and_the_child_ends_in_its_own_way(tmp_path, numbe
         f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
         "time.sleep(30)"
     )
-    sent = threading.Event()
 
-    def tick():
-        if (tmp_path / "ready").exists() and not sent.is_set():
-            sent.set()
-            os.kill(os.getpid(), number)
+    def ask():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    assert run(code, tmp_path / "log", tick=tick) == (75, True)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert run(code, tmp_path / "log") == (75, True)
+    asking.join()
     assert signal.getsignal(number) is before
 
 
 def test_a_folder_is_locked_until_the_child_ends_even_if_its_parent_does_before(tmp_path):
     with child.only_one(tmp_path / "lock") as lock:
-        assert lock is not None
         with child.only_one(tmp_path / "lock") as second:
             assert second is None
-        reader, writer = os.pipe()
-        code = f"import os; os.read({reader}, 1)"
-        process = child.subprocess.Popen(
-            [sys.executable, "-c", code], pass_fds=[lock.fileno(), reader]
-        )
+        command = [sys.executable, "-c", "input()"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[lock.fileno()])
     with child.only_one(tmp_path / "lock") as third:
         assert third is None  # the child has it still
-    os.write(writer, b"x")
-    process.wait()
+    process.communicate(b"\n")
     with child.only_one(tmp_path / "lock") as fourth:
         assert fourth is not None

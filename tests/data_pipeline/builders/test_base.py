@@ -391,7 +391,7 @@ def test_a_dataset_that_a_killed_build_moved_away_is_put_back(pictures, tmp_path
 def test_what_reads_no_files_needs_no_manual_dir(tmp_path, capsys):
     options = [f"--data_dir={tmp_path}", "--max_examples_per_split=1"]
     assert run(capsys, "synthetic/small", *options)[0] == 0
-    folder = tmp_path / "synthetic/small/1.0.0"
+    folder = tmp_path / "synthetic/small/2.0.0"
     (record,) = decoded(folder)
     shown = [
         (record["masks"] == label).any(axis=(1, 2, 3)).sum() for label in record["objects"]["id"]
