@@ -26,6 +26,7 @@ from configs.ablations import ABLATIONS
 from data_pipeline.triplets.entries import Entry, resolve
 from data_pipeline.triplets.examples import open_examples
 from qmra_jax.errors import InputError
+from qmra_jax.evaluation import segmenter
 from qmra_jax.evaluation.results import digest
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.inference import memory_bank
