@@ -91,13 +91,13 @@ def pair_listing(
     Raises:
       InputError: if a folder is missing, or holds no such files.
     """
-    found, faults = _by_stem(images, image_suffixes, "images")
+    image_of, faults = _by_stem(images, image_suffixes, "images")
     partners, more_faults = _by_stem(masks, MASK_SUFFIXES, "masks")
-    unmasked = sorted(found.keys() - partners.keys())
+    unmasked = sorted(image_of.keys() - partners.keys())
     faults += more_faults
     if not empty:
-        faults += [f"image {found[stem]} has no mask in {masks}" for stem in unmasked]
-    extra = sorted(partners.keys() - found.keys())
+        faults += [f"image {image_of[stem]} has no mask in {masks}" for stem in unmasked]
+    extra = sorted(partners.keys() - image_of.keys())
     faults += [f"mask {partners[stem]} has no image in {images}" for stem in extra]
     if images == masks:
         faults += unread_files(images, (*image_suffixes, *MASK_SUFFIXES), "images and masks")
@@ -105,8 +105,8 @@ def pair_listing(
         faults += unread_files(images, image_suffixes, "images")
         faults += unread_files(masks, MASK_SUFFIXES, "masks")
     files = [
-        RecordFiles(found[stem], partners[stem], labels, empty)
-        for stem in sorted(found.keys() & partners.keys())
+        RecordFiles(image_of[stem], partners[stem], labels, empty)
+        for stem in sorted(image_of.keys() & partners.keys())
     ]
     skipped = {empty: len(unmasked)} if empty and unmasked else {}
     return Listing(tuple(pair.item() for pair in files), tuple(faults), skipped)

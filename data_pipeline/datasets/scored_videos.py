@@ -36,17 +36,17 @@ def find_videos(
             f"{truth} is one split's folder itself, so split {split!r} is not looked for in it:"
             " give the folder above, or no split (--split all)"
         )
-    found = (
+    split_videos = (
         youtube_vos.find_split(truth, split)
         if split is not None
         else youtube_vos.find_videos(truth, every_frame=False)
     )
-    videos = found.complete()
+    videos = split_videos.complete()
     if absent := sorted(set(names or ()) - {video.name for video in videos}):
-        raise InputError(f"video {', '.join(absent)}: not in {found.meta}")
+        raise InputError(f"video {', '.join(absent)}: not in {split_videos.meta}")
     chosen = [video for video in videos if names is None or video.name in names]
     if not chosen:
-        raise InputError(f"{found.meta} and the folders beside it hold no videos")
+        raise InputError(f"{split_videos.meta} and the folders beside it hold no videos")
     return chosen, len(videos)
 
 
@@ -66,8 +66,10 @@ def scored_frames(video: youtube_vos.Video) -> tuple[tuple[Path, ...], dict[int,
         for o in video.objects
     }
     first = {o.id: min(o.listed, key=_time) for o in video.objects}
-    scored = {id_: [name for name in own if name != first[id_]] for id_, own in listed.items()}
-    names = sorted({name for own in scored.values() for name in own}, key=_time)
+    scored = {
+        id_: [name for name in frames if name != first[id_]] for id_, frames in listed.items()
+    }
+    names = sorted({name for frames in scored.values() for name in frames}, key=_time)
     if not names:
         raise InputError(
             f"video {video.name}: no object has a true mask after its first frame, so there is"
@@ -77,7 +79,7 @@ def scored_frames(video: youtube_vos.Video) -> tuple[tuple[Path, ...], dict[int,
     place = {name: k for k, name in enumerate(names)}
     return (
         tuple(masks[name] for name in names),
-        {id_: tuple(place[name] for name in own) for id_, own in scored.items()},
+        {id_: tuple(place[name] for name in frames) for id_, frames in scored.items()},
     )
 
 

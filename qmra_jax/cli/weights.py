@@ -29,7 +29,7 @@ Examples:
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
 
 
-class StoredDtype(StrEnum):
+class FileDtype(StrEnum):
     """Of stored weights."""
 
     float32 = "float32"
@@ -38,8 +38,8 @@ class StoredDtype(StrEnum):
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
-DtypeOption = Annotated[
-    StoredDtype, typer.Option(help="Of the stored weights; 16 bits halve the file, and round.")
+StoredDtype = Annotated[
+    FileDtype, typer.Option(help="Of the stored weights; 16 bits halve the file, and round.")
 ]
 
 ShortSide = Annotated[
@@ -94,7 +94,7 @@ def _echo_table(rows: dict[str, Any]) -> None:
 def export(
     workdir: Annotated[Path, typer.Argument(metavar="WORKDIR", help="Of a run of train.py.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The .safetensors to write.")],
-    dtype: DtypeOption = StoredDtype.float32,
+    dtype: StoredDtype = FileDtype.float32,
     step: Annotated[
         int | None, typer.Option(metavar="N", help="Of the checkpoint; the newest if not given.")
     ] = None,
@@ -133,7 +133,7 @@ def average_weights(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors to write.")
     ],
-    dtype: DtypeOption = StoredDtype.float32,
+    dtype: StoredDtype = FileDtype.float32,
     short_side: ShortSide = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -172,7 +172,7 @@ def convert(
     config: Annotated[
         Path, typer.Option(metavar="CONFIG.py", help="Whose config.model the state dict is of.")
     ],
-    dtype: DtypeOption = StoredDtype.float32,
+    dtype: StoredDtype = FileDtype.float32,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a weights file of a PyTorch state dict.
@@ -203,7 +203,7 @@ def import_stm(
         Path, typer.Argument(metavar="IN", help="STM_weights.pth, or one trained by its code.")
     ],
     file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
-    dtype: DtypeOption = StoredDtype.float32,
+    dtype: StoredDtype = FileDtype.float32,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a weights file of the official STM checkpoint.
@@ -245,7 +245,7 @@ def import_dinov2(
         ),
     ],
     file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
-    dtype: DtypeOption = StoredDtype.float32,
+    dtype: StoredDtype = FileDtype.float32,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a features file of DINOv2's ViT-S/14.

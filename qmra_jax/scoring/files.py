@@ -58,8 +58,8 @@ def _global_csv(scores: dict) -> str:
 def _per_sequence_csv(scores: dict) -> str:
     lines = ["Sequence,J-Mean,F-Mean"]
     for name, sequence in scores["sequences"].items():
-        for label, own in sequence.get("objects", {"1": sequence}).items():
-            lines.append(f"{name}_{label},{_row([own['J']['mean'], own['F']['mean']])}")
+        for label, measures in sequence.get("objects", {"1": sequence}).items():
+            lines.append(f"{name}_{label},{_row([measures['J']['mean'], measures['F']['mean']])}")
     return "\n".join(lines) + "\n"
 
 

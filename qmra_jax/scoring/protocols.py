@@ -151,9 +151,9 @@ def measure_objects(
     measured = {}
     for label, frames in sorted(objects.items()):
         if frames:
-            own = list(frames)
+            scored = list(frames)
             measured[str(label)] = _measure(
-                truth[own] == label, prediction[own] == label, tuple(own)
+                truth[scored] == label, prediction[scored] == label, tuple(scored)
             )
     return measured
 
@@ -178,7 +178,7 @@ def score_sequence(
 
 def summarise(measured: Mapping[str, Measured], *, merged: bool = False) -> dict:
     """A sequence's scores from what its objects have; `merged`: without naming its one object."""
-    objects = {label: own.scores() for label, own in measured.items()}
+    objects = {label: values.scores() for label, values in measured.items()}
     return average(objects.values()) | ({} if merged else {"objects": objects})
 
 

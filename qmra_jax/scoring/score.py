@@ -86,9 +86,9 @@ def score_plan(
     tasks = plan.tasks
     measured = _measure_all(tasks, workers or min(os.cpu_count() or 1, 8), progress)
     by_name = {
-        task.name: summarise(own, merged=plan.protocol == "davis2016")
-        for task, own in zip(tasks, measured, strict=True)
-        if own
+        task.name: summarise(objects, merged=plan.protocol == "davis2016")
+        for task, objects in zip(tasks, measured, strict=True)
+        if objects
     }
     for task in tasks:
         for label, about in task.objects.items():
@@ -97,7 +97,7 @@ def score_plan(
     if plan.protocol == "davis2016":
         averaged = list(by_name.values())
     else:
-        averaged = [o for own in by_name.values() for o in own["objects"].values()]
+        averaged = [o for objects in by_name.values() for o in objects["objects"].values()]
     scores = {
         **average(averaged),
         "protocol": plan.protocol,
@@ -110,11 +110,14 @@ def score_plan(
     if plan.protocol == "youtube_vos":
         scores |= group_scores(averaged)
         pairs = zip(tasks, measured, strict=True)
-        scores["unscored"] = [f"{t.name}_{k}" for t, own in pairs for k in t.objects.keys() - own]
+        scores["unscored"] = [
+            f"{t.name}_{k}" for t, objects in pairs for k in t.objects.keys() - objects
+        ]
     if frames:
         pairs = zip(tasks, measured, strict=True)
         scores["frames"] = {
-            task.name: _by_frame([path.stem for path in task.truth], own) for task, own in pairs
+            task.name: _by_frame([path.stem for path in task.truth], objects)
+            for task, objects in pairs
         }
     return scores
 
@@ -125,8 +128,8 @@ def _measure_all(tasks: list[Task], workers: int, progress: bool) -> list[dict[s
     try:
         with tqdm(total=len(tasks), desc="score", unit="seq", disable=not progress) as bar:
             measured = []
-            for own in pool.map(lambda task: task.measure(), tasks):
-                measured.append(own)
+            for objects in pool.map(lambda task: task.measure(), tasks):
+                measured.append(objects)
                 bar.update()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -135,9 +138,14 @@ def _measure_all(tasks: list[Task], workers: int, progress: bool) -> list[dict[s
 
 def _by_frame(names: list[str], measured: Mapping[str, Measured]) -> dict:
     """J and F of the frames that any object is scored in."""
-    scored = sorted({frame for own in measured.values() for frame in own.frames})
+    scored = sorted(
+        {frame for object_scores in measured.values() for frame in object_scores.frames}
+    )
     objects = {}
-    for label, own in measured.items():
-        j, f = (dict(zip(own.frames, values.tolist(), strict=True)) for values in (own.j, own.f))
+    for label, object_scores in measured.items():
+        j, f = (
+            dict(zip(object_scores.frames, values.tolist(), strict=True))
+            for values in (object_scores.j, object_scores.f)
+        )
         objects[label] = {"J": [j.get(k) for k in scored], "F": [f.get(k) for k in scored]}
     return {"names": [names[k] for k in scored], "objects": objects}

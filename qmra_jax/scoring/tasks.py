@@ -84,10 +84,10 @@ def _davis_plan(
     names: Collection[str] | None,
 ) -> ScoringPlan:
     year = year if year is not None else _year_of_split(truth, protocol, split)
-    found = find_sequences(truth, year=year, split=split, need_frames=False, names=names)
-    total = len(found)
+    sequences = find_sequences(truth, year=year, split=split, need_frames=False, names=names)
+    total = len(sequences)
     if names is not None:
-        holder = found[0].annotations[0].parent.parent
+        holder = sequences[0].annotations[0].parent.parent
         total = len(read_split(truth, year, split) if split else folders_in(holder))
 
     def task(sequence: Sequence) -> Task:
@@ -100,7 +100,7 @@ def _davis_plan(
         )
 
     label = "all" if split is None else f"{year}/{split}".lstrip("/")
-    return ScoringPlan(protocol, [task(sequence) for sequence in found], label, total)
+    return ScoringPlan(protocol, [task(sequence) for sequence in sequences], label, total)
 
 
 def _youtube_vos_plan(
@@ -174,10 +174,10 @@ def _check_sizes(paths: list[Path], maps: list[np.ndarray]) -> None:
 
 def _year_of_split(truth: Path, protocol: str, split: str | None) -> str:
     """The protocol's own year, unless only another one has such a list."""
-    own = protocol.removeprefix("davis")
-    lists = [found.rpartition("/") for found in available_splits(truth)]
+    usual_year = protocol.removeprefix("davis")
+    lists = [split_file.rpartition("/") for split_file in available_splits(truth)]
     years = ["2016" if year == "480p" else year for year, _, name in lists if name == split]
-    return own if own in years or not years else years[0]
+    return usual_year if usual_year in years or not years else years[0]
 
 
 def predicted_folder(name: str, predictions: Path) -> Path:

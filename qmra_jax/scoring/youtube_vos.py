@@ -58,7 +58,7 @@ def group_scores(objects: Collection[Mapping]) -> dict:
     """
     groups: dict = {}
     for name, seen in (("seen", True), ("unseen", False)):
-        own = [dict(scores) for scores in objects if scores["seen"] is seen]
-        groups[name] = {**average(own), "objects": len(own)} if own else None
+        members = [dict(scores) for scores in objects if scores["seen"] is seen]
+        groups[name] = {**average(members), "objects": len(members)} if members else None
     there = [group for group in groups.values() if group]
     return {**groups, "overall": float(np.mean([g[m]["mean"] for g in there for m in "JF"]))}

@@ -47,8 +47,8 @@ class Masks(_Images):
 
     name = "masks"
 
-    def write(self, frame: Frame, found: FrameObjects) -> None:
-        write_labels(self.file(frame), found.labels)
+    def write(self, frame: Frame, objects: FrameObjects) -> None:
+        write_labels(self.file(frame), objects.labels)
 
 
 class CutoutImages(_Images):
@@ -56,9 +56,9 @@ class CutoutImages(_Images):
 
     name = "cutout"
 
-    def write(self, frame: Frame, found: FrameObjects) -> None:
+    def write(self, frame: Frame, objects: FrameObjects) -> None:
         assert frame.image is not None
-        image = cv2.cvtColor(cut_out(frame.image, found.labels), cv2.COLOR_RGBA2BGRA)
+        image = cv2.cvtColor(cut_out(frame.image, objects.labels), cv2.COLOR_RGBA2BGRA)
         data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
         with written_whole(self.file(frame)) as part:
             part.write_bytes(data.tobytes())
@@ -83,14 +83,14 @@ class _Video(ResultWriter):
             encoding=self.encoding,
         )
 
-    def write(self, frame: Frame, found: FrameObjects) -> None:
+    def write(self, frame: Frame, objects: FrameObjects) -> None:
         assert frame.image is not None
-        image = self.draw(frame.image, found)
+        image = self.draw(frame.image, objects)
         self._writer.write(image, frame.time, frame.duration)
         self._empty = False
 
     @abc.abstractmethod
-    def draw(self, image: np.ndarray, found: FrameObjects) -> np.ndarray:
+    def draw(self, image: np.ndarray, objects: FrameObjects) -> np.ndarray:
         """The picture to encode, from the frame's uint8 `[h, w, 3]`."""
 
     def close(self) -> None:
@@ -108,8 +108,8 @@ class Overlay(_Video):
 
     name, encoding = "overlay.mp4", H264
 
-    def draw(self, image: np.ndarray, found: FrameObjects) -> np.ndarray:
-        return overlay(image, found.labels, found.boxes, ids=found.ids)
+    def draw(self, image: np.ndarray, objects: FrameObjects) -> np.ndarray:
+        return overlay(image, objects.labels, objects.boxes, ids=objects.ids)
 
 
 class CutoutVideo(_Video):
@@ -117,8 +117,8 @@ class CutoutVideo(_Video):
 
     name, encoding = "cutout.webm", VP9_ALPHA
 
-    def draw(self, image: np.ndarray, found: FrameObjects) -> np.ndarray:
-        return cut_out(image, found.labels, _MARGIN)
+    def draw(self, image: np.ndarray, objects: FrameObjects) -> np.ndarray:
+        return cut_out(image, objects.labels, _MARGIN)
 
 
 def cut_out(image: np.ndarray, labels: np.ndarray, margin: int = 0) -> np.ndarray:

@@ -59,7 +59,7 @@ class ResultWriter(abc.ABC):
         """Begins."""
 
     @abc.abstractmethod
-    def write(self, frame: Frame, found: FrameObjects) -> None:
+    def write(self, frame: Frame, objects: FrameObjects) -> None:
         """Adds the next frame, whose `image` is there."""
 
     @abc.abstractmethod

@@ -205,24 +205,24 @@ class _Results:
 
     def keep(self, frame: Frame, result) -> None:
         """A frame before the first one with objects: it is written later, in its turn."""
-        found = self._found(result)
-        write_labels(self._path(frame), found.labels)
-        self._early[frame.number] = found._replace(labels=np.zeros((0, 0), np.uint8))
+        shown = self._found(result)
+        write_labels(self._path(frame), shown.labels)
+        self._early[frame.number] = shown._replace(labels=np.zeros((0, 0), np.uint8))
 
     def write(self, frame: Frame, result) -> None:
         """The next frame; no result for one that was kept, or that cannot be decoded."""
         early = self._early.pop(frame.number, None)
         if early is None:
-            found = self._found(result)
+            shown = self._found(result)
         else:
-            found = early._replace(labels=read_labels(self._path(frame)))
+            shown = early._replace(labels=read_labels(self._path(frame)))
         if frame.image is None:
             self.skipped.append(frame.number)
         else:
             self._image = frame.image
-        self.boxes[frame.number] = found.boxes
+        self.boxes[frame.number] = shown.boxes
         for writer in self._writers:
-            writer.write(frame._replace(image=self._image), found)
+            writer.write(frame._replace(image=self._image), shown)
 
     def _path(self, frame: Frame) -> Path:
         return self._spool / f"{frame.number:05d}.png"

@@ -31,8 +31,8 @@ class Boxes(TextWriter):
         self._rows = csv.writer(self.file)
         self._rows.writerow(["frame", "object", "x", "y", "width", "height"])
 
-    def write(self, frame: Frame, found: FrameObjects) -> None:
-        for id, box in zip(found.ids, found.boxes.tolist(), strict=True):
+    def write(self, frame: Frame, objects: FrameObjects) -> None:
+        for id, box in zip(objects.ids, objects.boxes.tolist(), strict=True):
             seen = box[2] > 0 and box[3] > 0
             self._rows.writerow([frame.number, id, *(box if seen else [""] * 4)])
 
@@ -42,9 +42,9 @@ class Mot(TextWriter):
 
     name, scored = "mot.txt", True
 
-    def write(self, frame: Frame, found: FrameObjects) -> None:
-        for id, score in zip(found.ids, found.scores, strict=True):
-            x, y, width, height = mask_to_box(found.labels == id).tolist()
+    def write(self, frame: Frame, objects: FrameObjects) -> None:
+        for id, score in zip(objects.ids, objects.scores, strict=True):
+            x, y, width, height = mask_to_box(objects.labels == id).tolist()
             if width:
                 box = f"{x + 1},{y + 1},{width},{height}"
                 self.file.write(f"{frame.number + 1},{id},{box},{score:.4f},-1,-1,-1\n")
@@ -60,10 +60,10 @@ class Coco(TextWriter):
         self._frames = self._annotations = 0
         self.file.write('{"info": {"description": "masks of qmra-jax"},\n"annotations": [')
 
-    def write(self, frame: Frame, found: FrameObjects) -> None:
+    def write(self, frame: Frame, objects: FrameObjects) -> None:
         self._frames = frame.number + 1
-        for id, score in zip(found.ids, found.scores, strict=True):
-            mask = np.asfortranarray(found.labels == id, np.uint8)
+        for id, score in zip(objects.ids, objects.scores, strict=True):
+            mask = np.asfortranarray(objects.labels == id, np.uint8)
             if not mask.any():
                 continue
             code = rle.encode(mask)
