@@ -234,8 +234,9 @@ def _notes(runs: Runs) -> list[str]:
         " equal seeds. Sign: whether the difference has that of the paper's; ? is one that is not"
         " above its standard error. Of a single seed there is no telling what is chance. GFLOP:"
         f" one object in a frame of {height}x{width}, {MEMORY} frames in the memory"
-        f" ({memory_bank.EXTRA} without extra frames); convolutions and matrix products, 2 a multiply-add."
-        " Minutes: all of train.py. table.csv has recalls and the paper's numbers on YouTube-VOS too.",
+        f" ({memory_bank.EXTRA} without extra frames); convolutions and matrix products, 2 a"
+        " multiply-add. Minutes: all of train.py. table.csv has recalls and the paper's numbers on"
+        " YouTube-VOS too.",
         "The paper's numbers are its Table 3: ResNet-50, DAVIS 2016's val, its own training."
         " Differences may be compared, sizes not. (Its last row, trained on COCO too:"
         f" {', '.join(map(str, PAPER_WITH_COCO))}.)",
