@@ -96,7 +96,7 @@ def test_simulated_devices_wait_for_each_other_on_a_busy_machine():
 import os, time
 import jax
 import numpy as np
-from qmra_jax import parallel
+from qmra_jax.training import parallel
 
 os.environ["XLA_FLAGS"] = os.environ.get("PATIENCE", "")
 parallel.simulate_devices(2)
