@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from qmra_jax import weights
 from qmra_jax.errors import InputError
+from qmra_jax.files import is_remote
 from qmra_jax.network.model import QMRA
 from qmra_jax.training import checkpoint, distributed, key_projection, workdir
 from qmra_jax.weights import frozen_features, imagenet
@@ -193,7 +194,7 @@ def _read(source: str, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
     if not _is_file(source):
         there, variables = checkpoint.restore_model(*locate(source))
         return there.model, variables
-    if workdir.is_remote(source):
+    if is_remote(source):
         raise InputError(
             f"init_from {source}: weights files are read from this machine's disks alone; copy it"
             " there, or name a run"
