@@ -166,13 +166,6 @@ def test_weights_that_are_not_there_are_refused(averaged_run, tiny_model, source
         initialization.load(source.format(run=averaged_run), tiny_model, CONFIG.model)
 
 
-def test_both_initial_weights_and_encoders_are_refused(tiny_model):
-    config = CONFIG.copy_and_resolve_references()
-    config.init_from, config.init.encoders = "runs/a", "resnet18.pth"
-    with pytest.raises(InputError, match="expected one of them"):
-        initialization.check(tiny_model, config, epath.Path("nowhere"))
-
-
 @pytest.mark.parametrize("kind", ["run", "file"])
 def test_weights_of_another_network_with_the_same_shapes_are_refused(averaged_run, tiny_file, kind):
     source = str(averaged_run if kind == "run" else tiny_file)
