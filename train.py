@@ -66,8 +66,8 @@ def train(config, run: epath.PathLike) -> int:
     config_check.check(config)
     if config.cpu_devices:
         parallel.simulate_devices(config.cpu_devices)
-    config_check.check_batch(config)
     distributed.check_same_config(workdir.plain(config))
+    config_check.check_batch(config)
     is_first = distributed.is_first()
 
     def is_due(step: int, every: int) -> bool:
@@ -87,7 +87,11 @@ def train(config, run: epath.PathLike) -> int:
         create_train_state, optimizer=optimizer, ema=bool(config.ema_decay)
     )
 
-    # ------------------------- where it starts: its own checkpoint, or init_from
+    # ------------------------------------------------------------------ start
+    # 1. From the workdir's newest checkpoint, where it has one; or else
+    # 2. from init_from, another run or a weights file; or else
+    # 3. from random weights, with ImageNet's in the encoders where init.encoders names them, and
+    # 4. with keys fitted to training images where init.key_projection is "pca".
     workdir.check_run(run, config)
     validation = open_validation(config, run)
 

@@ -19,7 +19,17 @@ from qmra_jax.training.train_step import (
 from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.invariance import Miniature, make_batch, make_config
 from tests.support.tiny import TINY, random_variables
-from tests.support.toy import BATCH, BLACK, RATE, Toy, distance, toy_config, toy_state, toy_step
+from tests.support.toy import (
+    BATCH,
+    BLACK,
+    PARAMS,
+    RATE,
+    Toy,
+    distance,
+    toy_config,
+    toy_state,
+    toy_step,
+)
 
 
 def start(config, devices=1):
@@ -131,6 +141,30 @@ def test_the_average_of_the_weights_is_what_evaluation_takes():
         inspect(x, BATCH)[0]["mask"] for x in (one, one.replace(ema_params=one.params))
     )
     assert np.abs(average - plain).max() > 1e-3
+
+
+class Featured(Toy):
+    """Its frozen feature scales the logits."""
+
+    def apply(self, variables, *args):
+        outputs = super().apply(variables, *args)
+        return jax.tree.map(lambda x: x * variables["frozen"]["scale"], outputs)
+
+
+def test_frozen_features_reach_the_network_and_stay_as_they_are():
+    config = toy_config(ema_decay=0.5)
+    optimizer, schedule = (make(config.optimizer, 10) for make in (make_optimizer, make_schedule))
+    step = make_train_step(Featured(), optimizer, schedule, config)
+    step, losses = parallel.parallelize(step), []
+    for scale in (1, 3):
+        variables = {"params": PARAMS, "batch_stats": {}, "frozen": {"scale": np.float32(scale)}}
+        state = parallel.replicate(create_train_state(variables, optimizer, ema=True))
+        for _ in range(2):
+            state, metrics = step(state, BATCH)
+        losses.append(float(metrics["loss"]))
+        assert float(state.variables["frozen"]["scale"]) == scale
+        assert distance(state.params, PARAMS) > 0
+    assert abs(losses[0] - losses[1]) > 0.01
 
 
 def test_bootstrapping_begins_and_goes_on_with_the_steps():
