@@ -26,9 +26,9 @@ from data_pipeline.triplets.sources import (
 )
 from data_pipeline.triplets.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
+from qmra_jax.schedules import parse_frames, parse_shares, value_at
 
 Dataset = TypeVar("Dataset", Pairs, Clips)
-Number = TypeVar("Number", int, float)
 
 ITSELF = 0.3  # of the look-alikes are the target itself, pasted in a second time
 REDRAWS = 50  # of a video in place of one without a triplet, before giving up
@@ -165,11 +165,6 @@ def _permutation(seed: int, salt: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng([seed, salt, epoch]).permutation(length)
 
 
-def value_at(schedule: tuple[tuple[int, Number], ...], step: int) -> Number:
-    """A schedule's value at a step: that of the last (from step, value) pair which has begun."""
-    return [value for start, value in schedule if start <= step][-1]
-
-
 def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
     """Checks the `data` part of a config and opens its datasets.
 
@@ -184,10 +179,8 @@ def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
       InputError: if a value is out of range, or a folder or file is missing.
     """
     augmentation = Augmentation.from_config(data)
-    share = _schedule("data.video_share", data.video_share, float, "(from step, share)", "0.6")
+    share = parse_shares("data.video_share", data.video_share)
     gap = _max_gap(data.max_gap)
-    if not all(0 <= value <= 1 for _, value in share):
-        raise InputError(f"data.video_share={data.video_share}: expected shares from 0 to 1")
     if seed < 0:
         raise InputError(f"seed={seed}: expected 0 or more")
     static = parse_entries(data.static, "data.static")
@@ -276,24 +269,4 @@ def _max_gap(max_gap: Any) -> tuple[tuple[int, int], ...]:
         max_gap = first if isinstance(first, int) else max_gap
     if isinstance(max_gap, int):
         max_gap = ((0, max_gap),)
-    schedule = _schedule("data.max_gap", max_gap, int, "(from step, frames)", "5")
-    if any(gap < 1 for _, gap in schedule):
-        raise InputError(f"data.max_gap={max_gap}: expected at least 1 frame")
-    return schedule
-
-
-def _schedule(
-    name: str, value: Any, kind: type[Number], pairs: str, example: str
-) -> tuple[tuple[int, Number], ...]:
-    try:
-        schedule = tuple((int(start), kind(number)) for start, number in value)
-        exact = all(pair == tuple(given) for pair, given in zip(schedule, value, strict=True))
-    except (TypeError, ValueError, OverflowError):
-        schedule, exact = (), False
-    starts = [start for start, _ in schedule]
-    if not exact or starts[:1] != [0] or starts != sorted(set(starts)):
-        raise InputError(
-            f"{name}={value}: expected pairs {pairs}, the first from step 0, such as"
-            f" ((0, {kind(1)}), (1000, {example}))"
-        )
-    return schedule
+    return parse_frames("data.max_gap", max_gap)

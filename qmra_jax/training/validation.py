@@ -18,6 +18,7 @@ from data_pipeline.eval_videos import EvalVideo, find_eval_videos
 from data_pipeline.triplets.entries import Entry, resolve
 from qmra_jax import masks
 from qmra_jax.errors import InputError
+from qmra_jax.files import is_remote
 from qmra_jax.images import check_headers, read_image
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import QMRA
@@ -197,7 +198,7 @@ def _find(wanted: ConfigDict, root: str) -> tuple[tuple[EvalVideo, ...], dict[Pa
         raise entry.error("@REPEAT is for training: leave it out")
     try:
         folder = resolve(entry, root)
-        if workdir.is_remote(folder):
+        if is_remote(folder):
             raise InputError("these are read from this machine's disks alone: copy them there")
         split = entry.split or "all"
         chosen = find_eval_videos(Path(folder), wanted.protocol, split=split, year=entry.year)

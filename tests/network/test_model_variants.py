@@ -20,8 +20,7 @@ from qmra_jax.network.priors import PRIORS, foreground, rectified_prior
 from qmra_jax.network.refinement import REFINERS
 from qmra_jax.training import parallel
 from qmra_jax.training.losses import qmra_loss
-from qmra_jax.training.optimizer import make_optimizer
-from qmra_jax.training.schedules import make_schedule
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
 from qmra_jax.training.train_state import create_train_state
 from qmra_jax.training.train_step import make_train_step
 from qmra_jax.weights.stm import STM_MODEL
