@@ -14,10 +14,10 @@ from PIL import Image
 
 from configs.small import get_config
 from data_pipeline.datasets.records import Records
+from data_pipeline.triplets import tf_stream
 from data_pipeline.triplets.examples import open_examples
 from data_pipeline.triplets.host_examples import HostExamples
 from data_pipeline.triplets.stream import open_stream
-from data_pipeline.triplets.triplets import tf_stream
 from qmra_jax.errors import InputError
 from tests.support import datasets
 from tests.support.datasets import pair_record, save, video_record, write_records
