@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 from qmra_jax.errors import InputError
 
 Number = TypeVar("Number", int, float)
+Schedule = tuple[tuple[int, Number], ...]
 
 
-def parse_shares(name: str, value: Any) -> tuple[tuple[int, float], ...]:
+def parse_shares(name: str, value: Any) -> Schedule[float]:
     """A schedule of shares from 0 to 1.
 
     Args:
@@ -24,7 +25,7 @@ def parse_shares(name: str, value: Any) -> tuple[tuple[int, float], ...]:
     return _parse(name, value, float, lambda share: 0 <= share <= 1, expected)
 
 
-def parse_frames(name: str, value: Any) -> tuple[tuple[int, int], ...]:
+def parse_frames(name: str, value: Any) -> Schedule[int]:
     """A schedule of whole numbers of frames, at least 1; the rest as `parse_shares`."""
     expected = (
         "(from step, frames), at least 1 frame, the first from step 0, such as ((0, 1), (1000, 5))"
@@ -32,14 +33,14 @@ def parse_frames(name: str, value: Any) -> tuple[tuple[int, int], ...]:
     return _parse(name, value, int, lambda frames: frames >= 1, expected)
 
 
-def value_at(schedule: tuple[tuple[int, Number], ...], step: int) -> Number:
+def value_at(schedule: Schedule[Number], step: int) -> Number:
     """A schedule's value at a step: that of the last pair which has begun."""
     return [value for start, value in schedule if start <= step][-1]
 
 
 def _parse(
     name: str, value: Any, kind: type[Number], is_good: Callable[[Number], bool], expected: str
-) -> tuple[tuple[int, Number], ...]:
+) -> Schedule[Number]:
     try:
         schedule = tuple((int(start), kind(number)) for start, number in value)
         is_exact = schedule == tuple(tuple(pair) for pair in value)
