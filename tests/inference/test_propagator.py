@@ -11,7 +11,7 @@ import pytest
 from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
 from qmra_jax.inference import frame_step
-from qmra_jax.inference.both_ways import propagate_video
+from qmra_jax.inference.frame_loop import propagate_video
 from qmra_jax.inference.object_merging import MERGES
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import foreground

@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from qmra_jax.boxes import mask_to_box
+from qmra_jax.evaluation import segmenter
 from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.training import distributed, validation
 from tests.support.tiny_config import get_config
@@ -30,7 +31,7 @@ class Still:
 
 @pytest.fixture
 def opened(tiny_davis, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "Propagator", Still)
+    monkeypatch.setattr(segmenter, "Propagator", Still)
     config = get_config()
     config.data.root = str(tiny_davis)
     config.eval.every = 3
