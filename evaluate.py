@@ -14,7 +14,7 @@ Their devices must be of one platform (all CPUs, or all GPUs), and their qmra-ja
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -138,8 +138,12 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     if kept := len(mine) - len(left):
         print(f"{kept} of {len(mine)} sequences are finished already and are kept")
     total = sum(len(video.frames) for video in left)
+
+    def work(segment: segmenter.Segmenter, video: EvalVideo, tick: Callable[[], None]) -> None:
+        results.finish(video.name, segment(video, results.begin(video.name), tick))
+
     with tqdm(total=total, unit="frame", desc="segment", disable=not left) as bar:
-        segmenter.segment_videos(left, results, make, jax.local_devices(), tick=bar.update)
+        segmenter.over_devices(left, make, work, jax.local_devices(), tick=bar.update)
     return results, settings
 
 

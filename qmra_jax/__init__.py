@@ -15,7 +15,7 @@ _HOME = {
     "load": "weights.safetensors_model",
     "save": "weights.safetensors_model",
     "Propagator": "inference.propagator",
-    "propagate_video": "inference.both_ways",
+    "propagate_video": "inference.frame_loop",
     "Explanation": "explain.explanation",
     "explain_frame": "explain.frame",
 }
