@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_past_the_steps_to_profile_says_so_once(whole, tmp_pa
 
 
 def test_training_changes_every_part_of_the_network(config, whole):
-    from qmra_jax.network.model import build_model
+    from qmra_jax.network.build import build_model
 
     before = train.init_variables(build_model(config.model), config.seed)["params"]
     after = parameters(whole)["params"]

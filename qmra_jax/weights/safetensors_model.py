@@ -20,7 +20,8 @@ from typing import Any
 import ml_collections
 
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import QMRA, build_model
+from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.network.model import QMRA
 from qmra_jax.weights.imagenet import load_encoders
 from qmra_jax.weights.state_dict_files import (
     cast,
@@ -35,7 +36,6 @@ from qmra_jax.weights.torch_names import (
     to_torch,
     to_variables,
     torch_shapes,
-    variable_shapes,
 )
 
 __all__ = [

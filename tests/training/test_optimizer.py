@@ -7,9 +7,9 @@ import pytest
 from configs import common
 from qmra_jax import build_model
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.training.optimizer import make_optimizer
 from qmra_jax.training.schedules import make_schedule
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY
 
 PARAMS = {"query_encoder": {"w": jnp.ones(3)}, "box_decoder": {"w": jnp.ones(3)}}

@@ -5,6 +5,7 @@ import pytest
 
 from qmra_jax import build_model
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.training import ema, parallel
 from qmra_jax.training.losses import qmra_loss
 from qmra_jax.training.optimizer import make_optimizer, make_schedule
@@ -17,7 +18,6 @@ from qmra_jax.training.train_step import (
     make_train_step,
     unpack,
 )
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.invariance import Miniature, make_batch, make_config
 from tests.support.tiny import TINY, random_variables
 from tests.support.toy import BATCH, BLACK, RATE, Toy, distance, toy_config, toy_state, toy_step
