@@ -28,7 +28,7 @@ from qmra_jax.evaluation.submission import write_zip
 from qmra_jax.images import check_headers, check_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
-from qmra_jax.network import model
+from qmra_jax.network.build import build_model
 from qmra_jax.runtime import compile_cache
 from qmra_jax.scoring import score as scoring
 from qmra_jax.training import checkpoint
@@ -98,7 +98,7 @@ def load(args: argparse.Namespace):
             short_side = weights.suited_short_side(args.weights)
     else:
         config, variables = checkpoint.restore_model(args.workdir)
-        module = model.build_model(config.model)
+        module = build_model(config.model)
     return module, variables, short_side or None
 
 

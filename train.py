@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 from data_pipeline.triplets.stream import open_stream
 from qmra_jax import drawing, errors
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model, init_variables, variable_shapes
 from qmra_jax.runtime import compile_cache, host_memory
 from qmra_jax.training import (
     checkpoint,
@@ -38,10 +38,9 @@ from qmra_jax.training import (
 from qmra_jax.training.inspection import make_inspect
 from qmra_jax.training.metric_writer import open_writer
 from qmra_jax.training.optimizer import make_optimizer, make_schedule
-from qmra_jax.training.train_state import create_train_state, init_variables
+from qmra_jax.training.train_state import create_train_state
 from qmra_jax.training.train_step import make_diagnose, make_train_step
 from qmra_jax.training.validation import Abandoned, open_validation
-from qmra_jax.weights.torch_names import variable_shapes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://BUCKET/...")

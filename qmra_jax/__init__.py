@@ -10,7 +10,7 @@ import importlib
 _HOME = {
     "QMRA": "network.model",
     "Memory": "network.model",
-    "build_model": "network.model",
+    "build_model": "network.build",
     "InputError": "errors",
     "load": "weights.safetensors_model",
     "save": "weights.safetensors_model",

@@ -47,7 +47,7 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def tiny_variables(tiny_model):
-    from qmra_jax.weights.torch_names import variable_shapes
+    from qmra_jax.network.build import variable_shapes
 
     return random_variables(variable_shapes(tiny_model))
 

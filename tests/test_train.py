@@ -142,7 +142,7 @@ def test_chosen_steps_are_profiled(config, whole, tmp_path):
 
 
 def test_training_changes_every_part_of_the_network(config, whole):
-    from qmra_jax.network.model import build_model
+    from qmra_jax.network.build import build_model
 
     before = train.init_variables(build_model(config.model), config.seed)["params"]
     after = parameters(whole)["params"]

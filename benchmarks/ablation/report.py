@@ -14,7 +14,7 @@ from benchmarks.ablation.runs import Runs
 from configs.ablations import GROUPS, PAPER, PAPER_WITH_COCO
 from qmra_jax.files import written_whole
 from qmra_jax.inference import memory_bank
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model
 from qmra_jax.plots import GREY, INK, bare, colour, new_figure
 from qmra_jax.scoring.tables import align
 

@@ -31,10 +31,9 @@ from qmra_jax.evaluation import segmenter
 from qmra_jax.evaluation.results import digest
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.inference import memory_bank
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.training import config_check, initialization, preemption, workdir
 from qmra_jax.training.validation import open_validation
-from qmra_jax.weights.torch_names import variable_shapes
 
 ROOT = Path(__file__).parents[2]
 # Of an ablation's config these may change from one command to the next; how it is evaluated not.

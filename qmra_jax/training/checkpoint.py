@@ -23,12 +23,11 @@ from ml_collections import ConfigDict
 
 from qmra_jax.errors import InputError
 from qmra_jax.files import is_remote
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.training import distributed, parallel
 from qmra_jax.training.train_state import TrainState
 from qmra_jax.training.workdir import plain
 from qmra_jax.weights import frozen_features
-from qmra_jax.weights.torch_names import variable_shapes
 
 ITEMS = ("model", "training", "meta")
 

@@ -21,10 +21,10 @@ from ml_collections import ConfigDict
 from qmra_jax import weights
 from qmra_jax.errors import InputError
 from qmra_jax.files import is_remote
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.model import QMRA
 from qmra_jax.training import checkpoint, distributed, key_projection, workdir
 from qmra_jax.weights import frozen_features, imagenet
-from qmra_jax.weights.torch_names import variable_shapes
 
 EXPECTED = "expected the workdir of a run, WORKDIR/checkpoints/STEP, or a .safetensors file"
 # How a network is computed; every other setting of config.model is part of what it is.

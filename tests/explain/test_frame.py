@@ -17,9 +17,9 @@ from qmra_jax.explain.frame import _look, attention, explain_frame
 from qmra_jax.explain.sheet import Described, draw_sheet, panels
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.aggregation import AGGREGATORS
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.memory_read import READERS
 from qmra_jax.plots import new_figure
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY
 
 RNG = np.random.default_rng(0)

@@ -14,11 +14,11 @@ from ml_collections import ConfigDict
 
 from qmra_jax import build_model, cli, weights
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.training import checkpoint, initialization, workdir
 from qmra_jax.training.train_state import create_train_state
 from qmra_jax.weights import state_dict_files
 from qmra_jax.weights.dinov2_names import save_features
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY, assert_same_tree, random_variables, saved_arrays
 
 # As an older version wrote it: of the settings that there are, some are missing.

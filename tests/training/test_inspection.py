@@ -8,10 +8,10 @@ import pytest
 
 from qmra_jax import build_model
 from qmra_jax.network import variants
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.memory_read import READERS
 from qmra_jax.training.inspection import attention, make_inspect
 from qmra_jax.training.train_state import create_train_state
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY, random_variables
 from tests.support.toy import BATCH, Toy, toy_config, toy_state
 

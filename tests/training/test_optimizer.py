@@ -6,8 +6,8 @@ import pytest
 
 from configs import common
 from qmra_jax import build_model
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.training.optimizer import ema_decay_at, make_optimizer, make_schedule, update_ema
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY
 
 PARAMS = {"query_encoder": {"w": jnp.ones(3)}, "box_decoder": {"w": jnp.ones(3)}}

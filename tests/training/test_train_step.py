@@ -16,7 +16,6 @@ from qmra_jax.training.train_step import (
     make_train_step,
     unpack,
 )
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.invariance import Miniature, make_batch, make_config
 from tests.support.tiny import TINY, random_variables
 from tests.support.toy import (

@@ -6,7 +6,7 @@ from benchmarks.ablation.plan import Run, make_plan
 from configs import ablations, small
 from qmra_jax import build_model
 from qmra_jax.errors import InputError
-from qmra_jax.weights.torch_names import variable_shapes
+from qmra_jax.network.build import variable_shapes
 
 NAMES = tuple(ablations.ABLATIONS)
 
