@@ -57,6 +57,11 @@ def decode_image(data: bytes, name: str, *, turned: bool = False) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def size_text(shape: tuple[int, ...]) -> str:
+    """The size of an image `[h, w, ...]` for messages, "854x480": width x height."""
+    return f"{shape[1]}x{shape[0]}"
+
+
 def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
     """Reads the headers of images and their masks, which is quick, before any work begins.
 

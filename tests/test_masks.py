@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from qmra_jax.errors import InputError
-from qmra_jax.masks import PALETTE, foreground, label_counts, read_labels, write_labels
+from qmra_jax.masks import (
+    PALETTE,
+    foreground,
+    label_counts,
+    objects_in,
+    read_labels,
+    write_labels,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 LABELS = np.array([[0, 1, 2], [3, 22, 255]], np.uint8)
@@ -125,3 +132,10 @@ def test_labels_are_counted():
     for part in (labels, labels[::2, 1:]):
         expected = np.bincount(part.ravel(), minlength=256)
         np.testing.assert_array_equal(label_counts(part), expected)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32])
+def test_the_objects_in_masks_are_their_labels_but_for_background_and_void(kind):
+    assert objects_in(LABELS.astype(kind)) == (1, 2, 3, 22)
+    assert objects_in(np.stack([LABELS * 0, LABELS]).astype(kind)) == (1, 2, 3, 22)
+    assert objects_in(np.array([[0, 255]], kind)) == ()

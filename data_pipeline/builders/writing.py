@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from data_pipeline.builders.items import ByDesign, Item
 from data_pipeline.builders.shards import Made, ShardToWrite
+from data_pipeline.builders.summary import Outcome
 from qmra_jax.errors import InputError
 
 _LINE_EVERY = 30.0  # seconds between progress lines, where there is no terminal to redraw one
@@ -28,13 +29,13 @@ def make_one(features: Any, item: Item) -> Made:
     try:
         record = item.make()
     except InputError as error:
-        return Made(None, fault=str(error))
+        return Made(None, Outcome(faults=(str(error),)))
     except ByDesign as reason:
-        return Made(None, skipped=str(reason))
+        return Made(None, Outcome(skipped={str(reason): 1}))
     serializer = ExampleSerializer(features.get_serialized_info())
     example = serializer.get_tf_example(features.encode_example(record.features))
     # The same files give the same bytes: a map's fields have no order of their own.
-    return Made(example.SerializeToString(deterministic=True), record.counts)
+    return Made(example.SerializeToString(deterministic=True), Outcome(1, record.counts))
 
 
 def write_with_threads(
@@ -120,7 +121,7 @@ def _in_order(
 def _told(made: Iterable[Made], progress: tqdm) -> Iterator[Made]:
     faults = 0
     for one in made:
-        if one.fault:
+        if one.outcome.faults:
             faults += 1
             progress.set_postfix(faults=faults, refresh=False)
         progress.update()

@@ -76,7 +76,6 @@ def test_the_batches_are_those_of_tf_data_from_any_step_on(data):
 
 
 def test_hosts_share_the_batch_of_one_host(data):
-    data.update(static=(), distractors=0.0, videos=("synthetic",), video_share=((0, 1.0),))
     whole = take(data, 2, start_step=4)
     parts = [take(data, 2, start_step=4, host_index=h, host_count=2) for h in range(2)]
     for batch, *split in zip(whole, *parts, strict=True):
@@ -236,29 +235,35 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 """
 
 
+def without_tensorflow(folder, *arguments):
+    """Runs Python, and all that it starts, as if TensorFlow were not installed."""
+    (folder / "sitecustomize.py").write_text(WITHOUT)  # which Python imports when it starts
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=HERE,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_trainer_can_be_imported_without_tensorflow(tmp_path):
+    done = without_tensorflow(tmp_path, "-c", "import train, tensorflow")
+    assert "No module named 'tensorflow'" in done.stderr
+    assert done.stderr.count("File ") == 1  # it is the command's own import that fails
+
+
+@pytest.mark.slow
 def test_training_needs_no_tensorflow(tiny_davis, tmp_path):
-    # Where Python looks when it starts, so that the workers cannot import it either.
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-
-    def python(*arguments):
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=HERE,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
     run, never = tmp_path / "run", 99
     command = ["-m", "tests.support.stops_itself", signal.SIGTERM.value, never, "miniature"]
-    command += ["--config=tests/tiny_config.py", f"--workdir={run}"]
+    command += ["--config=tests/support/tiny_config.py", f"--workdir={run}"]
     command += [f"--config.data.root={tiny_davis}", "--config.data.loader=processes"]
     command += ["--config.steps=2", "--config.picture_every=2", "--config.data.workers=2"]
-    done = python(*command)
+    done = without_tensorflow(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
     assert (run / "checkpoints/2").is_dir()
     assert list((run / "tensorboard").iterdir())
-    assert "No module named 'tensorflow'" in python("-c", "import tensorflow").stderr
