@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from qmra_jax.cli.app import app as cli
+from qmra_jax import cli
 from qmra_jax.errors import InputError, require_packages
 from qmra_jax.plots import COLOURS, colour, new_figure, svg_data
 
