@@ -89,8 +89,10 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) 
     source = noted or _resolve(config.init_from)
     try:
         taken = load(source, model, config.model)
-        if frozen_features.digest(taken.get("frozen")) != frozen_features.digest(frozen):
+        if frozen_features.digest(frozen) not in _frozen_digests(source, taken):
             raise InputError(f"its features are other ones than those of {config.init.features}")
+        if frozen is not None:  # a file may hold them rounded
+            taken = {**taken, "frozen": frozen}
         return Start(config, source, taken)
     except InputError as error:
         if not noted:
@@ -205,6 +207,13 @@ def _read(source: str, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
             file=sys.stderr,
         )
     return ConfigDict(), variables
+
+
+def _frozen_digests(source: str, taken: dict[str, Any]) -> set[str]:
+    """Of the features that a source holds; of a file of int8 also of those that it rounded."""
+    metadata = weights.read_metadata(source) if _is_file(source) else {}
+    digest = frozen_features.digest(taken.get("frozen"))
+    return {digest, metadata.get(frozen_features.DIGEST, digest)}
 
 
 def _is_file(source: str) -> bool:
