@@ -76,3 +76,12 @@ def test_a_good_box_passes():
 def test_a_bad_box_is_refused_with_what_it_lacks(box, says):
     with pytest.raises(InputError, match=says):
         boxes.check_box(box, 40, 60)
+
+
+def test_boxes_scale_by_their_edges_and_a_thin_one_survives():
+    given = np.array([[1, 2, 3, 4], [0, 0, 0, 0]])
+    assert boxes.scale_boxes(given, (10, 10), (20, 30)).tolist() == [[3, 4, 9, 8], [0, 0, 0, 0]]
+    assert boxes.scale_boxes(given, (10, 10), (10, 10)).tolist() == given.tolist()
+    thin = np.array([[1279, 100, 1, 200], [0, 719, 9, 1]])
+    small = boxes.scale_boxes(thin, (720, 1280), (240, 427))
+    assert small.tolist() == [[426, 33, 1, 67], [0, 239, 3, 1]]

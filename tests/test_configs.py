@@ -10,9 +10,9 @@ import pytest
 import train
 from configs import common
 from qmra_jax import build_model
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.training import checkpoint
 from qmra_jax.training.optimizer import make_optimizer
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.invariance import Miniature
 from tests.support.tiny import disc, metric_lines
 

@@ -15,7 +15,7 @@ import evaluate
 import train
 from qmra_jax import masks, weights
 from qmra_jax.errors import InputError
-from qmra_jax.training import checkpoint, initialization, nonfinite, profiling
+from qmra_jax.training import checkpoint, initialization, nonfinite
 from tests.support.invariance import Miniature
 from tests.support.tiny import metric_lines
 from tests.support.tiny_config import STEPS
@@ -141,18 +141,8 @@ def test_chosen_steps_are_profiled(config, whole, tmp_path):
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
-def test_a_run_that_goes_on_past_the_steps_to_profile_says_so_once(whole, tmp_path, capsys):
-    for chosen, done in (("3:5", 2), ("3:5", 3), ("3:5", 8)):
-        profiling.Profile(chosen, tmp_path, STEPS, done)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert told[1].startswith(
-        "profile 3:5: the run goes on after step 8, so there will be no trace"
-    )
-
-
 def test_training_changes_every_part_of_the_network(config, whole):
-    from qmra_jax.network.model import build_model
+    from qmra_jax.network.build import build_model
 
     before = train.init_variables(build_model(config.model), config.seed)["params"]
     after = parameters(whole)["params"]

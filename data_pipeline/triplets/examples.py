@@ -15,7 +15,6 @@ from absl import logging
 from data_pipeline.datasets.folders import FolderVideos
 from data_pipeline.triplets.distractors import add_distractor, add_itself, without_target
 from data_pipeline.triplets.entries import Entry, open_clips, open_pairs, parse_entries
-from data_pipeline.triplets.schedule import Schedule, parse_schedule, value_at
 from data_pipeline.triplets.sources import (
     Clips,
     NoTriplet,
@@ -26,6 +25,7 @@ from data_pipeline.triplets.sources import (
 )
 from data_pipeline.triplets.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
+from qmra_jax.schedules import Schedule, parse_frames, parse_shares, value_at
 
 Dataset = TypeVar("Dataset", Pairs, Clips)
 
@@ -187,9 +187,7 @@ def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
     if seed < 0:
         raise InputError(f"seed={seed}: expected 0 or more")
     augmentation = Augmentation.from_config(data)
-    share = parse_schedule(
-        "data.video_share", data.video_share, float, "share from 0 to 1", least=0, most=1
-    )
+    share = parse_shares("data.video_share", data.video_share)
     gap = _max_gap(data.max_gap)
     static = parse_entries(data.static, "data.static")
     videos = parse_entries(data.videos, "data.videos")
@@ -274,4 +272,4 @@ def _max_gap(max_gap: Any) -> Schedule[int]:
         (max_gap,) = max_gap  # the command line makes --config.data.max_gap=5 a tuple
     if isinstance(max_gap, int):
         max_gap = ((0, max_gap),)
-    return parse_schedule("data.max_gap", max_gap, int, "frames, 1 or more", least=1)
+    return parse_frames("data.max_gap", max_gap)

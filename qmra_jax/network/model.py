@@ -11,7 +11,6 @@ beside several objects (the memory's batch); what does not depend on the object 
 The paper's Table 3 takes parts of this away: see `QMRA`'s attributes.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,26 +19,14 @@ from einops import rearrange
 from flax import linen as nn
 
 from qmra_jax.errors import InputError
-from qmra_jax.network import batch_norm, variants
-from qmra_jax.network.aggregation import AGGREGATORS, QueryMemoryAggregation
+from qmra_jax.network import variants
+from qmra_jax.network.aggregation import QueryMemoryAggregation
 from qmra_jax.network.decoder import Decoder
 from qmra_jax.network.dinov2 import FEATURES
-from qmra_jax.network.memory_read import READERS
 from qmra_jax.network.priors import PRIORS, foreground, rectified_prior
 from qmra_jax.network.refinement import REFINERS
-from qmra_jax.network.resnet import BACKBONES, Encoder
+from qmra_jax.network.resnet import Encoder
 from qmra_jax.network.structures import Answer, Located, Memory, Segmented
-
-# What an attribute may be, where it is one of a few.
-CHOICES = {
-    "stages": (1, 2),
-    "align": ("box", "mask"),
-    "siamese": (True, False),
-    "kv_kernel": (1, 3),
-    "dtype": ("float32", "bfloat16", "float16"),
-    "batch_norm": batch_norm.MODES,
-    "remat": ("none", "encoders", "all"),
-}
 
 
 class QMRA(nn.Module):
@@ -322,48 +309,3 @@ def check_inputs(query, memory_images, memory_maps) -> None:
         raise InputError(
             f"images {h} high and {w} wide: both must be multiples of 16; pad with zeros"
         )
-
-
-def build_model(config: Mapping[str, Any]) -> QMRA:
-    """The network that `config.model` describes.
-
-    Args:
-      config: a mapping, ConfigDict or otherwise, from `QMRA`'s attributes to values; what is left
-        out keeps the paper's value.
-
-    Raises:
-      InputError: if a key or a variant's name does not exist.
-    """
-    known = QMRA.__dataclass_fields__.keys() - {"parent", "name", "stats_axis"}
-    unknown = sorted(set(config) - known)
-    if unknown:
-        raise InputError(
-            f"model config has no {', '.join(unknown)}: expected {', '.join(sorted(known))}"
-        )
-    model = QMRA(**config)
-    for name in ("key_dim", "value_dim", "decoder_dim"):
-        width = getattr(model, name)
-        if not isinstance(width, int) or width < 1:
-            raise InputError(f"model {name} {width!r}: expected a whole number of at least 1")
-    for name, values in CHOICES.items():
-        value = getattr(model, name)
-        if value not in values or type(value) is not type(values[0]):  # 1 is no True
-            listed = ", ".join(map(str, values))
-            raise InputError(f"model {name} {value!r}: expected one of {listed}")
-    refiner = model.refine.partition(":")[0]
-    for name, value, of_stage2 in (
-        ("siamese", model.siamese, False),
-        ("refine", refiner, "crm_no_coord"),
-    ):
-        if model.stages == 1 and value == of_stage2:
-            raise InputError(
-                f"model {name}={value} with stages=1: it is of stage 2, which there is none of"
-            )
-    # Linen would find these only when the module is first applied, after other work is done.
-    variants.lookup("backbone", BACKBONES, model.backbone)
-    variants.choose("features", FEATURES, model.features)
-    variants.choose("reader", READERS, model.reader)
-    variants.choose("aggregator", AGGREGATORS, model.aggregator)
-    variants.choose("prior", PRIORS, model.prior)
-    variants.choose("refine", REFINERS, model.refine)
-    return model

@@ -14,8 +14,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from qmra_jax.files import is_remote
 from qmra_jax.training import distributed
-from qmra_jax.training.workdir import is_remote, make_subfolder, write_text
+from qmra_jax.training.workdir import make_subfolder, write_text
 
 REMOTE_SECONDS = (
     60  # between writings of the lines to a bucket, whose objects cannot be appended to

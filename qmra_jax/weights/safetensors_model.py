@@ -20,7 +20,8 @@ from typing import Any
 import ml_collections
 
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import QMRA, build_model
+from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.network.model import QMRA
 from qmra_jax.weights.imagenet import load_encoders
 from qmra_jax.weights.state_dict_files import (
     cast,
@@ -30,13 +31,7 @@ from qmra_jax.weights.state_dict_files import (
     read_state,
     write_safetensors,
 )
-from qmra_jax.weights.torch_names import (
-    from_torch,
-    to_torch,
-    to_variables,
-    torch_shapes,
-    variable_shapes,
-)
+from qmra_jax.weights.torch_names import from_torch, to_torch, to_variables, torch_shapes
 
 __all__ = [
     "from_torch",

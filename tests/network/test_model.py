@@ -8,8 +8,8 @@ import pytest
 
 from qmra_jax import build_model
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import init_variables
 from qmra_jax.network.priors import foreground, rectified_prior
-from qmra_jax.training.train_state import init_variables
 from tests.support.tiny import TINY
 
 ROOT = Path(__file__).parents[2]

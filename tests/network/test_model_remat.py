@@ -6,7 +6,7 @@ import pytest
 
 from qmra_jax import build_model
 from qmra_jax.errors import InputError
-from qmra_jax.weights.torch_names import variable_shapes
+from qmra_jax.network.build import variable_shapes
 from tests.support.tiny import TINY
 
 INPUTS = [jnp.zeros(shape) for shape in ((1, 16, 16, 3), (1, 2, 16, 16, 3), (1, 2, 16, 16, 1))]

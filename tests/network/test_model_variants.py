@@ -15,17 +15,16 @@ from configs.ablations import ABLATIONS
 from qmra_jax import Propagator, build_model, weights
 from qmra_jax.errors import InputError
 from qmra_jax.network.aggregation import AGGREGATORS
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.memory_read import READERS
 from qmra_jax.network.priors import PRIORS, foreground, rectified_prior
 from qmra_jax.network.refinement import REFINERS
 from qmra_jax.training import parallel
 from qmra_jax.training.losses import qmra_loss
-from qmra_jax.training.optimizer import make_optimizer
-from qmra_jax.training.schedules import make_schedule
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
 from qmra_jax.training.train_state import create_train_state
 from qmra_jax.training.train_step import make_train_step
 from qmra_jax.weights.stm import STM_MODEL
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY, assert_same_tree, random_variables
 from tests.support.toy import BATCH, toy_config
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qmra_jax import build_model, weights
-from qmra_jax.weights.torch_names import variable_shapes
+from qmra_jax.network.build import variable_shapes
 from tests.support.tiny import TINY, random_variables
 
 torch = pytest.importorskip("torch", reason="the variants' twins are written in PyTorch")

@@ -9,9 +9,10 @@ from configs import stm as stm_config
 from qmra_jax import build_model, cli
 from qmra_jax.errors import InputError
 from qmra_jax.inference.object_merging import soft_aggregation
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.priors import odds_prior
 from qmra_jax.weights.stm import STM_MODEL, from_stm
-from qmra_jax.weights.torch_names import torch_shapes, variable_shapes
+from qmra_jax.weights.torch_names import torch_shapes
 from tests.support.tiny import TINY
 
 torch = pytest.importorskip("torch", reason="STM's twin is written in PyTorch")

@@ -59,6 +59,6 @@ def test_a_mask_keeps_its_pixels_for_networks_that_want_them_and_boxes_beside_it
     assert objects[0].ids == (7, 1)
     np.testing.assert_array_equal(objects[0].masks[0], labels == 7)
     assert objects[0].masks[1].sum() == objects[0].masks[1, 11:16, 10:14].sum() == 20
-    assert objects[0].prompt().keys() == {"masks", "ids"}
+    assert objects[0].arguments().keys() == {"masks", "ids"}
     assert objects[6].masks is None
-    assert objects[6].prompt().keys() == {"boxes", "ids"}
+    assert objects[6].arguments().keys() == {"boxes", "ids"}

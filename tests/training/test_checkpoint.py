@@ -1,5 +1,6 @@
 """Checkpoints: written in the background, kept by age and by score, read for evaluation."""
 
+import json
 import threading
 from logging import WARNING
 
@@ -11,12 +12,14 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from qmra_jax import build_model, weights
+from qmra_jax import build_model, cli, weights
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.training import checkpoint, initialization, workdir
 from qmra_jax.training.train_state import create_train_state
 from qmra_jax.weights import state_dict_files
-from tests.support.tiny import TINY, assert_same_tree
+from qmra_jax.weights.dinov2_names import save_features
+from tests.support.tiny import TINY, assert_same_tree, random_variables, saved_arrays
 
 # As an older version wrote it: of the settings that there are, some are missing.
 MODEL = TINY | {"reader": "dot", "dtype": "float32", "batch_norm": "frozen"}
@@ -50,10 +53,10 @@ def tiny_file(tiny_variables, tmp_path_factory):
     return path
 
 
-def save(run, *states, keep=3, best=lambda steps: ()):
+def save(run, *states, keep=3, best=lambda steps: (), config=CONFIG):
     with checkpoint.open_checkpoints(run, keep, best) as manager:
         for state in states:
-            checkpoint.save(manager, state, CONFIG)
+            checkpoint.save(manager, state, config)
 
 
 def shapes(state):
@@ -166,13 +169,6 @@ def test_weights_that_are_not_there_are_refused(averaged_run, tiny_model, source
         initialization.load(source.format(run=averaged_run), tiny_model, CONFIG.model)
 
 
-def test_both_initial_weights_and_encoders_are_refused(tiny_model):
-    config = CONFIG.copy_and_resolve_references()
-    config.init_from, config.init.encoders = "runs/a", "resnet18.pth"
-    with pytest.raises(InputError, match="expected one of them"):
-        initialization.check(tiny_model, config, epath.Path("nowhere"))
-
-
 @pytest.mark.parametrize("kind", ["run", "file"])
 def test_weights_of_another_network_with_the_same_shapes_are_refused(averaged_run, tiny_file, kind):
     source = str(averaged_run if kind == "run" else tiny_file)
@@ -237,6 +233,75 @@ def test_a_restart_whose_beginning_is_gone_is_refused(averaged_run, tiny_model, 
     (tmp_path / "init_from.json").write_text("[]")
     with pytest.raises(InputError, match=r"init_from\.json is damaged"):
         initialization.check(tiny_model, config, epath.Path(tmp_path))
+
+
+class Featured:
+    """A network with frozen features, a file of these, and a run of one checkpoint."""
+
+    def __init__(self, folder):
+        self.run, self.file = folder / "run", folder / "features.safetensors"
+        features = "dinov2_vits14:width=24,depth=2,heads=2,grid=5"
+        self.config = ConfigDict(
+            {"model": MODEL | {"features": features}, "init_from": str(self.run)}
+            | {"init": {"encoders": "", "features": str(self.file), "key_projection": "random"}}
+        )
+        self.model = build_model(self.config.model)
+        self.variables = random_variables(variable_shapes(self.model))
+        self.state = create_train_state(self.variables, optax.identity(), ema=True)
+        self.write_file()
+        save(self.run, self.state.replace(step=jnp.int32(3)), config=self.config)
+
+    def write_file(self, factor=1.0):
+        arrays = self.variables["frozen"]["frozen_features"]
+        arrays = {name: np.float32(factor) * x for name, x in arrays.items()}
+        save_features(self.file, arrays, overwrite=True)
+
+    def restore(self):
+        frozen = initialization.load_frozen(self.model, self.config)
+        return checkpoint.restore(self.run, shapes(self.state).replace(frozen=frozen))
+
+
+@pytest.fixture
+def featured(tmp_path):
+    return Featured(tmp_path)
+
+
+def test_frozen_features_are_not_saved_but_read_from_their_file_and_exported(featured, tmp_path):
+    assert not [name for name in saved_arrays(featured.run) if "frozen" in name]
+    restored = featured.restore()
+    assert_same_tree(restored.frozen, featured.variables["frozen"])
+    assert_same_tree(restored.ema_params, featured.variables["params"])
+    out = tmp_path / "w.safetensors"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["weights", "export", str(featured.run), str(out)])
+    assert not ended.value.code
+    assert_same_tree(weights.load(out)[1], featured.variables)
+
+
+def test_other_features_than_a_checkpoint_was_trained_with_are_refused(featured):
+    other = initialization.load_frozen(featured.model, featured.config)
+    other = jax.tree.map(lambda x: 2 * x, other)
+    with pytest.raises(InputError, match=r"features are other ones .*features\.safetensors"):
+        initialization.check(featured.model, featured.config, epath.Path("nowhere"), other)
+    featured.write_file(factor=2)
+    for read in (featured.restore, lambda: checkpoint.restore_model(featured.run)):
+        with pytest.raises(InputError, match=r"features\.safetensors .* put the file back"):
+            read()
+    featured.file.unlink()
+    with pytest.raises(InputError, match=r"features\.safetensors"):
+        checkpoint.restore_model(featured.run)
+
+
+def test_a_checkpoint_that_says_nothing_of_features_had_none(featured, tmp_path):
+    """As all were before there were any."""
+    save(tmp_path / "plain", make_state(3))
+    for run in (tmp_path / "plain", featured.run):
+        (meta,) = (path for path in (run / "checkpoints/3/meta").iterdir() if path.is_file())
+        old = {k: v for k, v in json.loads(meta.read_text()).items() if k != "frozen"}
+        meta.write_text(json.dumps(old))
+    assert int(checkpoint.restore(tmp_path / "plain", shapes(make_state(0))).step) == 3
+    with pytest.raises(InputError, match="expected none"):
+        featured.restore()
 
 
 def test_a_setting_that_changes_no_number_may_differ_when_a_run_goes_on(tmp_path):

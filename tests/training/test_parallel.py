@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax.errors import InputError
 from qmra_jax.training import parallel
 from tests.support.toy import BATCH, PARAMS, toy_config, toy_state, toy_step
 
@@ -69,25 +68,6 @@ def test_the_batch_is_dealt_in_the_order_of_processes():
         jax.devices()[::-1],
     )(jnp.zeros(()), np.array([1.0, 20.0]))[1]
     assert float(first) == 1
-
-
-@pytest.mark.parametrize(
-    ("batch", "accumulation", "says"),
-    [
-        (3, 1, "batch_size 3 does not divide over 2 devices: give a multiple of 2"),
-        (0, 1, "batch_size 0 does not divide"),
-        (4, 4, "2 examples on each of 2 devices, which grad_accumulation 4 .* multiple of 8"),
-    ],
-)
-def test_a_batch_that_the_devices_cannot_share_is_refused(batch, accumulation, says):
-    with pytest.raises(InputError, match=says):
-        parallel.check_batch(batch, accumulation)
-    parallel.check_batch(8, 4)
-
-
-def test_an_unknown_wrapper_is_refused():
-    with pytest.raises(InputError, match="parallel 'xmap': expected one of pmap, shard_map"):
-        parallel.parallelize(lambda state, batch: (state, batch), "xmap")
 
 
 def test_simulated_devices_wait_for_each_other_on_a_busy_machine():
