@@ -73,10 +73,9 @@ def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         faults = sorted(fault for fault in pool.map(_fault, pairs) if fault)
     if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(
             f"{len(faults)} of {len(pairs)} images and masks cannot be used:"
-            f" {'; '.join(faults[:5])}{more}: mend or remove them"
+            f" {_first(faults, '; ')}: mend or remove them"
         )
 
 
@@ -97,11 +96,15 @@ def check_whole(paths: Iterable[Path], what: str = "mend or remove them") -> Non
     with concurrent.futures.ThreadPoolExecutor() as pool:
         whole = list(pool.map(_is_whole, paths))
     if bad := sorted(str(path) for path, fine in zip(paths, whole, strict=True) if not fine):
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise InputError(
             f"{len(bad)} of {len(paths)} frames are cut short or cannot be read:"
-            f" {', '.join(bad[:5])}{more}: {what}"
+            f" {_first(bad, ', ')}: {what}"
         )
+
+
+def _first(faults: list[str], between: str) -> str:
+    more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+    return between.join(faults[:5]) + more
 
 
 def _is_whole(path: Path) -> bool:

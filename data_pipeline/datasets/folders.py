@@ -134,7 +134,9 @@ def find_pairs(folder: Path, name: str) -> tuple[PairFiles, ...]:
     images, second = files_by_stem(folder / "images", IMAGE_SUFFIXES, "images")
     masks, _ = files_by_stem(folder / "masks", MASK_SUFFIXES, "masks")
     if second:
-        raise InputError(f"{folder}: the same name with two endings: {davis.shortened(second)}")
+        raise InputError(
+            f"{folder}: the same name with two endings: {davis.shortened(map(str, second))}"
+        )
     if unpaired := images.keys() ^ masks.keys():
         files = [str((images | masks)[stem]) for stem in unpaired]
         raise InputError(

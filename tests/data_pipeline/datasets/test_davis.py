@@ -104,7 +104,7 @@ def move(path, name):
 
 
 INCOMPLETE = {  # what is done to the frames and masks of `bear`, each a folder; what is told
-    "no folder": (lambda f, m: m.rename(m.with_name("fox")), r"bear: no folder .*; found camel"),
+    "no folder": (lambda f, m: m.rename(m.with_name("fox")), "no folder .*; found camel"),
     "no masks": (lambda f, m: [move(p, f"{p.stem}.bmp") for p in m.iterdir()], r"found 00000\.bmp"),
     "mask gone": (lambda f, m: (m / "00001.png").unlink(), r"3 frames .* and 2 masks.*: 00001"),
     "frame gone": (lambda f, m: (f / "00001.jpg").unlink(), r"2 frames .* and 3 masks.*: 00001"),

@@ -84,12 +84,13 @@ def test_a_share_of_queries_is_another_image_without_the_target(data):
 
 
 def test_videos_that_are_held_out_are_never_drawn(data, root):
-    add_video(root / "d", "wolf", [square()] * 3)
-    data.update(static=(), video_share=((0, 1.0),), videos=("d:train", "e:train", "synthetic"))
-    data.held_out = ("d/bear",)
+    for name in ("bear", "wolf"):
+        add_video(root / "f", name, [square()] * 3)
+    data.update(static=(), video_share=((0, 1.0),), videos=("f:train", "e:train", "synthetic"))
+    data.held_out = ("f/bear",)
     assert [len(dataset) for dataset in opened(data).videos.datasets] == [1, 1, 10_000]
-    data.videos = ("d:train", "e:train")
-    assert {name.rsplit("/", 2)[0] for name in names(data, range(12))} == {"d/wolf", "e/swan"}
+    data.videos = ("f:train", "e:train")
+    assert {name.rsplit("/", 2)[0] for name in names(data, range(12))} == {"f/wolf", "e/swan"}
 
 
 def test_repeats_are_how_often_an_item_comes_in_an_epoch(data):
@@ -203,7 +204,7 @@ STILLS_ASKED = {"static": (), "video_share": ((0, 1.0),)}
         ({"negatives": 0.5} | STILLS_ASKED, r"data\.negatives=0\.5 .* data\.static is empty"),
         ({"held_out": "d/bear"}, r"data\.held_out='d/bear': expected a tuple"),
         ({"held_out": ("d/bears",)}, r"data\.held_out names 'd/bears'"),
-        ({"held_out": ("d/bear", "d/wolf")}, r"'d:train': data\.held_out names all"),
+        ({"held_out": ("d/bear",)}, r"'d:train': data\.held_out names all"),
         ({"max_gap": 0}, r"data\.max_gap="),
         ({"max_gap": ((0, 2), (5, 0))}, r"data\.max_gap="),
         ({"max_gap": ((1, 2),)}, r"data\.max_gap=.*the first from step 0"),

@@ -68,7 +68,7 @@ HERE, GONE = square(1), square(0)
 
 
 def test_every_instance_of_a_pair_is_drawn_sooner_or_later():
-    left, right = square(1, left=2), square(2, left=24)
+    left, right = square(1, left=8), square(2, left=20)
     drawn = set()
     for seed in range(20):
         name, triplet = still(Pair(left + right), seed)
