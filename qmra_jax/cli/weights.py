@@ -288,9 +288,8 @@ def import_dinov2(
 
     check_target(file, overwrite=overwrite)
 
-    from qmra_jax.network.model import build_model
+    from qmra_jax.network.build import build_model, variable_shapes
     from qmra_jax.weights import frozen_features
-    from qmra_jax.weights.torch_names import variable_shapes
 
     like = variable_shapes(build_model({"features": "dinov2_vits14"}))["frozen"]
     features = frozen_features.load(source, like)

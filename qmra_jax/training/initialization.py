@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from qmra_jax import weights
@@ -221,8 +221,8 @@ def _is_file(source: str) -> bool:
 
 
 def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(dict(variables))
-    return {"/".join(str(key.key) for key in path): tuple(np.shape(leaf)) for path, leaf in leaves}
+    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
+    return {name: tuple(np.shape(leaf)) for name, leaf in leaves.items()}
 
 
 def _name(config: ConfigDict) -> str:
