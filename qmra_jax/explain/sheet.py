@@ -100,12 +100,12 @@ def draw_sheet(explanation: Explanation, described: Described, *, channels: int 
     )
     head = Panel(f"Frame {explanation.number} of {video}", note, [], 1, 0)
     sheet = new_figure(WIDTH, 1)
-    page = sheet.add_axes((0, 0, 1, 1))  # its coordinates are pixels from the top left
+    page = sheet.add_axes((0, 0, 1, 1))  # in pixels: 0 is its top, below is negative
     page.set_axis_off()
     bottom: float = _MARGIN
     for panel in (head, *panels(explanation, described, channels)):
         bottom = _draw_panel(page, panel, bottom, size=22 if panel is head else 16) + _MARGIN
-    page.set(xlim=(0, WIDTH), ylim=(bottom, 0))
+    page.set(xlim=(0, WIDTH), ylim=(-bottom, 0))
     sheet.set_figheight(bottom / DPI)
     return sheet
 
@@ -132,10 +132,10 @@ def _draw_panel(page: Axes, panel: Panel, top: float, *, size: int) -> float:
     """Draws a panel whose title has this size, from `top` on; gives its bottom."""
 
     def write(x: float, y: float, text: str, **style) -> None:
-        page.text(x, y, text, **{"va": "top", "size": _POINTS, **style})
+        page.text(x, -y, text, **{"va": "top", "size": _POINTS, **style})
 
     def place(x: float, y: float, width: float, height: float) -> Axes:
-        axes = page.inset_axes((x, y + height, width, -height), transform=page.transData)
+        axes = page.inset_axes((x, -y - height, width, height), transform=page.transData)
         axes.set_axis_off()
         return axes
 
