@@ -193,8 +193,8 @@ def make_segmenter(
     Propagator(module, variables, **options)
 
     def make(device: jax.Device) -> Segmenter:
-        own = jax.device_put(variables, device)
-        return Segmenter(Propagator(module, own, **options), start, carry)
+        local = jax.device_put(variables, device)
+        return Segmenter(Propagator(module, local, **options), start, carry)
 
     return make
 
