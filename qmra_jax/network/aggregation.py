@@ -99,7 +99,7 @@ class BCA(nn.Module):
 
     Attributes:
       reduction: of the bottleneck between the two linear layers. The paper gives none; 16 is ours.
-      dtype: of the computation. The weights are few, and a sigmoid is steep: they are float32.
+      dtype: of the computation.
     """
 
     reduction: int = 16
@@ -109,68 +109,61 @@ class BCA(nn.Module):
     def __call__(self, query_value, read_out):
         """V^q and V_a^m `[b, H, W, c]` -> F_a `[b, H, W, 2 c]`, the query's half first."""
         both = jnp.concatenate([query_value, read_out], axis=-1)
-        z = both.mean(axis=(1, 2), dtype=jnp.float32)  # GAP: [b, 2 c]
-        weights = linear_unit(z, z.shape[-1], self.reduction)
-        w_q, w_m = jnp.split(weights.astype(both.dtype)[:, None, None], 2, axis=-1)  # Eq. 7, 8
+        weights = channel_weights(both, both.shape[-1], self.reduction)
+        w_q, w_m = jnp.split(weights, 2, axis=-1)  # Eq. 7, 8
         return jnp.concatenate([w_q * query_value, w_m * read_out], axis=-1)  # Eq. 9
 
 
-def linear_unit(z, features: int, reduction: int):
-    """BCA's two fully connected layers with a bottleneck: `[b, c]` -> `[b, features]` in (0, 1).
+def channel_weights(both, channels: int, reduction: int):
+    """f_mq and f_qm of Eq. 7-8: average pooling, two linear layers with a bottleneck, a sigmoid.
 
-    Raises:
-      InputError: if the reduction leaves no channel.
+    The weights are few, and a sigmoid is steep: they are computed in float32.
+
+    Args:
+      both: V^q and V_a^m side by side, `[b, H, W, c]`.
+      channels: how many are weighed.
+      reduction: of the bottleneck.
+
+    Returns:
+      `[b, 1, 1, channels]` in (0, 1), of `both`'s dtype.
     """
     dense = functools.partial(nn.Dense, dtype=jnp.float32, kernel_init=torch_init)
-    hidden = nn.relu(dense(_reduced("bca", z.shape[-1], reduction), name="fc1")(z))
-    return nn.sigmoid(dense(features, name="fc2")(hidden))
+    z = both.mean(axis=(1, 2), dtype=jnp.float32)  # GAP
+    hidden = nn.relu(dense(_bottleneck("bca", both, reduction), name="fc1")(z))
+    weights = nn.sigmoid(dense(channels, name="fc2")(hidden))
+    return weights.astype(both.dtype)[:, None, None, :]
 
 
-def _reduced(name: str, channels: int, reduction: int) -> int:
-    if not isinstance(reduction, int) or not 1 <= reduction <= channels:
-        raise InputError(f"{name} reduction {reduction!r}: expected 1 to {channels}")
-    return channels // reduction
+def _bottleneck(name: str, both, reduction: int) -> int:
+    """Its channels; an `InputError` if the reduction leaves none."""
+    width = both.shape[-1]
+    if not isinstance(reduction, int) or not 1 <= reduction <= width:
+        raise InputError(f"{name} reduction {reduction!r}: expected 1 to {width}")
+    return width // reduction
 
 
 # ------------------------------------------------------------------ variants
 
 
-class OneWayBCA(nn.Module):
-    """BCA one way: one side's channels are weighed, from both; the other side stays as it is.
-
-    Attributes:
-      reduction: as BCA's.
-      dtype: as BCA's.
-    """
-
-    reduction: int = 16
-    dtype: Any = jnp.float32
-
-    def weights(self, query_value, read_out):
-        """Of the one side: `[b, 1, 1, c]`."""
-        both = jnp.concatenate([query_value, read_out], axis=-1)
-        z = both.mean(axis=(1, 2), dtype=jnp.float32)
-        weights = linear_unit(z, query_value.shape[-1], self.reduction)
-        return weights.astype(both.dtype)[:, None, None]
-
-
-class QueryBCA(OneWayBCA):
-    """The query's channels are weighed."""
+class QueryBCA(BCA):
+    """BCA one way: the query's channels are weighed, the read-out stays as it is."""
 
     @nn.compact
     def __call__(self, query_value, read_out):
         """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
-        w_q = self.weights(query_value, read_out)
+        both = jnp.concatenate([query_value, read_out], axis=-1)
+        w_q = channel_weights(both, query_value.shape[-1], self.reduction)
         return jnp.concatenate([w_q * query_value, read_out], axis=-1)
 
 
-class MemoryBCA(OneWayBCA):
-    """The read-out's channels are weighed."""
+class MemoryBCA(BCA):
+    """BCA one way: the read-out's channels are weighed, the query stays as it is."""
 
     @nn.compact
     def __call__(self, query_value, read_out):
         """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
-        w_m = self.weights(query_value, read_out)
+        both = jnp.concatenate([query_value, read_out], axis=-1)
+        w_m = channel_weights(both, read_out.shape[-1], self.reduction)
         return jnp.concatenate([query_value, w_m * read_out], axis=-1)
 
 
@@ -203,7 +196,7 @@ class Spatial(nn.Module):
     def __call__(self, query_value, read_out):
         """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
         both = jnp.concatenate([query_value, read_out], axis=-1)
-        width = _reduced("spatial", both.shape[-1], self.reduction)
+        width = _bottleneck("spatial", both, self.reduction)
         hidden = nn.relu(Conv(width, 1, dtype=self.dtype, name="conv1")(both))
         weights = nn.sigmoid(Conv(2, 3, dtype=self.dtype, name="conv2")(hidden))
         w_q, w_m = jnp.split(weights, 2, axis=-1)  # [b, H, W, 1] each

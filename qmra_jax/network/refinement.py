@@ -51,20 +51,12 @@ class CRM(nn.Module):
         return merge(x, pool16(mask), self.dtype, "mask_conv")  # P(S_q)
 
 
-class CRMWithoutCoordinates(nn.Module):
-    """Table 3's "CRM w/o CL": the two predictions alone are merged in.
-
-    Attributes:
-      features: as CRM's.
-      dtype: of the computation.
-    """
-
-    features: str = "stage2"
-    dtype: Any = jnp.float32
+class CRMWithoutCoordinates(CRM):
+    """Table 3's "CRM w/o CL": the two predictions alone are merged in."""
 
     @nn.compact
     def __call__(self, stage1, stage2, box, mask):
-        """Refines; see `CRM`."""
+        """Refines, as `CRM`."""
         x = aggregated(self.features, stage1, stage2)
         x = merge(x, pool16(box), self.dtype, "box_conv")
         return merge(x, pool16(mask), self.dtype, "mask_conv")

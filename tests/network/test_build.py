@@ -23,8 +23,8 @@ PARAMETERS = {
     "small": 7_867_430,
     "small_video": 7_867_430,
     "small_large": 7_867_430,
-    "base": 8_162_342,
-    "base_large": 8_162_342,
+    "base": 9_738_310,
+    "base_large": 9_738_310,
     "smoke": 6_277_750,
     "ablations": 7_867_430,
 }

@@ -144,9 +144,11 @@ class Variant(torch_qmra.QMRA):
         reader: str = "dot",
         aggregator: str = "bca",
         refine: str = "crm",
-        features: dict | None = None,
+        features: str = "",
     ):
-        super().__init__(backbone, key_dim, value_dim, decoder_dim, features=features)
+        items = (item.split("=") for item in filter(None, features.partition(":")[2].split(",")))
+        sizes = {name: int(value) for name, value in items} or None
+        super().__init__(backbone, key_dim, value_dim, decoder_dim, features=sizes)
         self.stages, self.align, self.refine = stages, align, refine
         inputs = self.qma1.query_kv.key.in_channels
         self.qma1 = Aggregation(inputs, key_dim, value_dim, reader, aggregator)
