@@ -52,12 +52,14 @@ class Block(nn.Module):
         """`[b, n, width]` -> the same."""
         seen = self.norm1(x)
         q, k, v = (
-            self.attention["attention"][name](seen).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            self.get_submodule(f"attention.attention.{name}")(seen)
+            .unflatten(2, (self.heads, -1))
+            .transpose(1, 2)
             for name in ("query", "key", "value")
         )
         weights = torch.softmax(q @ k.mT / q.shape[3] ** 0.5, 3)
         read_out = (weights @ v).transpose(1, 2).flatten(2)
-        read_out = self.attention["output"]["dense"](read_out)
+        read_out = self.get_submodule("attention.output.dense")(read_out)
         x = x + self.layer_scale1["lambda1"] * read_out
         hidden = F.gelu(self.mlp["fc1"](self.norm2(x)))
         return x + self.layer_scale2["lambda1"] * self.mlp["fc2"](hidden)
@@ -87,7 +89,7 @@ class DINOv2(nn.Module):
         size = [side // 16 * PATCH for side in image.shape[2:]]
         x = F.interpolate(image, size, mode="bilinear", antialias=True)
         x = self.embeddings((x - self.mean) / self.std)
-        for block in self.encoder["layer"]:
+        for block in self.get_submodule("encoder.layer").children():
             x = block(x)
         tokens = F.layer_norm(self.layernorm(x)[:, 1:], [self.width], eps=EPS)
         return tokens.mT.unflatten(2, (size[0] // PATCH, size[1] // PATCH))

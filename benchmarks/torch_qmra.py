@@ -221,7 +221,9 @@ class QMRA(nn.Module):
         outputs = {"box": box, "mask": mask, "refined": refined}
         return outputs, self._project(s4, (len(s4), 1))
 
-    def encode(self, encoder: Encoder, image: Tensor, box_map: Tensor | None = None):
+    def encode(
+        self, encoder: Encoder, image: Tensor, box_map: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """The encoder's r4, with the frozen features behind it if there are any, r3 and r2."""
         r4, r3, r2 = encoder(image, box_map)
         return (r4 if self.features is None else torch.cat([r4, self.features(image)], 1)), r3, r2
