@@ -98,8 +98,9 @@ def train(config, run: epath.PathLike) -> int:
     def is_to_validate(step: int) -> bool:
         return validation.is_due(step, config.steps) and not validation.is_done(step)
 
-    frozen = initialization.load_frozen(model, config)
-    like = jax.eval_shape(make_state, variable_shapes(model)).replace(frozen=frozen)
+    shapes = variable_shapes(model)
+    frozen = initialization.load_frozen(shapes, config)
+    like = jax.eval_shape(make_state, shapes).replace(frozen=frozen)
     restored = checkpoint.restore(run, like)
     begun = initialization.check(model, config, run, frozen) if restored is None else None
     first_step = int(restored.step) if restored else 0
