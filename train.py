@@ -191,10 +191,11 @@ def train(config, run: epath.PathLike) -> int:
                     raise nonfinite.explain(diagnose, state, next(again), run)
 
             if (is_logged or is_pictured) and is_first:
+                jax.block_until_ready(metrics)  # what the pause waits for is then no training
                 with clock.pause():
                     few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
                     probabilities, reads = inspect(parallel.local_copy(state), few)
-                    metrics |= reads
+                    metrics |= jax.device_get(reads)
                     if is_pictured:
                         sheet = drawing.triplet_sheet(
                             few["images"], few["masks"], few["boxes"], jax.device_get(probabilities)
