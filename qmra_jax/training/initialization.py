@@ -10,7 +10,7 @@ checkpoint a run stood for when it was taken is noted in the workdir, for a rest
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -103,8 +103,12 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) 
         ) from None
 
 
-def load_frozen(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
+def load_frozen(shapes: Mapping[str, Any], config: ConfigDict) -> dict[str, Any] | None:
     """The network's frozen features, from the file that `config.init.features` names.
+
+    Args:
+      shapes: of the network's variables, from `variable_shapes`.
+      config: of the whole run.
 
     Returns:
       The collection "frozen", or None for a network without one.
@@ -112,8 +116,9 @@ def load_frozen(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
     Raises:
       InputError: if the file cannot be used.
     """
-    like = variable_shapes(model).get("frozen")
-    return None if like is None else frozen_features.load(config.init.features, like)
+    if "frozen" not in shapes:
+        return None
+    return frozen_features.load(config.init.features, shapes["frozen"])
 
 
 def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:

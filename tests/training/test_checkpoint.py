@@ -238,7 +238,8 @@ class Featured:
             | {"init": {"encoders": "", "features": str(self.file), "key_projection": "random"}}
         )
         self.model = build_model(self.config.model)
-        self.variables = random_variables(variable_shapes(self.model))
+        self.shapes = variable_shapes(self.model)
+        self.variables = random_variables(self.shapes)
         self.state = create_train_state(self.variables, optax.identity(), ema=True)
         self.write_file()
         save(self.run, self.state.replace(step=jnp.int32(3)), config=self.config)
@@ -248,7 +249,7 @@ class Featured:
         frozen_features.save(self.file, frozen, overwrite=True)
 
     def restore(self):
-        frozen = initialization.load_frozen(self.model, self.config)
+        frozen = initialization.load_frozen(self.shapes, self.config)
         return checkpoint.restore(self.run, shapes(self.state).replace(frozen=frozen))
 
 
@@ -270,7 +271,7 @@ def test_frozen_features_are_not_saved_but_read_from_their_file_and_exported(fea
 
 
 def test_other_features_than_a_checkpoint_was_trained_with_are_refused(featured):
-    other = initialization.load_frozen(featured.model, featured.config)
+    other = initialization.load_frozen(featured.shapes, featured.config)
     other = jax.tree.map(lambda x: 2 * x, other)
     with pytest.raises(InputError, match=r"features are other ones .*features\.safetensors"):
         initialization.check(featured.model, featured.config, epath.Path("nowhere"), other)
@@ -287,7 +288,7 @@ def test_a_checkpoint_that_says_nothing_of_features_had_none(featured, tmp_path)
     """As all were before there were any."""
     save(tmp_path / "plain", make_state(3))
     for run in (tmp_path / "plain", featured.run):
-        (meta,) = (path for path in (run / "checkpoints/3/meta").iterdir() if path.is_file())
+        meta = run / "checkpoints/3/meta/metadata"
         old = {k: v for k, v in json.loads(meta.read_text()).items() if k != "frozen"}
         meta.write_text(json.dumps(old))
     assert int(checkpoint.restore(tmp_path / "plain", shapes(make_state(0))).step) == 3
