@@ -9,7 +9,8 @@ import pytest
 
 import evaluate
 import qmra_jax
-from configs import small, small_large, small_video
+from configs import base, base_large, small, small_large, small_video
+from qmra_jax.cli.options import DEFAULT_WEIGHTS
 
 FOLDER = Path(__file__).parents[1] / "weights"
 WEIGHTS = FOLDER / "qmra-small.safetensors"
@@ -21,6 +22,17 @@ def test_they_are_the_small_model_in_less_than_20_mb(name):
     assert module == qmra_jax.build_model(small.get_config().model)
     assert (FOLDER / f"{name}.safetensors").stat().st_size < 20e6
     assert (FOLDER / f"{name}.md").is_file()
+
+
+def test_the_default_weights_are_the_base_model_in_less_than_60_mb():
+    module, variables, config = qmra_jax.load(DEFAULT_WEIGHTS)
+    trained_in = base.get_config().model
+    assert config.to_dict() | {"dtype": trained_in.dtype} == trained_in.to_dict()
+    assert module.dtype == "float32"
+    assert "frozen" in variables
+    assert base_large.get_config().model == trained_in
+    assert DEFAULT_WEIGHTS.stat().st_size < 60e6
+    assert DEFAULT_WEIGHTS.with_suffix(".md").is_file()
 
 
 def test_the_second_part_of_the_recipe_starts_from_the_first_ones_result():

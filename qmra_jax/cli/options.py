@@ -8,7 +8,7 @@ import typer
 from qmra_jax.errors import InputError, whole_number
 
 # In a checkout of the project; an installed package has none and asks for --weights.
-DEFAULT_WEIGHTS = Path(__file__).parents[2] / "weights" / "qmra-small.safetensors"
+DEFAULT_WEIGHTS = Path(__file__).parents[2] / "weights" / "qmra-base.safetensors"
 SHORT_SIDE = 480  # pixels, where neither the command nor the weights file says one
 INTERVAL = 10  # frames
 # Frames in memory, unless asked otherwise: clips to 190 frames are as without a bound, and five
