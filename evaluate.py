@@ -170,9 +170,9 @@ def score(args: argparse.Namespace, chosen: EvalSet, results: Results, settings:
             sequences=args.sequences,
         )
     timings = {name: timing for name in results.videos if (timing := results.finished(name))}
-    for name, own in scores["sequences"].items():
+    for name, sequence in scores["sequences"].items():
         if timings[name].steps:
-            own["fps"] = timings[name].steps / timings[name].step_seconds
+            sequence["fps"] = timings[name].steps / timings[name].step_seconds
     if steps := sum(timing.steps for timing in timings.values()):
         scores["fps"] = steps / sum(timing.step_seconds for timing in timings.values())
     scores["wall_seconds"] = sum(timing.wall_seconds for timing in timings.values())

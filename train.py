@@ -97,8 +97,9 @@ def train(config, run: epath.PathLike) -> int:
     def is_to_validate(step: int) -> bool:
         return validation.is_due(step, config.steps) and not validation.is_done(step)
 
-    frozen = initialization.load_frozen(model, config)
-    like = jax.eval_shape(make_state, variable_shapes(model)).replace(frozen=frozen)
+    shapes = variable_shapes(model)
+    frozen = initialization.load_frozen(shapes, config)
+    like = jax.eval_shape(make_state, shapes).replace(frozen=frozen)
     restored = checkpoint.restore(run, like)
     begun = initialization.check(model, config, run, frozen) if restored is None else None
     first_step = int(restored.step) if restored else 0
@@ -189,10 +190,11 @@ def train(config, run: epath.PathLike) -> int:
                     raise nonfinite.explain(diagnose, state, next(again), run)
 
             if (is_logged or is_pictured) and is_first:
+                jax.block_until_ready(metrics)  # what the pause waits for is then no training
                 with clock.pause():
                     few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
                     probabilities, reads = inspect(parallel.local_copy(state), few)
-                    metrics |= reads
+                    metrics |= jax.device_get(reads)
                     if is_pictured:
                         sheet = drawing.triplet_sheet(
                             few["images"], few["masks"], few["boxes"], jax.device_get(probabilities)

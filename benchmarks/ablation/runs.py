@@ -85,8 +85,8 @@ class Runs:
             try:  # what train.py would refuse row by row
                 config_check.check(config)
                 model = build_model(config.model)
-                variable_shapes(model)  # which meets what an option's value cannot be
-                frozen = initialization.load_frozen(model, config)
+                shapes = variable_shapes(model)  # which meets what an option's value cannot be
+                frozen = initialization.load_frozen(shapes, config)
                 initialization.check(model, config, run_folder, frozen)
                 open_examples(config.data, seed=0, global_batch=config.batch_size)
             except InputError as error:

@@ -63,7 +63,7 @@ MaxMemory = Annotated[
         " both are the same.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 
 
 def find_weights(path: Path | None) -> Path:

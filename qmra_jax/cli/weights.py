@@ -6,12 +6,14 @@ JAX is imported inside the commands that need it, so that help and errors come a
 import json
 import math
 import runpy
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from qmra_jax.cli.options import Overwrite
 from qmra_jax.errors import InputError
 
 _HELP = """Show, export, average and convert weights files.
@@ -37,12 +39,25 @@ class FileDtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
+class FrozenDtype(StrEnum):
+    """Of stored frozen features."""
+
+    int8 = "int8"
+
+
 StoredDtype = Annotated[
     FileDtype, typer.Option(help="Of the stored weights; 16 bits halve the file, and round.")
 ]
 
-ShortSide = Annotated[
+StoredFrozenDtype = Annotated[
+    FrozenDtype | None,
+    typer.Option(
+        help="Of the stored frozen features, such as DINOv2's; by default --dtype. int8 halves"
+        " float16, with a scale for each output channel."
+    ),
+]
+
+SuitedShortSide = Annotated[
     int | None,
     typer.Option(
         metavar="N",
@@ -65,15 +80,16 @@ def show(
     Example:
       qmra weights show weights/qmra-small.safetensors
     """
-    from qmra_jax.weights.state_dict_files import read_metadata, read_state
+    from qmra_jax.weights.state_dict_files import SCALE, read_metadata, read_state
 
     state = read_state(file)
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
-    learned = {k: v for k, v in state.items() if k.rpartition(".")[2] not in statistics}
+    counted = {k: v for k, v in state.items() if not k.endswith(SCALE)}
+    learned = {k: v for k, v in counted.items() if not k.endswith(statistics)}
     lines = {
         "parameters": f"{sum(math.prod(v.shape) for v in learned.values()):,}",
-        "tensors": f"{len(state)}, of them {len(state) - len(learned)} of batch statistics",
+        "tensors": f"{len(counted)}, of them {len(counted) - len(learned)} of batch statistics",
         "stored as": ", ".join(sorted({str(v.dtype) for v in learned.values()})),
         "size": f"{sum(v.nbytes for v in state.values()) / 1e6:.1f} MB",
     }
@@ -95,10 +111,11 @@ def export(
     workdir: Annotated[Path, typer.Argument(metavar="WORKDIR", help="Of a run of train.py.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The .safetensors to write.")],
     dtype: StoredDtype = FileDtype.float32,
+    frozen_dtype: StoredFrozenDtype = None,
     step: Annotated[
         int | None, typer.Option(metavar="N", help="Of the checkpoint; the newest if not given.")
     ] = None,
-    short_side: ShortSide = None,
+    short_side: SuitedShortSide = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a weights file of a training checkpoint.
@@ -113,12 +130,9 @@ def export(
     check_target(file, overwrite=overwrite)
 
     from qmra_jax.training.checkpoint import restore_model
-    from qmra_jax.weights.safetensors_model import save
 
     config, variables = restore_model(workdir, step)
-    extra = _suited(short_side)
-    save(file, variables, config.model, dtype=dtype.value, metadata=extra, overwrite=overwrite)
-    typer.echo(str(file))
+    _save(file, variables, config.model, dtype, overwrite, frozen_dtype, short_side)
 
 
 @app.command("average")
@@ -134,7 +148,8 @@ def average_weights(
         Path, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors to write.")
     ],
     dtype: StoredDtype = FileDtype.float32,
-    short_side: ShortSide = None,
+    frozen_dtype: StoredFrozenDtype = None,
+    short_side: SuitedShortSide = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make one weights file of the mean of several.
@@ -151,16 +166,28 @@ def average_weights(
     check_target(output, overwrite=overwrite)
 
     from qmra_jax.training.weight_averaging import average
-    from qmra_jax.weights.safetensors_model import save
 
     config, variables = average(sources)
-    extra = _suited(short_side)
-    save(output, variables, config, dtype=dtype.value, metadata=extra, overwrite=overwrite)
-    typer.echo(str(output))
+    _save(output, variables, config, dtype, overwrite, frozen_dtype, short_side)
 
 
-def _suited(short_side: int | None) -> dict[str, str]:
-    return {} if short_side is None else {"short_side": str(short_side)}
+def _save(
+    file: Path,
+    variables: Mapping[str, Any],
+    config: Mapping[str, Any],
+    dtype: FileDtype,
+    overwrite: bool,
+    frozen_dtype: FrozenDtype | None = None,
+    short_side: int | None = None,
+    **metadata: str,
+) -> None:
+    from qmra_jax.weights.safetensors_model import save
+
+    if short_side is not None:
+        metadata["short_side"] = str(short_side)
+    options = {"dtype": dtype, "frozen_dtype": frozen_dtype, "overwrite": overwrite}
+    save(file, variables, config, metadata=metadata, **options)
+    typer.echo(str(file))
 
 
 @app.command()
@@ -190,11 +217,9 @@ def convert(
     model_config = read_config(config).model
     state = read_state(source)
 
-    from qmra_jax.weights.safetensors_model import from_torch, save
+    from qmra_jax.weights.torch_names import from_torch
 
-    variables = from_torch(state, model_config)
-    save(file, variables, model_config, dtype=dtype.value, overwrite=overwrite)
-    typer.echo(str(file))
+    _save(file, from_torch(state, model_config), model_config, dtype, overwrite)
 
 
 @app.command("import-stm")
@@ -263,12 +288,13 @@ def import_dinov2(
 
     check_target(file, overwrite=overwrite)
 
-    from qmra_jax.network.dinov2 import DINOv2
-    from qmra_jax.weights.dinov2_names import load_features, save_features
+    from qmra_jax.network.build import build_model, variable_shapes
+    from qmra_jax.weights import frozen_features
 
-    features = load_features(source, DINOv2())
-    extra = {"source": f"DINOv2 ViT-S/14 (Oquab et al. 2023), {source.name}"}
-    save_features(file, features, dtype=dtype.value, metadata=extra, overwrite=overwrite)
+    like = variable_shapes(build_model({"features": "dinov2_vits14"}))["frozen"]
+    features = frozen_features.load(source, like)
+    origin = {"source": f"DINOv2 ViT-S/14 (Oquab et al. 2023), {source.name}"}
+    frozen_features.save(file, features, dtype=dtype, metadata=origin, overwrite=overwrite)
     typer.echo(str(file))
 
 

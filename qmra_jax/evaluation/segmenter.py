@@ -69,11 +69,9 @@ class Segmenter:
         """
         labels, index = None, 0
         try:
-            for frame, result in follow(
-                self.propagator, self._read(video), skip_bad=self.carry, ahead=True
-            ):
-                index = frame.number
-                seconds = None
+            frames = self._read(video)
+            for frame, result in follow(self.propagator, frames, skip_bad=self.carry, ahead=True):
+                index, seconds = frame.number, None
                 if result is not None:
                     labels = result.labels
                     seconds = None if index in video.starts else result.seconds
@@ -112,7 +110,7 @@ class Segmenter:
         return Timing(len(video.frames), len(seconds), sum(seconds), wall, tuple(carried))
 
     def _read(self, video: EvalVideo) -> Iterator[tuple[NumberedFrame, Prompt | None]]:
-        hint = "" if self.carry else "; --skip_bad carries the mask before over such frames"
+        hint = "" if self.carry else "; evaluate.py --skip_bad carries the mask before over it"
         for index, path in enumerate(video.frames):
             try:
                 frame = NumberedFrame(index, read_image(path))
@@ -195,8 +193,8 @@ def make_segmenter(
     Propagator(module, variables, **options)
 
     def make(device: jax.Device) -> Segmenter:
-        own = jax.device_put(variables, device)
-        return Segmenter(Propagator(module, own, **options), start, carry)
+        local = jax.device_put(variables, device)
+        return Segmenter(Propagator(module, local, **options), start, carry)
 
     return make
 

@@ -47,14 +47,6 @@ class Tile(NamedTuple):
     draw: Callable[[Axes], object]
 
 
-class Scale(NamedTuple):
-    """What colours stand for: a map and the texts at its two ends."""
-
-    colours: Colormap
-    low: str
-    high: str
-
-
 class Panel(NamedTuple):
     """A titled part of the sheet.
 
@@ -64,7 +56,8 @@ class Panel(NamedTuple):
       rows: of tiles; one that is longer than `columns` goes on below.
       columns: tiles side by side, which gives their width.
       shape: a tile's height over its width.
-      scale: of the colours of all tiles; None if they have none.
+      scale: what the colours of all tiles stand for: their map and the texts at its two ends; None
+        if they have none.
     """
 
     title: str
@@ -72,7 +65,7 @@ class Panel(NamedTuple):
     rows: list[list[Tile]]
     columns: int
     shape: float
-    scale: Scale | None = None
+    scale: tuple[Colormap, str, str] | None = None
 
 
 class Described(NamedTuple):
@@ -107,12 +100,12 @@ def draw_sheet(explanation: Explanation, described: Described, *, channels: int 
     )
     head = Panel(f"Frame {explanation.number} of {video}", note, [], 1, 0)
     sheet = new_figure(WIDTH, 1)
-    page = sheet.add_axes((0, 0, 1, 1))  # its coordinates are pixels from the top left
+    page = sheet.add_axes((0, 0, 1, 1))  # in pixels: 0 is its top, below is negative
     page.set_axis_off()
     bottom: float = _MARGIN
     for panel in (head, *panels(explanation, described, channels)):
         bottom = _draw_panel(page, panel, bottom, size=22 if panel is head else 16) + _MARGIN
-    page.set(xlim=(0, WIDTH), ylim=(bottom, 0))
+    page.set(xlim=(0, WIDTH), ylim=(-bottom, 0))
     sheet.set_figheight(bottom / DPI)
     return sheet
 
@@ -139,10 +132,10 @@ def _draw_panel(page: Axes, panel: Panel, top: float, *, size: int) -> float:
     """Draws a panel whose title has this size, from `top` on; gives its bottom."""
 
     def write(x: float, y: float, text: str, **style) -> None:
-        page.text(x, y, text, **{"va": "top", "size": _POINTS, **style})
+        page.text(x, -y, text, **{"va": "top", "size": _POINTS, **style})
 
     def place(x: float, y: float, width: float, height: float) -> Axes:
-        axes = page.inset_axes((x, y + height, width, -height), transform=page.transData)
+        axes = page.inset_axes((x, -y - height, width, height), transform=page.transData)
         axes.set_axis_off()
         return axes
 
@@ -150,9 +143,10 @@ def _draw_panel(page: Axes, panel: Panel, top: float, *, size: int) -> float:
     write(_MARGIN, top, panel.title, size=size, color=INK)
     if panel.scale:
         bar = place(right - 360, top + 6, 200, 10)
-        bar.imshow(np.linspace(0, 1, 256)[None], panel.scale.colours, aspect="auto")
-        write(right - 370, top + 2, panel.scale.low, color=GREY, ha="right")
-        write(right - 150, top + 2, panel.scale.high, color=GREY)
+        colours, low, high = panel.scale
+        bar.imshow(np.linspace(0, 1, 256)[None], colours, aspect="auto")
+        write(right - 370, top + 2, low, color=GREY, ha="right")
+        write(right - 150, top + 2, high, color=GREY)
     top += _TITLE
     for line in textwrap.wrap(panel.note, int((right - _MARGIN) / (_LETTER * 0.95))):
         write(_MARGIN, top, line, color=GREY)
@@ -193,10 +187,7 @@ def _answers(e: Explanation, described: Described) -> Panel:
         where = ",".join(map(str, e.box)) if e.box.any() else "nothing above one half"
         bounds = scale_boxes(e.box[None], e.labels.shape, e.image.shape[:2])[0]
         add(f"$B_q$, stage 1's {described.align}: {where}", e.outputs["box"], bounds)
-    add(
-        f"$S_q$, {'the mask of stage 2' if of_stage2 else 'the mask of the only stage'}",
-        e.outputs["mask"],
-    )
+    add(f"$S_q$, the mask of {'stage 2' if of_stage2 else 'the only stage'}", e.outputs["mask"])
     absent = ""
     if "refined" in e.outputs:
         add("$S_q^r$, refined by CRM", e.outputs["refined"])
@@ -239,7 +230,7 @@ def _attention(e: Explanation, described: Described, k: int) -> Panel:
     rows = math.ceil(len(kept) / _FRAMES_A_ROW)
     height, width = e.image.shape[:2]
     columns = max(3 if width >= height else _FRAMES_A_ROW, math.ceil(len(kept) / rows))
-    scale = Scale(_HEAT, "0%", f"{bright:.2%} and more")
+    scale = _HEAT, "0%", f"{bright:.2%} and more"
     return Panel(title, note, [list(map(tile, kept))], columns, height / width, scale)
 
 
@@ -282,7 +273,7 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
         rows.append([_channel(e, stage, half, n, weights) for n in numbers])
     height, width = e.image.shape[:2]
     shape = _pair_width() / _tile_width(_CHANNELS_A_ROW) * height / width
-    scale = Scale(_SIGNED, "below 0", "above 0")
+    scale = _SIGNED, "below 0", "above 0"
     title, note = f"{title}: {said}", f"{note} A pair has one scale."
     return Panel(title, note, rows, _CHANNELS_A_ROW, shape, scale)
 

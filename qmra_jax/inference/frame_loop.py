@@ -7,7 +7,7 @@ evaluate.py, validation while training, and `explain_frame`.
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,30 +16,21 @@ from qmra_jax.errors import InputError
 from qmra_jax.inference.propagator import FrameResult, Propagator
 
 
-class SourceFrame(Protocol):
-    """What `follow` asks of a frame.
+class NumberedFrame(NamedTuple):
+    """A frame as `follow` takes it.
 
     Attributes:
+      number: in the video.
       image: uint8 `[h, w, 3]` RGB; None where it cannot be read.
       problem: why not, a line that names the frame; None for a sound frame.
     """
-
-    @property
-    def image(self) -> np.ndarray | None: ...
-
-    @property
-    def problem(self) -> str | None: ...
-
-
-class NumberedFrame(NamedTuple):
-    """A `SourceFrame` and its number in the video."""
 
     number: int
     image: np.ndarray | None
     problem: str | None = None
 
 
-F = TypeVar("F", bound=SourceFrame)
+F = TypeVar("F", bound=Any)  # a frame with `image` and `problem`
 Prompt = Mapping[str, Any]
 """What `Propagator.start` and `step` are told of objects: boxes or masks, and perhaps ids."""
 
@@ -59,7 +50,8 @@ def follow(
 
     Args:
       propagator: with the network.
-      frames: each with the prompt of the objects that enter in it, or None.
+      frames: each with the prompt of the objects that enter in it, or None. A frame has `image`
+        and `problem` as `NumberedFrame` does; it may be of any class.
       skip_bad: the network does not see frames that cannot be read; else they are an error. One in
         which objects enter always is.
       ahead: a thread reads the next frames meanwhile.

@@ -10,12 +10,12 @@ checkpoint a run stood for when it was taken is noted in the workdir, for a rest
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from qmra_jax import weights
@@ -89,8 +89,10 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) 
     source = noted or _resolve(config.init_from)
     try:
         taken = load(source, model, config.model)
-        if frozen_features.digest(taken.get("frozen")) != frozen_features.digest(frozen):
+        if frozen_features.digest(frozen) not in _frozen_digests(source, taken):
             raise InputError(f"its features are other ones than those of {config.init.features}")
+        if frozen is not None:  # a file may hold them rounded
+            taken = {**taken, "frozen": frozen}
         return Start(config, source, taken)
     except InputError as error:
         if not noted:
@@ -101,8 +103,12 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) 
         ) from None
 
 
-def load_frozen(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
+def load_frozen(shapes: Mapping[str, Any], config: ConfigDict) -> dict[str, Any] | None:
     """The network's frozen features, from the file that `config.init.features` names.
+
+    Args:
+      shapes: of the network's variables, from `variable_shapes`.
+      config: of the whole run.
 
     Returns:
       The collection "frozen", or None for a network without one.
@@ -110,8 +116,9 @@ def load_frozen(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
     Raises:
       InputError: if the file cannot be used.
     """
-    like = variable_shapes(model).get("frozen")
-    return None if like is None else frozen_features.load(config.init.features, like)
+    if "frozen" not in shapes:
+        return None
+    return frozen_features.load(config.init.features, shapes["frozen"])
 
 
 def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
@@ -207,13 +214,20 @@ def _read(source: str, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
     return ConfigDict(), variables
 
 
+def _frozen_digests(source: str, taken: dict[str, Any]) -> set[str]:
+    """Of the features that a source holds; of a file of int8 also of those that it rounded."""
+    metadata = weights.read_metadata(source) if _is_file(source) else {}
+    digest = frozen_features.digest(taken.get("frozen"))
+    return {digest, metadata.get(frozen_features.DIGEST, digest)}
+
+
 def _is_file(source: str) -> bool:
     return source.endswith(".safetensors")
 
 
 def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(dict(variables))
-    return {"/".join(str(key.key) for key in path): tuple(np.shape(leaf)) for path, leaf in leaves}
+    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
+    return {name: tuple(np.shape(leaf)) for name, leaf in leaves.items()}
 
 
 def _name(config: ConfigDict) -> str:

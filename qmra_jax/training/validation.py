@@ -77,9 +77,8 @@ class Validation:
           among: the steps that may be chosen; those without scores are not.
         """
         paths = {step: self._path(step) for step in among if count and self.is_done(step)}
-        scores = {
-            step: _metric(json.loads(path.read_text()), self.metric) for step, path in paths.items()
-        }
+        scores = {step: json.loads(path.read_text())[self.metric] for step, path in paths.items()}
+        scores = {step: x if np.isfinite(x) else -1.0 for step, x in scores.items()}
         # Of equals the earlier: the choice then does not change when the run goes on.
         return sorted(scores, key=lambda step: (-scores[step], step))[:count]
 
@@ -215,7 +214,3 @@ def _find(wanted: ConfigDict, root: str) -> tuple[tuple[EvalVideo, ...], dict[Pa
     truth = {frame: mask for frame, mask in chosen.pairs if frame in frames}
     check_headers(truth.items())
     return videos, truth
-
-
-def _metric(scores: dict[str, Any], name: str) -> float:
-    return scores[name] if np.isfinite(scores[name]) else -1.0

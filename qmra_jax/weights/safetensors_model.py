@@ -22,6 +22,7 @@ import ml_collections
 from qmra_jax.errors import InputError
 from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.network.model import QMRA
+from qmra_jax.weights import frozen_features
 from qmra_jax.weights.imagenet import load_encoders
 from qmra_jax.weights.state_dict_files import (
     cast,
@@ -29,6 +30,7 @@ from qmra_jax.weights.state_dict_files import (
     read_metadata,
     read_safetensors,
     read_state,
+    to_int8,
     write_safetensors,
 )
 from qmra_jax.weights.torch_names import from_torch, to_torch, to_variables, torch_shapes
@@ -52,6 +54,7 @@ def save(
     config: Mapping[str, Any],
     *,
     dtype: str | None = None,
+    frozen_dtype: str | None = None,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -62,20 +65,33 @@ def save(
       variables: `{"params": ..., "batch_stats": ...}`.
       config: the model's, as for `build_model` (`config.model` of a training config).
       dtype: "float32", "float16" or "bfloat16" of the stored weights; None keeps theirs.
+      frozen_dtype: "int8" stores frozen features so, with a scale for each output channel and the
+        digest of the ones given as `frozen_digest` in the metadata; None stores them as `dtype`.
       metadata: texts to store beside the config, such as the training command.
       overwrite: whether a file already there may be replaced.
 
     Raises:
-      InputError: if the file exists, the variables are not this config's, or a weight is too large
-        for `dtype`.
+      InputError: if the file exists, the variables are not this config's, a weight is too large
+        for `dtype`, or there are no frozen features for `frozen_dtype`.
     """
     state = to_torch(variables)
     expected = torch_shapes(variable_shapes(build_model(config)))
     check_state(state, expected, what="variables", examples=3)
+    extra = dict(metadata or {})
+    features = {}
+    if frozen_dtype is not None:
+        if frozen_dtype != "int8" or "frozen" not in variables:
+            kind = "has" if "frozen" in variables else "has no"
+            raise InputError(
+                f'frozen_dtype {frozen_dtype!r}: expected "int8", for a network with frozen'
+                f" features; this one {kind} such"
+            )
+        features = {k: state.pop(k) for k in list(state) if k.startswith(frozen_features.PREFIX)}
+        extra = {frozen_features.DIGEST: frozen_features.digest(variables["frozen"])} | extra
     if dtype is not None:
         state = {name: cast(name, array, dtype) for name, array in state.items()}
+    state |= to_int8(features)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": _to_json(config)}
-    extra = dict(metadata or {})
     wrong = [k for k, v in extra.items() if k in header or not isinstance(v, str)]
     if wrong:
         raise InputError(

@@ -16,10 +16,8 @@ from flax import traverse_util
 
 from qmra_jax.errors import InputError
 from qmra_jax.network.build import build_model, variable_shapes
-from qmra_jax.weights import dinov2_names, frozen_features
-from qmra_jax.weights.state_dict_files import COUNTER, check_state
-
-FROZEN = dinov2_names.PREFIX
+from qmra_jax.weights import frozen_features
+from qmra_jax.weights.state_dict_files import COUNTER, check_state, from_int8
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _INDEXED = re.compile(r"(layer\d+|downsample)_(\d+)")
@@ -46,7 +44,7 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
             state[name.replace("running_mean", COUNTER)] = np.zeros((), np.int64)
     if "frozen" in variables:
         names = frozen_features.to_names(variables["frozen"])
-        state |= {f"{FROZEN}{name}": array for name, array in names.items()}
+        state |= {f"{frozen_features.PREFIX}{name}": array for name, array in names.items()}
     return dict(sorted(state.items()))
 
 
@@ -82,7 +80,7 @@ def to_variables(
       InputError: if a key is missing, unexpected or misshapen.
     """
     leaves = _leaves(like)
-    arrays = {name: _array(name, value) for name, value in state.items()}
+    arrays = from_int8({name: _array(name, value) for name, value in state.items()})
     check_state(arrays, torch_shapes(like), what=what, examples=examples)
     tree = {}
     for path in leaves:
@@ -90,10 +88,9 @@ def to_variables(
         tree[path] = jnp.asarray(_flax_layout(path, array))
     variables = traverse_util.unflatten_dict(tree)
     if "frozen" in like:
-        named = {k.removeprefix(FROZEN): v for k, v in arrays.items() if k.startswith(FROZEN)}
-        variables["frozen"] = frozen_features.from_names(
-            named, like["frozen"], what=what, examples=examples
-        )
+        prefix = frozen_features.PREFIX
+        named = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        variables["frozen"] = frozen_features.from_names(named, like["frozen"])
     return variables
 
 
@@ -105,7 +102,7 @@ def torch_shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     }
     if "frozen" in variables:
         names = frozen_features.name_shapes(variables["frozen"])
-        shapes |= {f"{FROZEN}{name}": shape for name, shape in names.items()}
+        shapes |= {f"{frozen_features.PREFIX}{name}": shape for name, shape in names.items()}
     return shapes
 
 

@@ -1,4 +1,4 @@
-"""DINOv2 at a toy size against plain NumPy, and its files' names against each other."""
+"""DINOv2 at a toy size against plain PyTorch."""
 
 import functools
 import math
@@ -8,160 +8,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import cli
 from qmra_jax.errors import InputError
 from qmra_jax.network import variants
-from qmra_jax.network.dinov2 import FEATURES, DINOv2, bicubic_matrix, resize_positions
-from qmra_jax.weights.dinov2_names import (
-    digest,
-    from_names,
-    load_features,
-    name_shapes,
-    save_features,
-    to_names,
-)
-from qmra_jax.weights.state_dict_files import read_metadata, write_safetensors
-
-TOY = DINOv2(width=24, depth=2, heads=2, grid=5)
-MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-ERF = np.vectorize(math.erf)
+from qmra_jax.network.dinov2 import FEATURES, DINOv2
+from qmra_jax.weights.frozen_features import NAME
+from tests.support.toy_dinov2 import FROZEN, STATE, TOY
 
 
-def random_state(module=TOY, seed=0):
-    """Hugging Face's names -> numbers of a trained network's spread."""
-    rng = np.random.default_rng(seed)
-    state = {}
-    for name, shape in name_shapes(module).items():
-        array = rng.standard_normal(shape)
-        if name.endswith("weight") and array.ndim > 1:
-            array *= 1.5 / math.sqrt(array[0].size)
-        elif "norm" in name or "lambda1" in name:
-            array = 0.3 * array + (not name.endswith("bias"))
-        state[name] = array.astype(np.float32)
-    return state
-
-
-STATE = random_state()
-FROZEN = from_names(STATE, TOY)
-
-
-@functools.partial(jax.jit, static_argnames=("module", "method"))
-def apply(given, module=TOY, method=None):
-    return module.apply({"frozen": FROZEN}, given, method=method)
-
-
-def facebook_names(state):
-    """The same arrays as Facebook's checkpoint names them, with its mask token."""
-    out = {
-        "cls_token": state["embeddings.cls_token"],
-        "pos_embed": state["embeddings.position_embeddings"],
-        "mask_token": np.zeros((1, TOY.width), np.float32),
-        "patch_embed.proj.weight": state["embeddings.patch_embeddings.projection.weight"],
-        "patch_embed.proj.bias": state["embeddings.patch_embeddings.projection.bias"],
-        "norm.weight": state["layernorm.weight"],
-        "norm.bias": state["layernorm.bias"],
-    }
-    for i in range(TOY.depth):
-        of, to = f"encoder.layer.{i}", f"blocks.{i}"
-        for leaf in ("weight", "bias"):
-            parts = [state[f"{of}.attention.attention.{x}.{leaf}"] for x in ("query", "key")]
-            parts.append(state[f"{of}.attention.attention.value.{leaf}"])
-            out[f"{to}.attn.qkv.{leaf}"] = np.concatenate(parts)
-            out[f"{to}.attn.proj.{leaf}"] = state[f"{of}.attention.output.dense.{leaf}"]
-            for same in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
-                out[f"{to}.{same}.{leaf}"] = state[f"{of}.{same}.{leaf}"]
-        out[f"{to}.ls1.gamma"] = state[f"{of}.layer_scale1.lambda1"]
-        out[f"{to}.ls2.gamma"] = state[f"{of}.layer_scale2.lambda1"]
-    return out
-
-
-def reference(state, images, positions):
-    """The transformer in float64, word for word; `positions` `[1 + H W, c]` fit the images."""
-    state = {name: array.astype(np.float64) for name, array in state.items()}
-    b, h, w, _ = images.shape
-    heads, channels = TOY.heads, TOY.width // TOY.heads
-
-    def norm(x, name):
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-        return x * state[f"{name}.weight"] + state[f"{name}.bias"]
-
-    def linear(x, name):
-        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-
-    kernel = state["embeddings.patch_embeddings.projection.weight"]
-    images = (images - MEAN) / STD
-    patches = np.zeros((b, h // 14, w // 14, TOY.width))
-    for i in range(h // 14):
-        for j in range(w // 14):
-            patch = images[:, 14 * i : 14 * i + 14, 14 * j : 14 * j + 14]
-            patches[:, i, j] = np.einsum("byxc,ocyx->bo", patch, kernel)
-    patches += state["embeddings.patch_embeddings.projection.bias"]
-    cls = np.broadcast_to(state["embeddings.cls_token"], (b, 1, TOY.width))
-    x = np.concatenate([cls, patches.reshape(b, -1, TOY.width)], axis=1) + positions
-    for i in range(TOY.depth):
-        layer = f"encoder.layer.{i}"
-        seen = norm(x, f"{layer}.norm1")
-        q, k, v = (
-            linear(seen, f"{layer}.attention.attention.{part}").reshape(b, -1, heads, channels)
-            for part in ("query", "key", "value")
-        )
-        logits = np.einsum("bnhc,bmhc->bhnm", q, k) / math.sqrt(channels)
-        odds = np.exp(logits - logits.max(-1, keepdims=True))
-        read = np.einsum("bhnm,bmhc->bnhc", odds / odds.sum(-1, keepdims=True), v)
-        read = linear(read.reshape(x.shape), f"{layer}.attention.output.dense")
-        x = x + state[f"{layer}.layer_scale1.lambda1"] * read
-        hidden = linear(norm(x, f"{layer}.norm2"), f"{layer}.mlp.fc1")
-        hidden = 0.5 * hidden * (1 + ERF(hidden / math.sqrt(2)))
-        x = x + state[f"{layer}.layer_scale2.lambda1"] * linear(hidden, f"{layer}.mlp.fc2")
-    return norm(x, "layernorm")
+@functools.partial(jax.jit, static_argnames="module")
+def apply(given, module=TOY):
+    return module.apply({"frozen": FROZEN[NAME]}, given)
 
 
 def images(*shape):
     return np.random.default_rng(sum(shape)).random((*shape, 3), np.float32)
 
 
-@pytest.mark.parametrize("grid", [(5, 5), (3, 7)])
-def test_the_transformer_is_that_of_plain_numpy(grid):
-    height, width = grid
-    given = images(2, 14 * height, 14 * width)
-    stored = STATE["embeddings.position_embeddings"][0].astype(np.float64)
-    rows, columns = bicubic_matrix(5, height), bicubic_matrix(5, width)
-    square = np.einsum("ih,jw,hwc->ijc", rows, columns, stored[1:].reshape(5, 5, -1))
-    positions = np.concatenate([stored[:1], square.reshape(-1, TOY.width)])
-    found = apply(given, method="encode")
-    np.testing.assert_allclose(found, reference(STATE, given, positions), atol=2e-4)
+@pytest.mark.parametrize("grid", [(5, 5), (3, 7), (8, 5), (1, 2)])
+def test_tokens_are_pytorch_s_each_of_mean_0_and_variance_1(grid):
+    torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
+    from benchmarks import torch_dinov2
 
-
-def test_tokens_lie_on_the_stride_16_grid_each_of_mean_0_and_variance_1():
-    given = images(2, 48, 80)
+    twin = torch_dinov2.DINOv2(width=24, depth=2, heads=2, grid=5)
+    twin.load_state_dict({name: torch.from_numpy(x) for name, x in STATE.items()}, strict=True)
+    given = images(2, 16 * grid[0], 16 * grid[1])
+    expected = twin(torch.from_numpy(given).movedim(-1, 1)).movedim(1, -1)
     found = apply(given)
-    assert found.shape == (2, 3, 5, TOY.width)
+    assert found.shape == (2, *grid, TOY.width)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
     np.testing.assert_allclose(found.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(found.var(-1), 1, atol=1e-4)
-    resized = jax.image.resize(given, (2, 42, 70, 3), "linear")
-    encoded = apply(resized, method="encode")[:, 1:]
-    encoded = np.asarray(encoded).reshape(found.shape)
-    expected = (encoded - encoded.mean(-1, keepdims=True)) / encoded.std(-1, keepdims=True)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-def test_resizing_is_pytorch_s():
-    torch = pytest.importorskip("torch", reason="the reference is PyTorch's")
-    interpolate = torch.nn.functional.interpolate
-    positions = np.array(FROZEN["positions"])
-    square = torch.from_numpy(positions[1:]).reshape(1, 5, 5, -1).permute(0, 3, 1, 2)
-    for size in ((3, 7), (5, 5), (5, 8), (1, 2), (23, 41)):
-        expected = interpolate(square, size=size, mode="bicubic", align_corners=False)
-        expected = expected[0].permute(1, 2, 0).reshape(-1, TOY.width)
-        found = resize_positions(FROZEN["positions"], *size)
-        np.testing.assert_array_equal(found[0], positions[0])
-        np.testing.assert_allclose(found[1:], expected, atol=1e-5)
-    given = images(1, 48, 80)
-    expected = interpolate(
-        torch.from_numpy(given).permute(0, 3, 1, 2), size=(42, 70), mode="bilinear", antialias=True
-    )
-    found = jax.image.resize(given, (1, 42, 70, 3), "linear", antialias=True)
-    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=1e-5)
 
 
 def test_nothing_is_trained_and_no_gradient_passes():
@@ -172,7 +48,7 @@ def test_nothing_is_trained_and_no_gradient_passes():
     def loss(variables, given):
         return jnp.square(TOY.apply(variables, given) - 1).sum()
 
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))({"frozen": FROZEN}, images(1, 32, 48))
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))({"frozen": FROZEN[NAME]}, images(1, 32, 48))
     for gradient in jax.tree.leaves(gradients):
         np.testing.assert_array_equal(gradient, 0)
 
@@ -189,7 +65,7 @@ def test_16_bits_are_close_to_float32(dtype, atol):
 def test_wrong_shapes_are_refused():
     for shape in ((1, 40, 32, 3), (1, 32, 32, 4), (32, 32, 3), (1, 0, 32, 3)):
         with pytest.raises(InputError, match=r"expected \[b,h,w,3\] with h and w multiples of 16"):
-            TOY.apply({"frozen": FROZEN}, np.zeros(shape, np.float32))
+            TOY.apply({"frozen": FROZEN[NAME]}, np.zeros(shape, np.float32))
     with pytest.raises(InputError, match="width 24: expected a multiple of heads 5"):
         TOY.clone(heads=5).init(jax.random.key(0), images(1, 16, 16))
 
@@ -203,108 +79,3 @@ def test_a_config_names_it():
     assert variants.choose("features", FEATURES, "none")(dtype=jnp.float32) is None
     with pytest.raises(InputError, match="features 'dino': expected one of"):
         variants.choose("features", FEATURES, "dino")
-
-
-def test_the_names_and_shapes_are_hugging_face_s():
-    shapes = name_shapes(DINOv2())
-    assert len(shapes) == 6 + 12 * 18
-    layer = "encoder.layer.11"
-    assert {
-        "embeddings.cls_token": (1, 1, 384),
-        "embeddings.position_embeddings": (1, 1370, 384),
-        "embeddings.patch_embeddings.projection.weight": (384, 3, 14, 14),
-        "embeddings.patch_embeddings.projection.bias": (384,),
-        "layernorm.weight": (384,),
-        f"{layer}.norm1.weight": (384,),
-        f"{layer}.attention.attention.query.weight": (384, 384),
-        f"{layer}.attention.output.dense.bias": (384,),
-        f"{layer}.layer_scale1.lambda1": (384,),
-        f"{layer}.mlp.fc1.weight": (1536, 384),
-        f"{layer}.mlp.fc2.weight": (384, 1536),
-        f"{layer}.layer_scale2.lambda1": (384,),
-    }.items() <= shapes.items()
-
-
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
-
-
-def test_names_there_and_back():
-    assert_same(to_names(FROZEN), dict(sorted(STATE.items())))
-    assert_same(from_names(facebook_names(STATE), TOY), FROZEN)
-
-
-def test_every_kind_of_file_is_read(tmp_path):
-    mask = {"embeddings.mask_token": np.zeros((1, TOY.width), np.float32)}
-    write_safetensors(tmp_path / "hf.safetensors", STATE | mask, {"format": "pt"})
-    np.savez(tmp_path / "hf.npz", **STATE)
-    np.savez(tmp_path / "facebook.npz", **facebook_names(STATE))
-    for name in ("hf.safetensors", "hf.npz", "facebook.npz"):
-        assert_same(load_features(tmp_path / name, TOY), FROZEN)
-
-
-def test_facebook_s_checkpoint_is_read_without_pytorch(tmp_path):
-    torch = pytest.importorskip("torch", reason="the file is written by PyTorch")
-    tensors = {name: torch.from_numpy(x) for name, x in facebook_names(STATE).items()}
-    torch.save(tensors, tmp_path / "pretrain.pth")
-    assert_same(load_features(tmp_path / "pretrain.pth", TOY), FROZEN)
-
-
-def test_another_network_s_arrays_are_named_in_one_message():
-    name = "encoder.layer.1.mlp.fc1.bias"
-    wrong = {k: x for k, x in STATE.items() if k != name}
-    wrong |= {"embeddings.register_tokens": np.zeros((1, 4, 24))}
-    wrong |= {"layernorm.bias": np.zeros(25)}
-    with pytest.raises(InputError) as caught:
-        from_names(wrong, TOY, what="dino.npz")
-    assert str(caught.value) == (
-        f"dino.npz: not the weights of this model: 1 missing: {name} [96];"
-        " 1 unexpected: embeddings.register_tokens [1,4,24];"
-        " 1 misshapen: layernorm.bias is [25], expected [24]"
-    )
-    deeper = facebook_names(STATE) | {"blocks.2.attn.qkv.bias": np.zeros(72)}
-    with pytest.raises(InputError, match=r"3 unexpected: encoder\.layer\.2\.attention\.atten"):
-        from_names(deeper, TOY)
-    odd = facebook_names(STATE) | {"blocks.0.attn.qkv.bias": np.zeros(71)}
-    with pytest.raises(InputError, match=r"3 missing: .* unexpected: .*qkv\.bias \[71\]"):
-        from_names(odd, TOY)
-
-
-def test_the_digest_survives_float16_and_tells_networks_apart(tmp_path):
-    ours = digest(FROZEN)
-    for dtype in ("float32", "float16"):
-        path = tmp_path / f"{dtype}.safetensors"
-        save_features(path, FROZEN, dtype=dtype)
-        assert digest(load_features(path, TOY)) == ours == read_metadata(path)["digest"]
-    assert digest(from_names(random_state(seed=1), TOY)) != ours
-    with pytest.raises(InputError, match="exists"):
-        save_features(path, FROZEN)
-    large = FROZEN | {"norm_bias": np.full(TOY.width, 1e6, np.float32)}
-    with pytest.raises(InputError, match=r"layernorm\.bias reaches 1e\+06, too large for float16"):
-        save_features(tmp_path / "large.safetensors", large, dtype="float16")
-
-
-def test_the_command_writes_what_load_features_reads(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("qmra_jax.network.dinov2.DINOv2", lambda: TOY)
-    source, out = tmp_path / "facebook.npz", tmp_path / "dinov2.safetensors"
-    np.savez(source, **facebook_names(STATE))
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["weights", "import-dinov2", *map(str, arguments)])
-        return caught.value.code or 0, capsys.readouterr()
-
-    status, told = run(source, out, "--dtype", "float16")
-    assert (status, told.out) == (0, f"{out}\n")
-    found = load_features(out, TOY)
-    assert digest(found) == digest(FROZEN)
-    np.testing.assert_allclose(found["fc1_kernel"], FROZEN["fc1_kernel"], atol=1e-3)
-    assert read_metadata(out)["source"].endswith("facebook.npz")
-    status, told = run(source, out)
-    assert status == 2
-    assert "exists" in told.err
-    status, told = run(tmp_path / "none.pth", tmp_path / "other.safetensors")
-    assert status == 2
-    assert "no such weights file" in told.err

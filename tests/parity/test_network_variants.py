@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict] = {
     "query_only": {"aggregator": "query_only"},
     "memory_only": {"aggregator": "memory_only"},
     "spatial": {"aggregator": "spatial"},
+    "features": {"features": "dinov2_vits14:width=24,depth=2,heads=2,grid=5"},
 }
 
 RNG = np.random.default_rng(0)

@@ -17,8 +17,7 @@ from qmra_jax.errors import InputError
 from qmra_jax.network.build import variable_shapes
 from qmra_jax.training import checkpoint, initialization, workdir
 from qmra_jax.training.train_state import create_train_state
-from qmra_jax.weights import state_dict_files
-from qmra_jax.weights.dinov2_names import save_features
+from qmra_jax.weights import frozen_features, state_dict_files
 from tests.support.tiny import TINY, assert_same_tree, random_variables, saved_arrays
 
 # As an older version wrote it: of the settings that there are, some are missing.
@@ -144,29 +143,25 @@ def test_a_run_starts_from_anothers_newest_or_chosen_weights(
 
 def test_another_architecture_is_refused_with_both_named(averaged_run):
     other = ConfigDict(MODEL | {"key_dim": 16})
-    with pytest.raises(
-        InputError,
-        match=r"another architecture \(key_dim 8 there, 16 here\): \d+ arrays differ, such as",
-    ):
+    with pytest.raises(InputError, match="key_dim 8 there, 16 here"):
         initialization.load(str(averaged_run), build_model(other), other)
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
-    [
-        (
-            "nowhere",
-            "init_from nowhere: no such run with checkpoints; expected the workdir of a run",
-        ),
-        ("no.safetensors", r"init_from no\.safetensors: no such file; expected the workdir"),
-        ("gs://bucket/w.safetensors", "read from this machine's disks alone"),
-        ("{run}/checkpoints/9", r"no checkpoint of step 9; it has \[1, 2\]"),
-        ("{run}/checkpoints", "checkpoints: no such run with checkpoints; expected the workdir"),
-    ],
+    "source",
+    ["nowhere", "no.safetensors", "gs://bucket/w.safetensors", "{run}/checkpoints"],
 )
-def test_weights_that_are_not_there_are_refused(averaged_run, tiny_model, source, says):
-    with pytest.raises(InputError, match=says):
-        initialization.load(source.format(run=averaged_run), tiny_model, CONFIG.model)
+def test_weights_that_are_not_there_are_refused_by_their_name(averaged_run, tiny_model, source):
+    source = source.format(run=averaged_run)
+    with pytest.raises(InputError, match=f"init_from {source}: "):
+        initialization.load(source, tiny_model, CONFIG.model)
+
+
+def test_a_checkpoint_that_is_not_there_is_told_with_those_there_are(averaged_run, tmp_path):
+    with pytest.raises(InputError, match=r"step 9; it has \[1, 2\]"):
+        checkpoint.restore_model(averaged_run, step=9)
+    with pytest.raises(InputError, match=str(tmp_path)):
+        checkpoint.restore_model(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["run", "file"])
@@ -179,9 +174,7 @@ def test_weights_of_another_network_with_the_same_shapes_are_refused(averaged_ru
     )
     initialization.load(source, build_model(same), same)
     other = ConfigDict(MODEL | {"reader": "dot:scale=False"})
-    with pytest.raises(
-        InputError, match=r"another network \(reader dot there, dot:scale=False here\)"
-    ):
+    with pytest.raises(InputError, match="reader dot there, dot:scale=False here"):
         initialization.load(source, build_model(other), other)
 
 
@@ -196,9 +189,10 @@ def test_a_weights_file_that_says_nothing_of_its_network_is_taken_if_it_fits(
     assert_same_tree(taken["params"], tiny_variables["params"])
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
-    assert f"{source} says nothing of its network: it fits resnet18 8/16/8" in told[0]
+    assert source in told[0]
+    assert "resnet18 8/16/8" in told[0]
     other = ConfigDict(MODEL | {"key_dim": 16})
-    with pytest.raises(InputError, match="says nothing of its network, and is not resnet18 16/16"):
+    with pytest.raises(InputError, match="not resnet18 16/16"):
         initialization.load(source, build_model(other), other)
 
 
@@ -226,9 +220,7 @@ def test_a_restart_whose_beginning_is_gone_is_refused(averaged_run, tiny_model, 
     config = CONFIG.copy_and_resolve_references()
     config.init_from = str(averaged_run)
     workdir.claim(epath.Path(tmp_path), config, str(averaged_run / "checkpoints" / "9"))
-    with pytest.raises(
-        InputError, match=r"began from .*checkpoints/9 .*no checkpoint of step 9; it has \[1, 2\]"
-    ):
+    with pytest.raises(InputError, match=r"checkpoints/9 .* it has \[1, 2\]"):
         initialization.check(tiny_model, config, epath.Path(tmp_path))
     (tmp_path / "init_from.json").write_text("[]")
     with pytest.raises(InputError, match=r"init_from\.json is damaged"):
@@ -246,18 +238,18 @@ class Featured:
             | {"init": {"encoders": "", "features": str(self.file), "key_projection": "random"}}
         )
         self.model = build_model(self.config.model)
-        self.variables = random_variables(variable_shapes(self.model))
+        self.shapes = variable_shapes(self.model)
+        self.variables = random_variables(self.shapes)
         self.state = create_train_state(self.variables, optax.identity(), ema=True)
         self.write_file()
         save(self.run, self.state.replace(step=jnp.int32(3)), config=self.config)
 
     def write_file(self, factor=1.0):
-        arrays = self.variables["frozen"]["frozen_features"]
-        arrays = {name: np.float32(factor) * x for name, x in arrays.items()}
-        save_features(self.file, arrays, overwrite=True)
+        frozen = jax.tree.map(lambda x: np.float32(factor) * x, self.variables["frozen"])
+        frozen_features.save(self.file, frozen, overwrite=True)
 
     def restore(self):
-        frozen = initialization.load_frozen(self.model, self.config)
+        frozen = initialization.load_frozen(self.shapes, self.config)
         return checkpoint.restore(self.run, shapes(self.state).replace(frozen=frozen))
 
 
@@ -279,7 +271,7 @@ def test_frozen_features_are_not_saved_but_read_from_their_file_and_exported(fea
 
 
 def test_other_features_than_a_checkpoint_was_trained_with_are_refused(featured):
-    other = initialization.load_frozen(featured.model, featured.config)
+    other = initialization.load_frozen(featured.shapes, featured.config)
     other = jax.tree.map(lambda x: 2 * x, other)
     with pytest.raises(InputError, match=r"features are other ones .*features\.safetensors"):
         initialization.check(featured.model, featured.config, epath.Path("nowhere"), other)
@@ -296,7 +288,7 @@ def test_a_checkpoint_that_says_nothing_of_features_had_none(featured, tmp_path)
     """As all were before there were any."""
     save(tmp_path / "plain", make_state(3))
     for run in (tmp_path / "plain", featured.run):
-        (meta,) = (path for path in (run / "checkpoints/3/meta").iterdir() if path.is_file())
+        meta = run / "checkpoints/3/meta/metadata"
         old = {k: v for k, v in json.loads(meta.read_text()).items() if k != "frozen"}
         meta.write_text(json.dumps(old))
     assert int(checkpoint.restore(tmp_path / "plain", shapes(make_state(0))).step) == 3

@@ -12,7 +12,7 @@ from tests.support.toy import BATCH, PARAMS, toy_config, toy_state, toy_step
 
 
 def run(mode, devices, steps=3, **settings):
-    """The parameters and losses after SGD on some of the devices."""
+    """The parameters and losses after SGD on the devices."""
     config = toy_config(**settings)
     step = parallel.parallelize(toy_step(config), mode, devices)
     state, losses = parallel.replicate(toy_state(config), mode, devices), []
@@ -21,17 +21,6 @@ def run(mode, devices, steps=3, **settings):
         losses.append(float(metrics["loss"]))
     assert int(state.step) == steps
     return jax.device_get(state.params), losses
-
-
-@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-def test_two_devices_learn_what_one_does(mode):
-    assert len(jax.devices()) == 2
-    params_one, losses_one = run("pmap", jax.devices()[:1])
-    params_two, losses_two = run(mode, jax.devices())
-    assert losses_two == pytest.approx(losses_one, rel=1e-6)
-    for a, b in zip(jax.tree.leaves(params_two), jax.tree.leaves(params_one), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5)  # of float32 sums in another order
-    assert losses_one[-1] < losses_one[0]
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
@@ -76,7 +65,7 @@ def test_simulated_devices_wait_for_each_other_on_a_busy_machine():
 import os, time
 import jax
 import numpy as np
-from qmra_jax import parallel
+from qmra_jax.training import parallel
 
 os.environ["XLA_FLAGS"] = os.environ.get("PATIENCE", "")
 parallel.simulate_devices(2)

@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmra_jax import build_model
 from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.training import parallel
 from qmra_jax.training.inspection import make_inspect

@@ -180,7 +180,7 @@ def test_pytorch_is_not_imported(save):
     path = save({"w": torch.ones(2)})
     code = (
         "import sys; sys.modules['torch'] = None\n"  # importing it would raise
-        "from qmra_jax import torch_pickle\n"
+        "from qmra_jax.weights import torch_pickle\n"
         f"print(torch_pickle.read({str(path)!r})['w'].sum())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
