@@ -397,6 +397,7 @@ def test_a_file_that_is_no_coco_annotations_is_refused(coco):
         listings("coco_masks", coco)
 
 
+@pytest.mark.slow  # TFDS's command imports Beam and more
 def test_tfds_build_takes_the_builder_s_folder(tmp_path):
     pytest.importorskip("apache_beam", reason="tfds build imports it")
     pytest.importorskip("mlcroissant", reason="tfds build imports it")
