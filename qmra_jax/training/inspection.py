@@ -30,7 +30,7 @@ def make_inspect(model: QMRA) -> Callable[[TrainState, Any], tuple[Arrays, Array
           maximum (0: one memory place is read; 1: all alike), and read_peak_1 and _2, the largest
           weight, in (0, 1]. Empty with the reader "none", which has no weights.
     """
-    read = variants.choose("reader", READERS, model.reader)
+    read: Any = variants.choose("reader", READERS, model.reader)
     read.keywords.pop("fused", None)  # its kernel takes no values as wide as `attention`'s
     has_read = model.reader.partition(":")[0] != "none"
     capture: dict[str, Any] = {
