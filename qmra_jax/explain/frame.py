@@ -95,14 +95,16 @@ def explain_frame(
     # What the last frame read, and what the next one would.
     memories: collections.deque[tuple[tuple[int, ...], Memory]] = collections.deque(maxlen=2)
     for number, (frame, result) in enumerate(follow(propagator, prompted)):
-        assert result is not None  # every frame is sound, and the first has the prompt
+        assert frame.image is not None  # every frame is sound,
+        assert result is not None  # and the first has the prompt
+        last = result
         memories.append(propagator.memory(result.ids[0]))
         seen[number] = Query.of(number, frame.image, short_side), result.boxes[0]
         seen = {k: seen[k] for k in sorted({number}.union(*(numbers for numbers, _ in memories)))}
     numbers, memory = memories[0]
     query, _ = seen[number]
     seen = {k: seen[k] for k in numbers}
-    pixel = pixel or _most_certain(result)
+    pixel = pixel or _most_certain(last)
     (image,), crop = frame_step.pad(query.image)
     place = _place(pixel, query, crop)
     outputs, stages = jax.device_get(_look(module, variables, image, memory, place))
@@ -117,8 +119,8 @@ def explain_frame(
         memory_boxes=np.stack([box for _, box in seen.values()]),
         stages=tuple(Stage(*stage) for stage in stages),
         outputs={name: x[crop[0], crop[1]] for name, x in outputs.items()},
-        box=result.boxes[0],
-        labels=result.labels,
+        box=last.boxes[0],
+        labels=last.labels,
     )
 
 
