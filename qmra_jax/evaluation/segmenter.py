@@ -33,13 +33,13 @@ class LabelledFrame(NamedTuple):
     """A frame of a video that was run over.
 
     Attributes:
-      index: of the frame.
+      number: of the frame, from 0.
       labels: uint8 `[h, w]`: empty before any object, those of the frame before where it is bad.
       seconds: of the network's step, as `FrameResult.seconds`; None where objects entered too.
       is_bad: whether it could not be read.
     """
 
-    index: int
+    number: int
     labels: np.ndarray
     seconds: float | None
     is_bad: bool
@@ -102,9 +102,9 @@ class Segmenter:
                 if frame.seconds is not None:
                     seconds.append(frame.seconds)
                 if frame.is_bad:
-                    carried.append(video.frames[frame.index].name)
-                if frame.index in video.written:
-                    write(masks.write_labels, folder / video.written[frame.index], frame.labels)
+                    carried.append(video.frames[frame.number].name)
+                if frame.number in video.written:
+                    write(masks.write_labels, folder / video.written[frame.number], frame.labels)
                 tick()
         wall = time.perf_counter() - began
         return Timing(len(video.frames), len(seconds), sum(seconds), wall, tuple(carried))

@@ -58,7 +58,7 @@ class Stage(NamedTuple):
         if not self.is_weighed:
             return None
         halves = (np.split(x, 2, axis=-1) for x in (self.before, self.feature))
-        query, memory = (_weights(*pair, axes=(2,)) for pair in zip(*halves, strict=True))
+        query, memory = (_weights(x, y, axes=(2,)) for x, y in zip(*halves, strict=True))
         return None if query is None or memory is None else np.stack([query, memory], axis=-1)
 
     def strongest(self, n: int) -> np.ndarray:

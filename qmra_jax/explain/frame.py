@@ -88,24 +88,26 @@ def explain_frame(
     objects = len(read_prompts((height, width), boxes, masks, None, ()).ids)
     if objects != 1:
         raise InputError(f"{objects} objects: expected one, of which the frame is explained")
-    images = map(NumberedFrame, itertools.count(), itertools.chain(two, frames))
-    prompts = itertools.chain([{"boxes": boxes, "masks": masks}], itertools.repeat(None))
+    numbered = map(NumberedFrame, itertools.count(), itertools.chain(two, frames))
+    prompt = {"boxes": boxes, "masks": masks}
+    prompted = zip(numbered, itertools.chain([prompt], itertools.repeat(None)), strict=False)
     seen: dict[int, tuple[Query, np.ndarray]] = {}
     # What the last frame read, and what the next one would.
     memories: collections.deque[tuple[tuple[int, ...], Memory]] = collections.deque(maxlen=2)
-    for (number, image, _), result in follow(propagator, zip(images, prompts, strict=False)):
-        assert result is not None
+    for number, (frame, result) in enumerate(follow(propagator, prompted)):
+        assert frame.image is not None  # every frame is sound,
+        assert result is not None  # and the first has the prompt
+        last = result
         memories.append(propagator.memory(result.ids[0]))
-        seen[number] = Query.of(number, image, short_side), result.boxes[0]
+        seen[number] = Query.of(number, frame.image, short_side), result.boxes[0]
         seen = {k: seen[k] for k in sorted({number}.union(*(numbers for numbers, _ in memories)))}
     numbers, memory = memories[0]
     query, _ = seen[number]
     seen = {k: seen[k] for k in numbers}
-    pixel = pixel or _most_certain(result)
+    pixel = pixel or _most_certain(last)
     (image,), crop = frame_step.pad(query.image)
     place = _place(pixel, query, crop)
     outputs, stages = jax.device_get(_look(module, variables, image, memory, place))
-    images = np.stack([query.image for query, _ in seen.values()])
     return Explanation(
         number=first + query.number,
         image=query.image,
@@ -113,12 +115,12 @@ def explain_frame(
         pixel=pixel,
         place=place,
         memory_numbers=tuple(first + k for k in seen),
-        memory_images=images,
+        memory_images=np.stack([query.image for query, _ in seen.values()]),
         memory_boxes=np.stack([box for _, box in seen.values()]),
         stages=tuple(Stage(*stage) for stage in stages),
         outputs={name: x[crop[0], crop[1]] for name, x in outputs.items()},
-        box=result.boxes[0],
-        labels=result.labels,
+        box=last.boxes[0],
+        labels=last.labels,
     )
 
 

@@ -8,7 +8,7 @@ import math
 import textwrap
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -131,8 +131,8 @@ def panels(explanation: Explanation, described: Described, channels: int) -> lis
 def _draw_panel(page: Axes, panel: Panel, top: float, *, size: int) -> float:
     """Draws a panel whose title has this size, from `top` on; gives its bottom."""
 
-    def write(x: float, y: float, text: str, **style) -> None:
-        page.text(x, -y, text, **{"va": "top", "size": _POINTS, **style})
+    def write(x: float, y: float, text: str, **style: Any) -> None:
+        page.text(x, -y, text, va="top", **{"size": _POINTS, **style})
 
     def place(x: float, y: float, width: float, height: float) -> Axes:
         axes = page.inset_axes((x, -y - height, width, height), transform=page.transData)
@@ -246,7 +246,8 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
         )
         return Panel(title, note, [], 1, 0)
     weights, by_place = stage.channel_weights, stage.place_weights
-    said, rows = "channels before and after", []
+    said = "channels before and after"
+    rows: list[list[Tile]] = []
     if weights is not None and not np.any(stage.change):
         said = "nothing is weighed"
         note = "$F_a$ is $V_q$ and $V_a$ side by side. Their strongest channels."

@@ -67,7 +67,7 @@ def follow(
         if ahead:
             frames = stack.enter_context(contextlib.closing(read_ahead(frames)))
         for frame, prompt in frames:
-            result = None
+            result: FrameResult | None = None
             if frame.image is None:
                 if not skip_bad:
                     raise InputError(frame.problem)

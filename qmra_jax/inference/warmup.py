@@ -62,7 +62,7 @@ def _empty(stage: Tracks, capacity: int) -> None:
 def _enter(stage: Tracks, query: Query, ids: Sequence[int]) -> None:
     if ids:
         height, width = query.frame_size
-        boxes = np.tile(np.int32([0, 0, width, height]), (len(ids), 1))
+        boxes = np.asarray([[0, 0, width, height]] * len(ids), np.int32)
         stage.enter(query, Prompts(tuple(ids), boxes))
 
 

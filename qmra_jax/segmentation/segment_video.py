@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -153,7 +153,7 @@ def segment_video(
 
 def _follow_both_ways(
     video: VideoReader, objects: Mapping[int, Prompts], propagator: Propagator, skip_bad: bool
-) -> Iterator[tuple[Frame, FrameResult | None, bool]]:
+) -> Generator[tuple[Frame, FrameResult | None, bool]]:
     """(frame, its result, whether it comes before its turn).
 
     The frames before the first with objects come twice: backwards with their results, then in

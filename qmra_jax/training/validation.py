@@ -119,7 +119,7 @@ class Validation:
             truth = np.stack([masks.read_labels(self.truth[frame]) for frame in video.frames])
             predicted = np.zeros_like(truth)
             for frame in segment.frames(video):
-                predicted[frame.index] = frame.labels
+                predicted[frame.number] = frame.labels
                 tick()
             scores = protocols.score_sequence(truth, predicted, self.protocol, name=video.name)
             objects = len(scores.get("objects", "1"))
