@@ -36,6 +36,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path lies in a bucket, such as gs://bucket/runs/small."""
+    return "://" in str(path)
+
+
 def by_number(path: Path) -> tuple:
     """A key to sort by in which digits count as numbers: 2.jpg before 10.jpg."""
     parts = re.split(r"(\d+)", str(path))

@@ -25,6 +25,7 @@ from etils import epath
 
 from data_pipeline.datasets.davis import shortened
 from qmra_jax.errors import InputError
+from qmra_jax.files import is_remote
 
 OFFSETS_SUFFIX = ".offsets.npy"
 HEADER, FOOTER = 12, 4  # bytes around a TFRecord's own
@@ -219,11 +220,6 @@ def _scan(path: epath.Path, size: int) -> np.ndarray:
             spans.append((start, length))
             start += length + FOOTER + HEADER
     return np.array(spans, np.int64).reshape(-1, 2)
-
-
-def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path leads to a bucket."""
-    return "://" in str(path)
 
 
 @contextlib.contextmanager

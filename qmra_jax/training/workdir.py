@@ -15,7 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from qmra_jax.errors import InputError
-from qmra_jax.files import make_folder, written_whole
+from qmra_jax.files import is_remote, make_folder, written_whole
 
 # What a continued run may change: nothing here alters the numbers of a step.
 FREE = (
@@ -37,11 +37,6 @@ FREE = (
 
 
 ADVICE = "give another --workdir"
-
-
-def is_remote(path: Any) -> bool:
-    """Whether a path lies in a bucket, such as gs://bucket/runs/small."""
-    return "://" in str(path)
 
 
 def check_run(workdir: epath.Path, config: ConfigDict, free: Collection[str] = FREE) -> None:
