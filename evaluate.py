@@ -14,7 +14,7 @@ Their devices must be of one platform (all CPUs, or all GPUs), and their qmra-ja
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -28,7 +28,7 @@ from qmra_jax.evaluation.submission import write_zip
 from qmra_jax.images import check_headers, check_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
-from qmra_jax.network import model
+from qmra_jax.network.build import build_model
 from qmra_jax.runtime import compile_cache
 from qmra_jax.scoring import score as scoring
 from qmra_jax.training import checkpoint
@@ -98,7 +98,7 @@ def load(args: argparse.Namespace):
             short_side = weights.suited_short_side(args.weights)
     else:
         config, variables = checkpoint.restore_model(args.workdir)
-        module = model.build_model(config.model)
+        module = build_model(config.model)
     return module, variables, short_side or None
 
 
@@ -138,8 +138,12 @@ def segment(args: argparse.Namespace, chosen: EvalSet) -> tuple[Results, dict]:
     if kept := len(mine) - len(left):
         print(f"{kept} of {len(mine)} sequences are finished already and are kept")
     total = sum(len(video.frames) for video in left)
+
+    def work(segment: segmenter.Segmenter, video: EvalVideo, tick: Callable[[], None]) -> None:
+        results.finish(video.name, segment(video, results.begin(video.name), tick))
+
     with tqdm(total=total, unit="frame", desc="segment", disable=not left) as bar:
-        segmenter.segment_videos(left, results, make, jax.local_devices(), tick=bar.update)
+        segmenter.over_devices(left, make, work, jax.local_devices(), tick=bar.update)
     return results, settings
 
 
@@ -166,9 +170,9 @@ def score(args: argparse.Namespace, chosen: EvalSet, results: Results, settings:
             sequences=args.sequences,
         )
     timings = {name: timing for name in results.videos if (timing := results.finished(name))}
-    for name, own in scores["sequences"].items():
+    for name, sequence in scores["sequences"].items():
         if timings[name].steps:
-            own["fps"] = timings[name].steps / timings[name].step_seconds
+            sequence["fps"] = timings[name].steps / timings[name].step_seconds
     if steps := sum(timing.steps for timing in timings.values()):
         scores["fps"] = steps / sum(timing.step_seconds for timing in timings.values())
     scores["wall_seconds"] = sum(timing.wall_seconds for timing in timings.values())

@@ -19,37 +19,35 @@ import jax
 from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from data_pipeline.triplets.stream import open_stream
 from qmra_jax import drawing, errors
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model, init_variables, variable_shapes
 from qmra_jax.runtime import compile_cache, host_memory
 from qmra_jax.training import (
     checkpoint,
+    config_check,
     distributed,
     initialization,
-    key_projection,
     nonfinite,
     parallel,
     preemption,
     progress,
     workdir,
 )
+from qmra_jax.training.inspection import make_inspect
 from qmra_jax.training.metric_writer import open_writer
 from qmra_jax.training.optimizer import make_optimizer, make_schedule
-from qmra_jax.training.profiling import Profile
-from qmra_jax.training.train_state import create_train_state, init_variables
-from qmra_jax.training.train_step import make_diagnose, make_predict, make_train_step
+from qmra_jax.training.train_state import create_train_state
+from qmra_jax.training.train_step import make_diagnose, make_train_step
 from qmra_jax.training.validation import Abandoned, open_validation
-from qmra_jax.weights.torch_names import variable_shapes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://BUCKET/...")
 _DISTRIBUTED = flags.DEFINE_string(
     "distributed", "", "auto | ADDRESS:PORT,COUNT,INDEX: this is one of several processes."
 )
-PICTURE_ROWS = 4
+PICTURE_ROWS = 4  # examples of a batch that are drawn, and whose memory reads are measured
 
 
 def train(config, run: epath.PathLike) -> int:
@@ -62,25 +60,17 @@ def train(config, run: epath.PathLike) -> int:
       InputError: if config, data or workdir cannot be used; before anything is compiled.
       LossNotFinite: if a loss or gradient is not finite; the last good state is saved.
     """
-    # --------------------------------------------------------------- schedule
+    # --------------------------------------------------------------- settings
     run = epath.Path(run)
-    if not 0 <= config.seed < 2**63:
-        raise errors.InputError(f"seed {config.seed}: expected 0 to 2^63 - 1")
-    for name in ("steps", "log_every", "picture_every", "checkpoint_every", "keep_checkpoints"):
-        if config[name] < 1:
-            raise errors.InputError(f"{name} {config[name]}: expected at least 1")
-
-    def is_due(step: int, every: int) -> bool:
-        return step % every == 0 or step == config.steps
-
-    # ---------------------------------------------------------------- devices
-    if config.cpu_devices < 0:
-        raise errors.InputError(f"cpu_devices {config.cpu_devices}: expected 0 (one) or more")
+    config_check.check(config)
     if config.cpu_devices:
         parallel.simulate_devices(config.cpu_devices)
     distributed.check_same_config(workdir.plain(config))
-    parallel.check_batch(config.batch_size, config.grad_accumulation)
+    config_check.check_batch(config)
     is_first = distributed.is_first()
+
+    def is_due(step: int, every: int) -> bool:
+        return step % every == 0 or step == config.steps
 
     # ------------------------------------------------------------------ model
     model = build_model(config.model)
@@ -89,28 +79,34 @@ def train(config, run: epath.PathLike) -> int:
     train_step = parallel.parallelize(
         make_train_step(model, optimizer, schedule, config), config.parallel
     )
-    predict = make_predict(model)
+    inspect = make_inspect(model)
     diagnose = parallel.parallelize(make_diagnose(model, config), config.parallel)
 
-    # ----------------------------------------------------- workdir, checkpoint
     make_state = functools.partial(
         create_train_state, optimizer=optimizer, ema=bool(config.ema_decay)
     )
+
+    # ------------------------------------------------------------------ start
+    # 1. From the workdir's newest checkpoint, where it has one; or else
+    # 2. from init_from, another run or a weights file; or else
+    # 3. from random weights, with ImageNet's in the encoders where init.encoders names them, and
+    # 4. with keys fitted to training images where init.key_projection is "pca".
     workdir.check_run(run, config)
     validation = open_validation(config, run)
-    frozen = initialization.load_frozen(model, config)
-    like = jax.eval_shape(make_state, variable_shapes(model)).replace(frozen=frozen)
+
+    def is_to_validate(step: int) -> bool:
+        return validation.is_due(step, config.steps) and not validation.is_done(step)
+
+    shapes = variable_shapes(model)
+    frozen = initialization.load_frozen(shapes, config)
+    like = jax.eval_shape(make_state, shapes).replace(frozen=frozen)
     restored = checkpoint.restore(run, like)
+    begun = initialization.check(model, config, run, frozen) if restored is None else None
     first_step = int(restored.step) if restored else 0
-    validate_first = validation.is_due(first_step, config.steps) and not validation.is_done(
-        first_step
-    )
-    if first_step >= config.steps and not validate_first:
+    if first_step >= config.steps and not is_to_validate(first_step):
         if is_first:
             print(f"{run} has all {config.steps} steps already.")
         return 0
-    profile = Profile(config.profile, run, config.steps, done=first_step)
-    begun = initialization.check(model, config, run, frozen) if restored is None else None
 
     # ------------------------------------------------------------------- data
     host_index, host_count = distributed.place()
@@ -130,13 +126,9 @@ def train(config, run: epath.PathLike) -> int:
     # ------------------------------------------------------------------ state
     if is_first:
         workdir.claim(run, config, begun.source if begun else "")
-    fresh = functools.partial(init_variables, model, config.seed)
     if begun:
-        variables = begun.variables(fresh)
-        if config.init.key_projection == "pca" and not begun.source:
-            images = key_projection.training_images(config)
-            variables = key_projection.with_pca_keys(model, variables, images)
-        state = make_state(variables)
+        fresh = functools.partial(init_variables, model, config.seed)
+        state = make_state(begun.variables(model, fresh))
     else:
         state = restored
     state = parallel.replicate(state, config.parallel)
@@ -151,31 +143,24 @@ def train(config, run: epath.PathLike) -> int:
             run, config.keep_checkpoints, lambda steps: validation.best(config.keep_best, steps)
         ) as manager,  # leaving waits until all is written
         contextlib.closing(open_writer(run, first_step)) as writer,
-        contextlib.closing(profile),
-        tqdm(
-            total=config.steps,
-            initial=first_step,
-            unit="step",
-            dynamic_ncols=True,
-            disable=None if is_first else True,
-        ) as bar,
+        contextlib.closing(progress.Profile(config.profile, run, first_step)) as profile,
+        contextlib.closing(progress.StepBar(config.steps, first_step)) as bar,
     ):
 
         def validate(step: int) -> bool:
             """Evaluates; False if a request to stop came first."""
-            bar.set_postfix_str("evaluating")
+            bar.note("evaluating")
             variables = parallel.local_copy(state).variables
             try:
                 scores = validation(step, model, variables, stop=stop.at_once)
             except Abandoned:
                 return False
             writer.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
-            if bar.disable and is_first:
-                print(f"step {step}/{config.steps}: validation J&F {scores['J&F']:.3f}", flush=True)
+            bar.tell(step, f"validation J&F {scores['J&F']:.3f}")
             return True
 
         step = first_step
-        stopping = validate_first and not validate(first_step)
+        stopping = is_to_validate(step) and not validate(step)
         clock.restart()
         while step < config.steps and not stopping:
             step += 1
@@ -204,23 +189,24 @@ def train(config, run: epath.PathLike) -> int:
                 with contextlib.closing(stream(start_step=good)) as again:
                     raise nonfinite.explain(diagnose, state, next(again), run)
 
+            if (is_logged or is_pictured) and is_first:
+                jax.block_until_ready(metrics)  # what the pause waits for is then no training
+                with clock.pause():
+                    few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
+                    probabilities, reads = inspect(parallel.local_copy(state), few)
+                    metrics |= jax.device_get(reads)
+                    if is_pictured:
+                        sheet = drawing.triplet_sheet(
+                            few["images"], few["masks"], few["boxes"], jax.device_get(probabilities)
+                        )
+                        writer.picture(step, "triplets", sheet)
+
             if is_logged:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 del metrics["finite"], metrics["stop"]
                 metrics |= clock.read() | progress.memory()
                 writer.scalars(step, metrics)
-                bar.set_postfix_str(progress.summary(metrics))
-                if bar.disable and is_first:
-                    print(f"step {step}/{config.steps}: {bar.postfix}", flush=True)
-
-            if is_pictured and is_first:
-                with clock.pause():
-                    few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
-                    probabilities = jax.device_get(predict(parallel.local_copy(state), few))
-                    sheet = drawing.triplet_sheet(
-                        few["images"], few["masks"], few["boxes"], probabilities
-                    )
-                    writer.picture(step, "triplets", sheet)
+                bar.tell(step, progress.summary(metrics))
 
             if is_saved:
                 with clock.pause():
@@ -231,9 +217,7 @@ def train(config, run: epath.PathLike) -> int:
 
     # -------------------------------------------------------------------- end
     distributed.barrier("end of the run")  # no process leaves while another still writes
-    if step < config.steps or (
-        validation.is_due(step, config.steps) and not validation.is_done(step)
-    ):
+    if step < config.steps or is_to_validate(step):
         if is_first:
             print(f"Stopped after step {step}, which is saved: run the same command to go on.")
         return preemption.STOPPED

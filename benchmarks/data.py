@@ -38,6 +38,7 @@ REAL_STATIC, REAL_VIDEOS = "static/ecssd", "davis2016"  # below $QMRA_DATA, if t
 WINDOWS = 5  # of each source, in turn, so that all see the same load
 MEMORY_BATCH, MEMORY_CROP = 4, 64  # small, so that thousands of batches take minutes
 LATE = 100_000  # the step of a late restart
+RESTARTS = 3  # of each source, at each step
 
 
 def make_sources(folder: Path, real: Path | None, *, stills: int, videos: int, frames: int) -> dict:
@@ -164,7 +165,7 @@ def restart(sources: Mapping[str, ConfigDict], batch: int) -> Table:
     rows = []
     for name, data in sources.items():
         taken: dict[int, list[float]] = {0: [], LATE: []}
-        for _, step in itertools.product(range(3), taken):
+        for _, step in itertools.product(range(RESTARTS), taken):
             start = time.perf_counter()
             options = {"seed": 0, "global_batch": batch, "start_step": step}
             with contextlib.closing(open_stream(data, **options)) as stream:

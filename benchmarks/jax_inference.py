@@ -24,8 +24,7 @@ class JaxProgram(JaxDevice):
 
         from qmra_jax import weights
         from qmra_jax.inference.propagator import Propagator
-        from qmra_jax.network.model import build_model
-        from qmra_jax.training.train_state import init_variables
+        from qmra_jax.network.build import build_model, init_variables
 
         model = build_model(clip.model_config())
         variables = weights.load(weights_file)[1] if weights_file else init_variables(model, 0)

@@ -24,13 +24,13 @@ class JaxProgram(JaxDevice):
         self.facts["devices"] = jax.device_count()
 
         from qmra_jax import weights
-        from qmra_jax.network.model import build_model
-        from qmra_jax.training import parallel
+        from qmra_jax.network.build import build_model, init_variables
+        from qmra_jax.training import config_check, parallel
         from qmra_jax.training.optimizer import make_optimizer, make_schedule
-        from qmra_jax.training.train_state import create_train_state, init_variables
+        from qmra_jax.training.train_state import create_train_state
         from qmra_jax.training.train_step import make_train_step
 
-        parallel.check_batch(config.batch_size)
+        config_check.check_batch(config)
         model = build_model(config.model)
         optimizer = make_optimizer(config.optimizer, config.steps)
         schedule = make_schedule(config.optimizer, config.steps)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from qmra_jax.inference import frame_step
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.model import QMRA
-from qmra_jax.weights.torch_names import variable_shapes
 
 
 @functools.cache

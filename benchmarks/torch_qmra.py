@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.torch_dinov2 import DINOv2
 from benchmarks.torch_resnet import Encoder
 
 SIZES: dict[str, dict] = {
@@ -172,11 +173,15 @@ class QMRA(nn.Module):
         value_dim: int = 512,
         decoder_dim: int = 256,
         bca_reduction: int = 16,
+        features: dict[str, int] | None = None,
     ):
+        """The parts; `features` are `DINOv2`'s arguments, in a network with frozen features."""
         super().__init__()
         self.query_encoder = Encoder(backbone, 3)
         self.memory_encoder = Encoder(backbone, 4)
         r2, r3, r4 = self.query_encoder.widths
+        self.features = None if features is None else DINOv2(**features)
+        r4 += 0 if self.features is None else self.features.width
         self.qma1 = QueryMemoryAggregation(r4, key_dim, value_dim, bca_reduction)
         self.qma2 = QueryMemoryAggregation(r4, key_dim, value_dim, bca_reduction)
         self.box_decoder = Decoder(2 * value_dim, r3, r2, decoder_dim)
@@ -202,19 +207,26 @@ class QMRA(nn.Module):
 
     def memorize(self, images: Tensor, maps: Tensor) -> Memory:
         """`[b, t, 3, h, w]`, `[b, t, 1, h, w]` -> the memory of these frames."""
-        r4, _, _ = self.memory_encoder(images.flatten(0, 1), maps.flatten(0, 1))
+        r4, _, _ = self.encode(self.memory_encoder, images.flatten(0, 1), maps.flatten(0, 1))
         return self._project(r4, images.shape[:2])
 
     def predict(self, query: Tensor, memory: Memory) -> tuple[dict[str, Tensor], Memory]:
         """As `forward`, from a stored memory; also the query frame's own memory (t = 1)."""
-        r4, r3, r2 = self.query_encoder(query)
+        r4, r3, r2 = self.encode(self.query_encoder, query)
         box = self.box_decoder(self.qma1(r4, memory.stage1), r3, r2)
-        s4, s3, s2 = self.memory_encoder(query, foreground(box))
+        s4, s3, s2 = self.encode(self.memory_encoder, query, foreground(box))
         aggregated = self.qma2(s4, memory.stage2)
         mask = self.mask_decoder(aggregated, s3, s2)
         refined = self.refine_decoder(self.crm(aggregated, box, mask), s3, s2)
         outputs = {"box": box, "mask": mask, "refined": refined}
         return outputs, self._project(s4, (len(s4), 1))
+
+    def encode(
+        self, encoder: Encoder, image: Tensor, box_map: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """The encoder's r4, with the frozen features behind it if there are any, r3 and r2."""
+        r4, r3, r2 = encoder(image, box_map)
+        return (r4 if self.features is None else torch.cat([r4, self.features(image)], 1)), r3, r2
 
     def _project(self, r4: Tensor, batch: tuple[int, ...]) -> Memory:
         stages = (self.qma1.memory_kv(r4), self.qma2.memory_kv(r4))

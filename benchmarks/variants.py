@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from benchmarks import network_cost
 from benchmarks.tables import Table, run_benchmark
 from configs.ablations import ABLATIONS, get_config
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model
 
 SIZES = {"small": "small", "paper": "youtube_vos"}  # the base of each in configs/ablations.py
 HEIGHT, WIDTH = 480, 864

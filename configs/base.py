@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
 
     config.cpu_devices = 0
     config.batch_size = 64
-    config.steps = 4000
+    config.steps = 3300
     config.memory_maps = "mixed"
     config.predicted_share = ((0, 0.0), (500, 0.5))
     config.ema_decay = 0.999

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.data.video_share = ((0, 0.5),)
     config.predicted_share = ((0, 0.5),)
     config.batch_size = 32
-    config.steps = 6000
+    config.steps = 4000
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "linear_tail"
     config.optimizer.decay_share = 0.6

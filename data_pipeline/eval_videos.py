@@ -18,7 +18,7 @@ import numpy as np
 from data_pipeline.datasets import davis, youtube_vos
 from data_pipeline.datasets.scored_videos import find_videos, scored_frames
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID, foreground, label_counts, read_labels
+from qmra_jax.masks import VOID, foreground, objects_in, read_labels
 
 DATASETS = ("davis2016", "davis2017", "youtube_vos", "folder")
 
@@ -134,7 +134,7 @@ def _davis(
     def video(sequence: davis.Sequence) -> EvalVideo:
         first = sequence.annotations[0]
         labels = read_labels(first)
-        ids = _shown(labels)
+        ids = objects_in(labels)
         if merged:
             absent = [] if foreground(labels).any() else [1]
         else:
@@ -169,7 +169,7 @@ def _folder(root: Path, split: str | None, names: Collection[str] | None) -> Eva
         for index, mask in zip(sequence.annotated, sequence.annotations, strict=True):
             labels = read_labels(mask)
             foreground(labels)  # refuses a blended 0/255 mask, whose greys would count as objects
-            if new := tuple(sorted(set(_shown(labels)) - seen)):
+            if new := tuple(sorted(set(objects_in(labels)) - seen)):
                 starts[index] = Entrance(mask, new)
                 seen |= set(new)
         if not starts:
@@ -204,7 +204,7 @@ def _youtube_vos(root: Path, split: str | None, names: Collection[str] | None) -
 
     def video(source: youtube_vos.Video) -> EvalVideo:
         masks = dict(zip(source.annotated, source.masks, strict=True))
-        shown = functools.cache(lambda index: _shown(read_labels(masks[index])))
+        shown = functools.cache(lambda index: objects_in(read_labels(masks[index])))
         # Where its first listed frame does not show an object yet, the next mask that does counts.
         entries: dict[int, list[int]] = {}
         for o in source.objects:
@@ -251,11 +251,6 @@ def _without_truth(video: youtube_vos.Video) -> str:
     except InputError as error:
         return str(error)
     return ""
-
-
-def _shown(labels: np.ndarray) -> tuple[int, ...]:
-    """The objects in a label map, ascending; void (255) is none."""
-    return tuple((np.flatnonzero(label_counts(labels)[1:VOID]) + 1).tolist())
 
 
 def _all_names(sequence: davis.Sequence) -> dict[int, str]:

@@ -10,12 +10,12 @@ import importlib
 _HOME = {
     "QMRA": "network.model",
     "Memory": "network.model",
-    "build_model": "network.model",
+    "build_model": "network.build",
     "InputError": "errors",
     "load": "weights.safetensors_model",
     "save": "weights.safetensors_model",
     "Propagator": "inference.propagator",
-    "propagate_video": "inference.both_ways",
+    "propagate_video": "inference.frame_loop",
     "Explanation": "explain.explanation",
     "explain_frame": "explain.frame",
 }

@@ -57,6 +57,11 @@ def decode_image(data: bytes, name: str, *, turned: bool = False) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def size_text(shape: tuple[int, ...]) -> str:
+    """The size of an image `[h, w, ...]` for messages, "854x480": width x height."""
+    return f"{shape[1]}x{shape[0]}"
+
+
 def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
     """Reads the headers of images and their masks, which is quick, before any work begins.
 
@@ -68,10 +73,9 @@ def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         faults = sorted(fault for fault in pool.map(_fault, pairs) if fault)
     if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(
             f"{len(faults)} of {len(pairs)} images and masks cannot be used:"
-            f" {'; '.join(faults[:5])}{more}: mend or remove them"
+            f" {_first(faults, '; ')}: mend or remove them"
         )
 
 
@@ -92,11 +96,15 @@ def check_whole(paths: Iterable[Path], what: str = "mend or remove them") -> Non
     with concurrent.futures.ThreadPoolExecutor() as pool:
         whole = list(pool.map(_is_whole, paths))
     if bad := sorted(str(path) for path, fine in zip(paths, whole, strict=True) if not fine):
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise InputError(
             f"{len(bad)} of {len(paths)} frames are cut short or cannot be read:"
-            f" {', '.join(bad[:5])}{more}: {what}"
+            f" {_first(bad, ', ')}: {what}"
         )
+
+
+def _first(faults: list[str], between: str) -> str:
+    more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+    return between.join(faults[:5]) + more
 
 
 def _is_whole(path: Path) -> bool:

@@ -137,6 +137,19 @@ def foreground(labels: np.ndarray) -> np.ndarray:
     return objects
 
 
+def objects_in(labels: np.ndarray) -> tuple[int, ...]:
+    """Which objects a label map holds, ascending; background (0) and void (255) are none.
+
+    Args:
+      labels: whole numbers `[..., h, w]`, of one mask or of several.
+    """
+    if labels.dtype == np.uint8:
+        held = np.flatnonzero(label_counts(labels.reshape(-1, labels.shape[-1])))
+    else:
+        held = np.unique(labels)
+    return tuple(label for label in held.tolist() if label not in (0, VOID))
+
+
 def label_counts(labels: np.ndarray) -> np.ndarray:
     """How many pixels each label has.
 

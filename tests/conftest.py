@@ -47,7 +47,7 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def tiny_variables(tiny_model):
-    from qmra_jax.weights.torch_names import variable_shapes
+    from qmra_jax.network.build import variable_shapes
 
     return random_variables(variable_shapes(tiny_model))
 
@@ -112,7 +112,7 @@ def compile_once():
         cached = {"parallelize": functools.cache(train.parallel.parallelize)}
         # train's alone: other tests take the module as it is.
         patch.setattr(train, "parallel", types.SimpleNamespace(**(vars(train.parallel) | cached)))
-        patch.setattr(train, "make_predict", functools.cache(train.make_predict))
+        patch.setattr(train, "make_inspect", functools.cache(train.make_inspect))
         patch.setattr(train, "init_variables", functools.cache(init_variables))
         yield
 

@@ -1,42 +1,43 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qmra_jax import boxes
 from qmra_jax.errors import InputError
 
-ARRAYS = pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+
+def on_numpy(function, array, *size):
+    return function(array, *size)
+
+
+def on_jax(function, array, *size):
+    return jax.jit(lambda array: function(array, *size))(array)  # eagerly, each step is compiled
+
+
+ARRAYS = pytest.mark.parametrize("run", [on_numpy, on_jax])
 
 
 @ARRAYS
-def test_a_mask_s_box_has_exclusive_edges(kind):
-    mask = np.zeros((6, 8), np.uint8)
-    mask[2, 3] = 1
-    assert boxes.mask_to_box(kind(mask)).tolist() == [3, 2, 1, 1]
-    mask[4, 7] = 255
-    box = boxes.mask_to_box(kind(mask))
-    assert box.tolist() == [3, 2, 5, 3]
+def test_a_mask_s_box_has_exclusive_edges_and_an_empty_one_has_none(run):
+    masks = np.zeros((3, 6, 8), np.uint8)
+    masks[:2, 2, 3] = 1
+    masks[1, 4, 7] = 255
+    box = run(boxes.mask_to_box, masks)
+    assert box.tolist() == [[3, 2, 1, 1], [3, 2, 5, 3], [0, 0, 0, 0]]
     assert box.dtype == np.int32
 
 
 @ARRAYS
-def test_an_empty_mask_has_no_box_and_no_box_fills_nothing(kind):
-    box = boxes.mask_to_box(kind(np.zeros((2, 5, 7))))
-    assert box.tolist() == [[0, 0, 0, 0]] * 2
-    assert not np.asarray(boxes.box_to_map(box, 5, 7)).any()
-
-
-@ARRAYS
-def test_box_and_map_return_to_each_other(kind):
+def test_box_and_map_return_to_each_other(run):
     rng = np.random.default_rng(0)
     corners = np.sort(rng.integers(0, 20, (50, 2, 2)), axis=1)
     given = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0] + 1], axis=1)
-    maps = boxes.box_to_map(kind(given), 21, 22)
+    given[0] = 0  # no box fills nothing
+    maps = run(boxes.box_to_map, given, 21, 22)
     assert maps.dtype == np.float32
     assert maps.shape == (50, 21, 22)
     np.testing.assert_array_equal(np.asarray(maps).sum((1, 2)), given[:, 2] * given[:, 3])
-    np.testing.assert_array_equal(boxes.map_to_box(maps), given)
+    np.testing.assert_array_equal(run(boxes.map_to_box, maps), given)
 
 
 def test_a_box_map_is_cut_off_at_the_frame():
@@ -53,12 +54,6 @@ def test_the_threshold_decides_what_is_inside():
     assert boxes.map_to_box(probability, threshold=0.1).tolist() == [0, 0, 4, 1]
 
 
-def test_boxes_work_under_jit():
-    mask = np.zeros((2, 4, 4))
-    mask[1, 1:3, 2] = 1
-    assert jax.jit(boxes.mask_to_box)(mask).tolist() == [[0, 0, 0, 0], [2, 1, 1, 2]]
-
-
 def test_a_good_box_passes():
     assert boxes.check_box((0, 0, 60, 40), 40, 60).tolist() == [0, 0, 60, 40]
 
@@ -68,15 +63,23 @@ def test_a_good_box_passes():
     [
         ((5, 5, 0, 3), "is empty"),
         ((5, 5, 3, -1), "is empty"),
-        ((-1, 5, 3, 3), "outside the frame, which is 60 wide and 40 high"),
-        ((58, 5, 3, 3), "x \\+ width must be at most 60"),
-        ((5, 38, 3, 3), "y \\+ height at most 40"),
+        ((-1, 5, 3, 3), "60 wide and 40 high"),
+        ((58, 5, 3, 3), "at most 60"),
+        ((5, 38, 3, 3), "at most 40"),
         ((1, 2, 3), "four numbers"),
         ((1.5, 2, 3, 4), "whole pixels"),
         ((float("nan"), 2, 3, 4), "whole pixels"),
-        ((float("inf"), 2, 3, 4), "whole pixels"),
     ],
 )
 def test_a_bad_box_is_refused_with_what_it_lacks(box, says):
     with pytest.raises(InputError, match=says):
         boxes.check_box(box, 40, 60)
+
+
+def test_boxes_scale_by_their_edges_and_a_thin_one_survives():
+    given = np.array([[1, 2, 3, 4], [0, 0, 0, 0]])
+    assert boxes.scale_boxes(given, (10, 10), (20, 30)).tolist() == [[3, 4, 9, 8], [0, 0, 0, 0]]
+    assert boxes.scale_boxes(given, (10, 10), (10, 10)).tolist() == given.tolist()
+    thin = np.array([[1279, 100, 1, 200], [0, 719, 9, 1]])
+    small = boxes.scale_boxes(thin, (720, 1280), (240, 427))
+    assert small.tolist() == [[426, 33, 1, 67], [0, 239, 3, 1]]

@@ -265,39 +265,35 @@ def test_shards_make_their_part_and_the_last_one_scores(run, folder, tmp_path, s
     assert "expected I/N, such as 1/4" in run(folder, "--shard=3/2", status=2)
 
 
-def test_every_device_takes_videos_the_longest_first(
-    folder, tmp_path, tiny_model, tiny_variables, devices
-):
+def test_every_device_takes_videos_the_longest_first(folder, tiny_model, tiny_variables, devices):
     taken = {}
     both = threading.Barrier(2, timeout=60)
 
-    class Results:
-        def begin(self, name):
-            both.wait()
-            return tmp_path / name
-
-        def finish(self, name, timing):
-            taken[name] = timing
-
-    make = evaluation.make_segmenter(tiny_model, tiny_variables)
-
-    def checked(device):
-        segmenter = make(device)
-        segment = evaluation.Segmenter.__call__
-
-        def spy(video, folder, tick):
-            segment(segmenter, video, folder, tick)
-            result = segmenter.propagator.step(read_image(video.frames[-1]))
-            return result.probabilities.devices()
-
-        return spy
+    def work(segmenter, video, tick):
+        both.wait()
+        assert len(list(segmenter.frames(video))) == len(video.frames)
+        result = segmenter.propagator.step(read_image(video.frames[-1]))
+        taken[video.name] = result.probabilities.devices()
 
     videos = eval_videos.find_eval_videos(folder, "folder").videos
-    evaluation.segment_videos(videos, Results(), checked, devices)
+    make = evaluation.make_segmenter(tiny_model, tiny_variables)
+    evaluation.over_devices(videos, make, work, devices)
     assert set.union(*taken.values()) == set(devices)
     assert [v.name for v in evaluation.longest_first(videos)] == ["long", "short"]
     shards = [evaluation.shard(videos, k, 2)[0].name for k in (1, 2)]
     assert shards == ["long", "short"]
+
+
+def test_an_error_stops_all_devices_at_their_next_frame(folder, devices):
+    def work(device, video, tick):
+        if video.name == "short":
+            raise ZeroDivisionError
+        while True:
+            tick()
+
+    videos = eval_videos.find_eval_videos(folder, "folder").videos
+    with pytest.raises(ZeroDivisionError):
+        evaluation.over_devices(videos, lambda device: device, work, devices)
 
 
 def test_frames_that_are_cut_short_are_all_named_before_anything_is_made(

@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from qmra_jax.errors import InputError
-from qmra_jax.masks import PALETTE, foreground, label_counts, read_labels, write_labels
+from qmra_jax.masks import (
+    PALETTE,
+    foreground,
+    label_counts,
+    objects_in,
+    read_labels,
+    write_labels,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures" / "davis_metrics"
 LABELS = np.array([[0, 1, 2], [3, 22, 255]], np.uint8)
@@ -48,22 +55,19 @@ def test_grey_and_1_bit_masks_give_their_values_unscaled(tmp_path, stored, expec
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_a_mask_of_colours_is_refused_by_name(tmp_path):
-    Image.fromarray(PALETTE[LABELS]).save(tmp_path / "colours.png")
-    with pytest.raises(InputError, match=r"colours\.png.*kind RGB.*save the label map itself"):
-        read_labels(tmp_path / "colours.png")
-
-
-def test_a_grey_mask_seen_through_alpha_is_refused(tmp_path):
-    Image.fromarray(np.stack([LABELS, LABELS], axis=-1), mode="LA").save(tmp_path / "alpha.png")
-    with pytest.raises(InputError, match=r"alpha\.png.*kind LA"):
-        read_labels(tmp_path / "alpha.png")
-
-
-def test_a_16_bit_mask_is_refused(tmp_path):
-    Image.fromarray(LABELS.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match=r"deep\.png.*expected a palette or 8-bit grey"):
-        read_labels(tmp_path / "deep.png")
+@pytest.mark.parametrize(
+    ("stored", "kind"),
+    [
+        (Image.fromarray(PALETTE[LABELS]), "kind RGB"),
+        (Image.fromarray(np.stack([LABELS, LABELS], axis=-1), mode="LA"), "kind LA"),
+        (Image.fromarray(LABELS.astype(np.uint16) * 257), "kind I;16"),
+    ],
+    ids=["colours", "grey seen through alpha", "16 bits"],
+)
+def test_pixels_that_do_not_say_their_labels_are_refused_by_name(tmp_path, stored, kind):
+    stored.save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=rf"mask\.png.*{kind}"):
+        read_labels(tmp_path / "mask.png")
 
 
 def test_a_missing_a_foreign_and_a_cut_off_file_are_refused_by_name(tmp_path):
@@ -72,8 +76,7 @@ def test_a_missing_a_foreign_and_a_cut_off_file_are_refused_by_name(tmp_path):
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(InputError, match=r"text\.png is no image"):
         read_labels(tmp_path / "text.png")
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
-    write_labels(tmp_path / "cut.png", noise)
+    write_labels(tmp_path / "cut.png", LABELS.repeat(64, axis=0))
     whole = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut\.png.*cannot be read"):
@@ -100,19 +103,16 @@ def test_labels_of_another_type_or_shape_are_not_cast(tmp_path, labels):
         write_labels(tmp_path / "mask.png", labels)
 
 
-def test_255_is_the_object_of_a_0_255_mask():
-    mask = np.array([[0, 255], [255, 0]], np.uint8)
-    np.testing.assert_array_equal(foreground(mask), mask == 255)
-
-
-def test_255_is_void_in_a_sequence_that_has_objects():
-    frames = np.array([[[0, 1, 2, 255]], [[0, 0, 0, 255]]], np.uint8)
-    expected = [[[False, True, True, False]], [[False, False, False, False]]]
-    np.testing.assert_array_equal(foreground(frames), expected)
-
-
-def test_the_foreground_of_an_empty_mask_is_empty():
-    assert not foreground(np.zeros((2, 3), np.uint8)).any()
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([[0, 255], [255, 0]], [[0, 1], [1, 0]]),  # 255 is the one object
+        ([[[0, 1, 2, 255]], [[0, 0, 0, 255]]], [[[0, 1, 1, 0]], [[0, 0, 0, 0]]]),  # void
+        ([[0, 0, 0]], [[0, 0, 0]]),
+    ],
+)
+def test_255_is_void_in_a_sequence_that_has_objects_and_else_the_object(labels, expected):
+    np.testing.assert_array_equal(foreground(np.array(labels, np.uint8)), np.array(expected, bool))
 
 
 def test_a_0_255_mask_blended_by_resizing_is_refused():
@@ -125,3 +125,10 @@ def test_labels_are_counted():
     for part in (labels, labels[::2, 1:]):
         expected = np.bincount(part.ravel(), minlength=256)
         np.testing.assert_array_equal(label_counts(part), expected)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32])
+def test_the_objects_in_masks_are_their_labels_but_for_background_and_void(kind):
+    assert objects_in(LABELS.astype(kind)) == (1, 2, 3, 22)
+    assert objects_in(np.stack([LABELS * 0, LABELS]).astype(kind)) == (1, 2, 3, 22)
+    assert objects_in(np.array([[0, 255]], kind)) == ()

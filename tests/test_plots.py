@@ -13,7 +13,7 @@ from qmra_jax.plots import COLOURS, colour, new_figure, svg_data
 def test_neither_the_package_nor_the_commands_that_draw_no_plot_load_matplotlib():
     code = (
         "import sys, qmra_jax\n"
-        "from qmra_jax.cli import app\n"
+        "from qmra_jax.cli import app, explain, score\n"
         "from qmra_jax.segmentation import segment_video\n"
         "from qmra_jax.training import validation\n"
         "assert 'matplotlib' not in sys.modules"

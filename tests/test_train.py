@@ -15,9 +15,11 @@ import evaluate
 import train
 from qmra_jax import masks, weights
 from qmra_jax.errors import InputError
-from qmra_jax.training import checkpoint, initialization, nonfinite, profiling
+from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.training import checkpoint, initialization, nonfinite
+from qmra_jax.weights import frozen_features
 from tests.support.invariance import Miniature
-from tests.support.tiny import metric_lines
+from tests.support.tiny import assert_same_tree, metric_lines, random_variables, saved_arrays
 from tests.support.tiny_config import STEPS
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +56,8 @@ def test_a_run_leaves_metrics_pictures_and_checkpoints(whole):
     assert last["triplets_per_second"] > 0
     assert 0 <= last["data_wait_share"] <= 1
     assert last["loss"] < first["loss"]
+    for name in ("read_entropy_1", "read_entropy_2", "read_peak_1", "read_peak_2"):
+        assert 0 < last[name] <= 1.001
     assert (whole / "pictures" / f"triplets-{STEPS:07d}.png").stat().st_size > 1000
     assert list((whole / "tensorboard").iterdir())
     assert checkpoint.checkpoint_steps(whole)[-3:] == [5, 8, STEPS]
@@ -141,31 +145,33 @@ def test_chosen_steps_are_profiled(config, whole, tmp_path):
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
-def test_a_run_that_goes_on_past_the_steps_to_profile_says_so_once(whole, tmp_path, capsys):
-    for chosen, done in (("3:5", 2), ("3:5", 3), ("3:5", 8)):
-        profiling.Profile(chosen, tmp_path, STEPS, done)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert told[1].startswith(
-        "profile 3:5: the run goes on after step 8, so there will be no trace"
-    )
+@pytest.mark.slow
+def test_a_network_with_frozen_features_trains_goes_on_and_is_exported(config, tmp_path):
+    """Two steps, then the last one again; keys from a PCA, a moving average, an evaluation."""
+    features, config.steps, config.checkpoint_every = tmp_path / "dino.safetensors", 2, 1
+    config.model.features = "dinov2_vits14:width=24,depth=2,heads=2,grid=5"
+    config.init.update(features=str(features), key_projection="pca")
+    config.eval.every = 2
+    shapes = variable_shapes(build_model(config.model))
+    frozen = random_variables(shapes)["frozen"]
+    frozen_features.save(features, frozen)
+    assert train.train(config, tmp_path / "run") == 0
+    end = saved_arrays(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")
+    assert train.train(config, tmp_path / "run") == 0
+    for name, array in saved_arrays(tmp_path / "run").items():
+        np.testing.assert_array_equal(array, end[name], err_msg=name)
+    config, variables = checkpoint.restore_model(tmp_path / "run")
+    weights.save(tmp_path / "w.safetensors", variables, config.model)
+    assert_same_tree(weights.load(tmp_path / "w.safetensors")[1]["frozen"], frozen)
 
 
 def test_training_changes_every_part_of_the_network(config, whole):
-    from qmra_jax.network.model import build_model
-
     before = train.init_variables(build_model(config.model), config.seed)["params"]
     after = parameters(whole)["params"]
     for name in before:
         moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before[name], after[name])
         assert max(jax.tree.leaves(moved)) > 1e-4, name
-
-
-def test_another_config_is_refused_in_the_same_workdir(config, whole):
-    other = config.copy_and_resolve_references()
-    other.optimizer.learning_rate = 3e-4
-    with pytest.raises(InputError, match=r"optimizer.learning_rate: 0.001 there, 0.0003 here"):
-        train.train(other, whole)
 
 
 def test_checkpoints_without_their_config_are_not_gone_on_from(config, whole, tmp_path):
@@ -180,64 +186,40 @@ def test_checkpoints_without_their_config_are_not_gone_on_from(config, whole, tm
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"log_every": 0}, "log_every 0: expected at least 1"),
-        ({"parallel": "zmap"}, "parallel 'zmap'"),
-        ({"batch_size": 3}, "batch_size 3 does not divide"),
-        ({"data": {"crop": 40}}, "data.crop=40: expected a positive multiple of 16"),
-        ({"data": {"videos": ("gone:train",)}}, "no folder .*gone"),
-        ({"init_from": "runs/gone"}, "init_from runs/gone: no such run with checkpoints; expected"),
-        ({"profile": "3"}, "profile '3': expected FIRST:LAST, two steps from 1 to 10"),
-        ({"profile": "8:11"}, "profile '8:11'"),
-        ({"eval": {"videos": ".:test"}}, "split 2016/test"),
-        ({"eval": {"videos": "gone:val"}}, "gone"),
-        ({"eval": {"metric": "IoU"}}, "eval.metric 'IoU': expected one of J&F, J, F"),
-        (
-            {"eval": {"protocol": "davis2017", "videos": ".:val:2016"}},
-            "shows no object 1: .* 0/255 masks are davis2016's",
-        ),
-        ({"eval": {"videos": ".:val@2"}}, "@REPEAT is for training"),
-        ({"eval": {"videos": "gs://bucket/davis:val"}}, "read from this machine's disks alone"),
-        ({"eval": {"every": -1}}, "eval.every -1"),
-        ({"eval": {"interval": 0}}, "eval.interval 0"),
-        ({"eval": {"short_side": 8}}, "eval.short_side 8: expected"),
-        ({"keep_checkpoints": 0}, "keep_checkpoints 0: expected at least 1"),
+        ({"log_every": 0}, "log_every"),
+        ({"batch_size": 3}, "batch_size"),
+        ({"data": {"crop": 40}}, r"data\.crop"),
+        ({"data": {"videos": ("gone:train",)}}, "gone"),
+        ({"init_from": "runs/gone"}, "init_from runs/gone"),
         ({"init": {"encoders": "nowhere.pth"}}, r"nowhere\.pth"),
         ({"model": {"aggregator": "nothing"}}, "aggregator 'nothing'"),
-        ({"optimizer": {"schedule": "steps"}}, "schedule 'steps'"),
+        ({"eval": {"videos": ".:test"}}, "2016/test"),
+        ({"eval": {"videos": "gone:val"}}, "gone"),
+        ({"eval": {"protocol": "davis2017", "videos": ".:val:2016"}}, "object 1"),
+        ({"eval": {"videos": ".:val@2"}}, "@REPEAT"),
+        ({"eval": {"videos": "gs://bucket/davis:val"}}, "gs://bucket/davis:val"),
     ],
 )
 def test_a_bad_setting_is_refused_before_the_workdir_is_touched(config, tmp_path, change, says):
-    other = config.copy_and_resolve_references()
-    other.update(change)
+    config.update(change)
     with pytest.raises(InputError, match=says):
-        train.train(other, tmp_path / "run")
+        train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_how_often_to_log_may_change_when_a_run_goes_on(config, whole, capsys):
-    other = config.copy_and_resolve_references()
-    other.log_every = 7
-    train.train(other, whole)
+    config.log_every = 7
+    train.train(config, whole)
     assert "has all 10 steps already" in capsys.readouterr().out
 
 
-def test_a_workdir_that_cannot_be_written_is_refused(config, tmp_path):
+def test_a_workdir_that_cannot_be_written_is_refused(config, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write to .*run .*: give another --workdir"):
+    with pytest.raises(InputError, match=r"cannot write to .*file/run"):
         train.train(config, tmp_path / "file" / "run")
-
-
-def test_a_workdir_without_permission_is_refused(config, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(InputError, match="no permission to write there"):
         train.train(config, tmp_path / "run")
-
-
-def test_a_missing_checkpoint_is_told_with_those_there_are(whole, tmp_path):
-    with pytest.raises(InputError, match=r"no checkpoint of step 3; it has \[5, 8, 10\]"):
-        checkpoint.restore_model(whole, step=3)
-    with pytest.raises(InputError, match="expected a training run's folder"):
-        checkpoint.restore_model(tmp_path)
 
 
 def run_evaluate(monkeypatch, *arguments):

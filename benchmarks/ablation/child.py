@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -21,16 +20,15 @@ class Children:
     def __init__(self) -> None:
         self.stopping = False
         self._child: subprocess.Popen | None = None
-        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Children":
         signals = (signal.SIGTERM, signal.SIGINT)
-        self._before = {number: signal.signal(number, self._pass_on) for number in signals}
+        self._before: dict[int, Any] = {s: signal.signal(s, self._pass_on) for s in signals}
         return self
 
     def __exit__(self, *_) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def __call__(self, command: Sequence[str], log: Path, *, lock: IO) -> int:
         """Runs a command to its end.
@@ -81,21 +79,10 @@ def only_one(path: Path) -> Iterator[IO | None]:
 
 
 def failure(status: int, log: Path) -> str:
-    """Why a command failed, by what it printed: its last error, or else its last line.
-
-    Args:
-      status: that `Children` gave.
-      log: file with what it printed.
-
-    Returns:
-      "" if it did not fail.
-    """
-    if status == 0:
-        return ""
-    if status < 0:
-        return f"ended by {signal.Signals(-status).name} (see {log})"
-    text = log.read_bytes()[-20_000:].decode(errors="replace")
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    """Why a command failed, by its status and the last error, or else line, in its log; or ""."""
+    if status <= 0:
+        return f"ended by {signal.Signals(-status).name} (see {log})" if status else ""
+    lines = log.read_text(errors="replace").split("\n")  # a progress bar's line ends in \r's
+    lines = [line.strip().rpartition("\r")[2] for line in lines if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    words = (errors or lines or ["it printed nothing"])[-1]
-    return f"{words} (status {status}; see {log})"
+    return f"{[*lines, *errors][-1] if lines else ''} (status {status}; see {log})"

@@ -77,15 +77,14 @@ class Plan:
     def common(self) -> ConfigDict:
         """What all runs have in common: the config of "full"."""
         config = _parse("full", self.base, self.overrides).copy_and_resolve_references()
-        if self.init_from:
-            config.init_from = self.init_from
+        config.init_from = self.init_from or config.init_from
         return config
 
     def config(self, run: Run) -> ConfigDict:
         """What a run is evaluated with, and trained with unless another trains for it.
 
         Raises:
-          InputError: if the base or an override is not to be had.
+          InputError: if the row, the base or an override is not to be had.
         """
         overrides = tuple(self._overrides(run))
         return _parse(run.row, self.base, overrides).copy_and_resolve_references()
@@ -96,23 +95,20 @@ class Plan:
 
     def command(self) -> str:
         """What makes this plan again, without its folder."""
-        rows = next((name for name, rows in NAMED.items() if rows == self.rows), None)
-        options = [
-            f"--configs={rows or ','.join(self.rows)}",
-            f"--seeds={','.join(map(str, self.seeds))}",
-            f"--base={self.base}",
-            *([f"--init_from={self.init_from}"] if self.init_from else []),
-        ]
+        rows = {rows: name for name, rows in NAMED.items()}.get(self.rows, ",".join(self.rows))
+        options = [f"--configs={rows}", f"--seeds={','.join(map(str, self.seeds))}"]
+        options += [f"--base={self.base}"]
+        options += [f"--init_from={self.init_from}"] if self.init_from else []
         text = shlex.join([*options, *self.overrides])
         if data := os.environ.get("QMRA_DATA"):  # which the shell has put in the place of its name
             text = text.replace(data, "$QMRA_DATA")
         return f"python -m benchmarks.ablation {text}"
 
     def _overrides(self, run: Run) -> list[str]:
-        own = [f"--config.seed={run.seed}"]
+        of_run = [f"--config.seed={run.seed}"]
         if self.init_from:
-            own.append(f"--config.init_from={run.training.folder(Path(self.init_from))}")
-        return [*self.overrides, *own]
+            of_run.append(f"--config.init_from={run.training.folder(Path(self.init_from))}")
+        return [*self.overrides, *of_run]
 
 
 def make_plan(
@@ -127,29 +123,21 @@ def make_plan(
     Args:
       rows: names of `ABLATIONS` with commas, or one of `NAMED`.
       seeds: whole numbers with commas.
-      base: see `Plan`; likewise
-      overrides: and
-      init_from.
+      base: see `Plan`.
+      overrides: see `Plan`.
+      init_from: see `Plan`.
 
     Raises:
-      InputError: if there is no such row, seed, base or setting; if one is there twice; or if an
-        override changes what a row is.
+      InputError: if there is no such row, seed, base or setting; or if an override changes what a
+        row is.
     """
-    names = NAMED.get(rows) or tuple(part.strip() for part in rows.split(","))
-    numbers = tuple(part.strip() for part in seeds.split(","))
-    for what, values in (("row", names), ("seed", numbers)):
-        for value in values:
-            if values.count(value) > 1:
-                raise InputError(f"{what} {value} is there twice: name each once")
-    for name in names:
-        if name not in ABLATIONS:
-            raise InputError(
-                f"row {name!r} of --configs: expected some of {', '.join(ABLATIONS)}, or"
-                f" {' or '.join(NAMED)}"
-            )
+    names = tuple(dict.fromkeys(NAMED.get(rows) or rows.split(",")))
+    numbers = tuple(dict.fromkeys(seeds.split(",")))
     for number in numbers:
         if not number.isdecimal():
             raise InputError(f"seed {number!r} of --seeds: expected whole numbers, such as 0,1,2")
+    plan = Plan(names, tuple(map(int, numbers)), base, tuple(overrides), init_from)
+    configs = [plan.config(run) for run in plan.runs]
     for override in overrides:
         key = override.removeprefix("--config.").partition("=")[0]
         if key == "seed":
@@ -161,8 +149,6 @@ def make_plan(
                 raise InputError(
                     f"{override}: row {name} is a change of {key} itself; leave one of them out"
                 )
-    plan = Plan(names, tuple(map(int, numbers)), base, tuple(overrides), init_from)
-    configs = [plan.config(run) for run in plan.runs]
     start = configs[0].init_from
     if start and not init_from and len({str(plain(config.model)) for config in configs}) > 1:
         raise InputError(
@@ -186,9 +172,7 @@ def _parse(row: str, base: str, overrides: tuple[str, ...]) -> ConfigDict:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
         values(arguments)
     except AttributeError as error:  # how ml_collections refuses a key
-        raise InputError(
-            f"config key {error}: there is none of this name; configs/common.py has them all"
-        ) from None
+        raise InputError(f"config key {' '.join(str(error).split())}") from None
     except (ValueError, flags.Error) as error:
         raise InputError(" ".join(str(error).split())) from None
     return config

@@ -1,5 +1,6 @@
 """An ablation's folder as table.md, table.csv and differences.png, the paper's numbers beside."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,12 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import network_cost
-from benchmarks.ablation.plan import Run, make_plan
+from benchmarks.ablation.plan import Run
 from benchmarks.ablation.runs import Runs
 from configs.ablations import GROUPS, PAPER, PAPER_WITH_COCO
 from qmra_jax.files import written_whole
 from qmra_jax.inference import memory_bank
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model
 from qmra_jax.plots import GREY, INK, bare, colour, new_figure
 from qmra_jax.scoring.tables import align
 
@@ -36,31 +37,23 @@ def write_report(runs: Runs, problems: Mapping[Run, str]) -> None:
       problems: why some of its runs failed.
     """
     plan, done = runs.plan, runs.evaluated()
-    whole = make_plan(
-        ",".join(dict.fromkeys([*plan.rows, *(run.row for run in done)])),
-        ",".join(dict.fromkeys([*map(str, plan.seeds), *(str(run.seed) for run in done)])),
-        plan.base,
-        plan.overrides,
-        plan.init_from,
-    )
-    found = Runs(runs.folder, whole, start=lambda *_: 0)
-    scores = {run: scores for run in whole.runs if (scores := found.scores(run))}
-    table = summary(scores, pd.DataFrame({row: _about(found, row) for row in whole.rows}).T)
+    rows = tuple(dict.fromkeys([*plan.rows, *(run.row for run in done)]))
+    seeds = tuple(dict.fromkeys([*plan.seeds, *(run.seed for run in done)]))
+    whole = Runs(runs.folder, dataclasses.replace(plan, rows=rows, seeds=seeds), start=lambda *_: 0)
+    scores = {run: scores for run in whole.plan.runs if (scores := whole.scores(run))}
+    table = summary(scores, pd.DataFrame({row: _about(whole, row) for row in rows}).T)
     missing = [
-        f"{run}: {problems.get(run) or runs.state(run)}"
-        for run in plan.runs
-        if not runs.scores(run)
+        f"{run}: {problems.get(run) or runs.state(run)}" for run in plan.runs if run not in scores
     ]
     with written_whole(runs.folder / "table.md") as part:
-        part.write_text(markdown(table, notes=_notes(found), missing=missing))
+        part.write_text(markdown(table, notes=_notes(whole), missing=missing))
     with written_whole(runs.folder / "table.csv") as part:
         table.to_csv(part, index_label="row", lineterminator="\n")
-    figure = differences(table)
-    if figure is None:
-        (runs.folder / "differences.png").unlink(missing_ok=True)
-    else:
+    if table[DIFFERENCE].notna().any():
         with written_whole(runs.folder / "differences.png") as part:
-            figure.savefig(part, format="png")
+            differences(table).savefig(part, format="png")
+    else:
+        (runs.folder / "differences.png").unlink(missing_ok=True)
 
 
 def summary(scores: Mapping[Run, Mapping], about: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +69,15 @@ def summary(scores: Mapping[Run, Mapping], about: pd.DataFrame) -> pd.DataFrame:
       `about`; the paper's numbers.
     """
     values = pd.DataFrame(
-        [_measured(run, value) for run, value in scores.items()],
+        [
+            (
+                run.row,
+                run.seed,
+                *(s[x][kind] for x in "JF" for kind in ("mean", "recall")),
+                s["J&F"],
+            )
+            for run, s in scores.items()
+        ],
         columns=["row", "seed", *MEASURES],
     )
     means, deviations = (values.groupby("row")[[*MEASURES]].agg(f) for f in ("mean", "std"))
@@ -134,18 +135,13 @@ def markdown(table: pd.DataFrame, *, notes: Sequence[str], missing: Sequence[str
     return "\n\n".join([*parts, align(lines), *notes]) + "\n"
 
 
-def differences(table: pd.DataFrame) -> Figure | None:
+def differences(table: pd.DataFrame) -> Figure:
     """Differences in J mean to "full": a bar a row with its standard deviation, paper's a diamond.
 
     Args:
       table: of `summary`; a row without scores has the paper's mark alone.
-
-    Returns:
-      None if no row has a difference.
     """
     table = table.drop(index=REFERENCE, errors="ignore")
-    if not table[DIFFERENCE].notna().any():
-        return None
     height = 110 + 34 * len(table)
     figure = new_figure(860, height)
     axes = figure.add_axes((0.2, 50 / height, 0.77, 1 - 90 / height))
@@ -166,24 +162,18 @@ def differences(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _measured(run: Run, scores: Mapping) -> list:
-    parts = [scores[letter][kind] for letter in "JF" for kind in ("mean", "recall")]
-    return [run.row, run.seed, *parts, scores["J&F"]]
-
-
 def _about(runs: Runs, row: str) -> dict[str, object]:
     """What a row's network costs, and what its trainings took."""
-    own = [run for run in runs.plan.runs if run.row == row]
-    config = runs.plan.config(own[0])
+    trainings = [run.training for run in runs.plan.runs if run.row == row]
+    config = runs.plan.config(Run(row, runs.plan.seeds[0]))
     module = build_model(config.model)
     memory = MEMORY if config.eval.extra_frames else memory_bank.EXTRA
-    trained = [run.training for run in own if runs.is_trained(run.training)]
-    times = [seconds for run in trained if (seconds := runs.training_seconds(run)) is not None]
+    times = [runs.training_seconds(run) for run in trainings if runs.is_trained(run)]
     return {
         "parameters": network_cost.parameters(module),
         "FLOP a frame": network_cost.frame_flops(module, *_frame(config), memory),
-        "training seconds": np.mean(times) if times else np.nan,
-        "trained as": own[0].training.row,
+        "training seconds": pd.Series(times, dtype=float).mean(),
+        "trained as": trainings[0].row,
     }
 
 

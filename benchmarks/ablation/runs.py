@@ -10,12 +10,13 @@
 A row that differs from another in `config.eval` alone has no training of its own.
 """
 
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -30,10 +31,9 @@ from qmra_jax.evaluation import segmenter
 from qmra_jax.evaluation.results import digest
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.inference import memory_bank
-from qmra_jax.network.model import build_model
-from qmra_jax.training import initialization, preemption, workdir
+from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.training import config_check, initialization, preemption, workdir
 from qmra_jax.training.validation import open_validation
-from qmra_jax.weights.torch_names import variable_shapes
 
 ROOT = Path(__file__).parents[2]
 # Of an ablation's config these may change from one command to the next; how it is evaluated not.
@@ -61,7 +61,7 @@ class Runs:
         """
         self.plan, self.folder, self._start = plan, Path(folder).absolute(), start
         self._overwrite = ["--overwrite"] if overwrite else []
-        self._evaluations: dict[str, tuple[list[str], str]] = {}  # by `config.eval`
+        self._evaluations: dict[str, tuple[list[str], str]] = {}  # by `config.eval`, as JSON
 
     def check(self) -> None:
         """Finds out whether all of it can be done; writes nothing.
@@ -78,19 +78,19 @@ class Runs:
             )
         workdir.check_run(epath.Path(self.folder), self.plan.common(), FREE)
         for training in self.plan.trainings():
-            config = self.plan.config(training)
-            workdir.check_run(epath.Path(self.path(training)), config)
-            if not self.is_trained(training):  # what train.py would refuse row by row
-                start = Path(config.init_from)
-                if self.plan.init_from and not (start / "checkpoints").is_dir():
-                    raise InputError(
-                        f"--init_from={self.plan.init_from} has no {training}: expected"
-                        f" {start}/checkpoints"
-                    )
+            config, run_folder = self.plan.config(training), epath.Path(self.path(training))
+            workdir.check_run(run_folder, config)
+            if self.is_trained(training):
+                continue
+            try:  # what train.py would refuse row by row
+                config_check.check(config)
                 model = build_model(config.model)
-                variable_shapes(model)  # which meets what an option's value cannot be
-                initialization.check(model, config, epath.Path(self.path(training)))
+                shapes = variable_shapes(model)  # which meets what an option's value cannot be
+                frozen = initialization.load_frozen(shapes, config)
+                initialization.check(model, config, run_folder, frozen)
                 open_examples(config.data, seed=0, global_batch=config.batch_size)
+            except InputError as error:
+                raise InputError(f"{training}: {error}") from None
         for run in self.plan.runs:
             self._evaluation(run)
 
@@ -138,68 +138,63 @@ class Runs:
         record = folder / "training.json"
         before = _read(record).get("seconds", 0.0)
         program = ["train.py", *self.plan.arguments(training), f"--workdir={folder}"]
-        status, seconds = self._run(folder, "train.log", program, record)
-        if status is None:
-            return "another process is at it"
-        _write(record, {"seconds": None if before is None else before + seconds})
+        with self._at_work(folder) as lock:
+            if lock is None:
+                return "another process is at it"
+            _write(record, {"seconds": None})  # not known, should this process be killed
+            began = time.perf_counter()
+            status = self._run(program, folder / "train.log", lock)
+            if before is not None:
+                _write(record, {"seconds": before + time.perf_counter() - began})
         if status == preemption.STOPPED:
             return "stopped and saved"
-        if status == 0 and not self.is_trained(training):
-            return f"ended before its last step: see {folder / 'train.log'}"
         return child.failure(status, folder / "train.log")
 
     # -------------------------------------------------------------- evaluation
 
     def scores(self, run: Run) -> dict[str, Any] | None:
         """A run's scores, evaluate.py's; None if there are none of these weights and settings."""
-        record, made_with = _read(self.path(run) / "evaluation.json"), self._made_with(run)
-        return record["scores"] if made_with and record.get("made_with") == made_with else None
+        record = _read(self.path(run) / "evaluation.json")
+        is_trained = self.is_trained(run.training)
+        return (
+            record["scores"]
+            if is_trained and record.get("made_with") == self._made_with(run)
+            else None
+        )
 
     def evaluate(self, run: Run) -> str:
         """Evaluates, or goes on with it; gives "" or why it is not done."""
-        folder = self.path(run)
-        made_with, arguments = self._made_with(run), self._evaluation(run)[0]
-        places = [f"--workdir={self.path(run.training)}", f"--output={folder / 'results'}"]
+        folder, results = self.path(run), self.path(run) / "results"
+        made_with, (arguments, _) = self._made_with(run), self._evaluation(run)
+        places = [f"--workdir={self.path(run.training)}", f"--output={results}"]
         program = ["evaluate.py", *places, *arguments, *self._overwrite]
-        status, _ = self._run(folder, "evaluate.log", program)
-        if status is None:
-            return "another process is at it"
-        if status:
-            return child.failure(status, folder / "evaluate.log")
-        scores = json.loads((folder / "results" / "scores.json").read_text())
+        with self._at_work(folder) as lock:
+            if lock is None:
+                return "another process is at it"
+            if status := self._run(program, folder / "evaluate.log", lock):
+                return child.failure(status, folder / "evaluate.log")
+        scores = json.loads((results / "scores.json").read_text())
         del scores["sequences"]
         _write(folder / "evaluation.json", {"made_with": made_with, "scores": scores})
         return ""
 
     # ----------------------------------------------------------------- private
 
-    def _run(
-        self, folder: Path, log: str, program: Sequence[str], record: Path | None = None
-    ) -> tuple[int | None, float]:
-        """The exit status of a program of ours, None if the folder is in use; and its seconds.
-
-        `record` says so long that the time is not known.
-        """
+    def _at_work(self, folder: Path) -> contextlib.AbstractContextManager[IO | None]:
+        """Holds a run's folder, or gives None where another process does."""
         make_folder(folder, advice=workdir.ADVICE)
-        with child.only_one(folder / "lock") as lock:
-            if lock is None:
-                return None, 0.0
-            if record:
-                _write(record, {"seconds": None})
-            began = time.perf_counter()
-            command = [sys.executable, str(ROOT / program[0]), *program[1:]]
-            status = self._start(command, folder / log, lock=lock)
-            return status, time.perf_counter() - began
+        return child.only_one(folder / "lock")
 
-    def _made_with(self, run: Run) -> dict[str, Any] | None:
-        """What a run's scores depend on; None while it is not trained."""
-        training = run.training
-        if not self.is_trained(training):
-            return None
-        newest = self.path(training) / "checkpoints" / str(self.steps_done(training))
+    def _run(self, program: Sequence[str], log: Path, lock: IO) -> int:
+        """The exit status of a program of this checkout."""
+        return self._start([sys.executable, str(ROOT / program[0]), *program[1:]], log, lock=lock)
+
+    def _made_with(self, run: Run) -> dict[str, Any]:
+        """What the scores of a trained run depend on."""
+        newest = self.path(run.training) / "checkpoints" / str(self.steps_done(run.training))
         arguments, data = self._evaluation(run)
         return {
-            "trained_as": training.row,
+            "trained_as": run.training.row,
             # It tells when the checkpoint was written, so another training is another.
             "checkpoint": digest((newest / "_CHECKPOINT_METADATA").read_bytes()),
             "version": segmenter.package_version(),

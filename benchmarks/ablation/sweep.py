@@ -82,20 +82,18 @@ def ablate(
         runs.claim()
         problems: dict[Run, str] = {}
         write_report(runs, problems)
-        for number, (training, evaluations) in enumerate(served.items(), 1):
+        for training, evaluations in served.items():
             if children.stopping:
                 break
-            print(f"[{number}/{len(served)}] {training}: {runs.state(training)}", flush=True)
-            problem = "" if runs.is_trained(training) else _do(runs.train, training, runs)
+            failed = "" if runs.is_trained(training) else _do(runs.train, training)
             for run in evaluations:
-                failed = f"training: {problem}" if problem else ""
+                problem = failed
                 if not problem and not children.stopping and not runs.scores(run):
-                    problem_here = _do(runs.evaluate, run, runs)
-                    failed = f"evaluation: {problem_here}" if problem_here else ""
-                if failed and not children.stopping:  # being asked to stop is no failure
-                    problems[run] = failed
+                    problem = _do(runs.evaluate, run)
+                if problem and not children.stopping:  # being asked to stop is no failure
+                    problems[run] = problem
             write_report(runs, problems)
-    print(f"{runs.folder / 'table.md'}")
+    print(runs.folder / "table.md")
     if children.stopping:
         print("Stopped: run the same command to go on.")
         return preemption.STOPPED
@@ -104,32 +102,22 @@ def ablate(
     return 1 if problems else 0
 
 
-def _do(step: Callable[[Run], str], run: Run, runs: Runs) -> str:
+def _do(step: Callable[[Run], str], run: Run) -> str:
     """Trains or evaluates, and says what came of it; gives "" or why it is not done."""
-    name = step.__name__
-    print(f"  {run}: {name}, see {runs.path(run) / name}.log", flush=True)
+    print(f"{run}: {step.__name__} ...", flush=True)
     problem = step(run)
-    scores = runs.scores(run)
-    told = problem or (f"J&F {scores['J&F']:.3f}" if scores else "done")
-    print(f"  {run}: {told}", flush=True)
-    return problem
+    print(f"{run}: {problem or 'done'}", flush=True)
+    return problem and f"{step.__name__}: {problem}"
 
 
 def _describe(runs: Runs, served: dict[Run, list[Run]]) -> None:
     """What --dry_run tells of this host's trainings and what they serve."""
-    plan = runs.plan
     chosen = [run for evaluations in served.values() for run in evaluations]
-    steps = plan.config(plan.runs[0]).steps
-    seeds = ", ".join(map(str, plan.seeds))
-    print(
-        f"{len(plan.rows)} rows, seeds {seeds}: {len(served)} trainings of {steps} steps,"
-        f" {len(chosen)} evaluations"
-    )
-    width = max((len(str(run)) for run in chosen), default=0)
+    print(f"{len(served)} trainings of {runs.plan.common().steps} steps, {len(chosen)} evaluations")
     for run in chosen:
-        print(f"  {str(run).ljust(width)}  {runs.state(run)}")
+        print(f"  {run!s:<28}{runs.state(run)}")
     if left := [training for training in served if not runs.is_trained(training)]:
-        command = " ".join(plan.arguments(left[0]))
+        command = " ".join(runs.plan.arguments(left[0]))
         print(f"the first: python train.py {command} --workdir={runs.path(left[0])}")
     elif all(runs.scores(run) for run in chosen):
         print("nothing is left to do")

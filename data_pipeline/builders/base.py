@@ -20,22 +20,11 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from data_pipeline.builders.items import ByDesign, Item, Listing, Record, index_png
+from data_pipeline.builders.items import Listing
 from data_pipeline.builders.shards import ShardToWrite, drop_stale, plan
-from data_pipeline.builders.summary import FILE_NAME, as_json, as_text, faults_text, summed
+from data_pipeline.builders.summary import FILE_NAME, Outcome, as_json, as_text, faults_text
 from data_pipeline.builders.writing import make_one, write_with_beam, write_with_threads
 from qmra_jax.errors import InputError
-
-__all__ = [
-    "Builder",
-    "ByDesign",
-    "Item",
-    "Listing",
-    "PairBuilder",
-    "Record",
-    "VideoBuilder",
-    "index_png",
-]
 
 
 class Builder(FileReaderBuilder):
@@ -107,12 +96,11 @@ class Builder(FileReaderBuilder):
         planned = self._plan(listings, config)
         self._write([shard for shards in planned.values() for shard in shards], config)
 
-        summaries = {
-            split: summed(
-                [shard.holds() for shard in shards], listings[split].skipped, listings[split].faults
-            )
-            for split, shards in planned.items()
-        }
+        summaries = {}
+        for split, listing in listings.items():
+            by_name = Outcome(skipped=listing.skipped, faults=listing.faults)
+            made = [shard.outcome() for shard in planned[split]]
+            summaries[split] = Outcome.total([by_name, *made])
         faults = [fault for summary in summaries.values() for fault in summary.faults]
         self._check(faults, "All files are checked, and what was made is kept for the next try.")
         if empty := [split for split, summary in summaries.items() if not summary.records]:
@@ -152,7 +140,7 @@ class Builder(FileReaderBuilder):
         todo = [
             shard
             for shard in shards
-            if not shard.finished() or (shard.holds().faults and not _skip_bad())
+            if not shard.finished() or (shard.outcome().faults and not _skip_bad())
         ]
         done = sum(len(s.items) for s in shards) - sum(len(s.items) for s in todo)
         if done:
@@ -165,7 +153,8 @@ class Builder(FileReaderBuilder):
 
     def _moved(self, split: str, shards: list[ShardToWrite]) -> tfds.core.SplitInfo:
         """Moves a split's shards to TFDS's folder; those whose items were all bad are left out."""
-        full = [(shard, shard.holds()) for shard in shards if shard.holds().records]
+        full = [(shard, count) for shard in shards if (count := shard.outcome().records)]
+        size = sum(shard.path.stat().length for shard, _ in full)
         template = tfds.core.ShardedFileTemplate(
             data_dir=self.data_path,
             dataset_name=self.name,
@@ -176,8 +165,8 @@ class Builder(FileReaderBuilder):
             shard.move(template.sharded_filepath(shard_index=index, num_shards=len(full)))
         return tfds.core.SplitInfo(
             name=split,
-            shard_lengths=[holds.records for _, holds in full],
-            num_bytes=sum(holds.size for _, holds in full),
+            shard_lengths=[count for _, count in full],
+            num_bytes=size,
             filename_template=template,
         )
 

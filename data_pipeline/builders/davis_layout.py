@@ -59,7 +59,8 @@ def listings(
 def listing(
     root: Path, year: str, split: str | None, masks: davis.Masks, labels: Labels
 ) -> Listing:
-    """One split, or with None all there is; see `listings` and `davis.survey`."""
-    sequences, faults = davis.survey(root, year=year, split=split, masks=masks)
+    """One split, or with None all there is; see `listings` and `davis.find_sequences`."""
+    faults: list[str] = []
+    sequences = davis.find_sequences(root, year=year, split=split, masks=masks, faults=faults)
     videos = [VideoFiles(s.name, s.frames, s.annotations, s.annotated, labels) for s in sequences]
     return video_listing(videos, faults)

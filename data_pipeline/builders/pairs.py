@@ -1,6 +1,5 @@
 """From an image and its mask to their record: both are checked, the mask becomes an index PNG."""
 
-import dataclasses
 import functools
 import io
 from collections.abc import Collection, Mapping
@@ -10,42 +9,19 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_pipeline.builders.base import ByDesign, Item, Listing, Record, index_png
+from data_pipeline.builders.items import ByDesign, Item, Listing, Record, index_png
 from data_pipeline.builders.unread import unread_files
 from data_pipeline.datasets.davis import shortened
+from data_pipeline.datasets.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, files_by_stem
+from data_pipeline.datasets.targets import is_binary
 from qmra_jax.errors import InputError
-from qmra_jax.images import decode_image
-from qmra_jax.masks import VOID, decode_labels
+from qmra_jax.images import decode_image, size_text
+from qmra_jax.masks import VOID, decode_labels, objects_in
 
 Labels = Literal["binary", "ids or binary"]
 """What masks hold: one object, in 0/1, 0/255 or blended; or ids, unless they look binary."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-MASK_SUFFIXES = (".png",)
-MAX_ID = 127  # values above are a blended 0/255 mask's, as `data_pipeline.datasets.targets` has it
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordFiles:
-    """What one record is made from.
-
-    Attributes:
-      image: JPEG or PNG file; its file name is the record's.
-      mask: PNG file.
-      labels: what the mask holds.
-      empty: why the dataset's design has empty masks, in the plural; "" where it has none.
-    """
-
-    image: Path
-    mask: Path
-    labels: Labels = "binary"
-    empty: str = ""
-
-    def item(self) -> Item:
-        """The record to be made."""
-        make = functools.partial(make_record, self)
-        return Item(self.image.name, make, (self.image, self.mask))
 
 
 def find_root(manual_dir: Path, names: Collection[str], expected: Collection[str]) -> Path:
@@ -92,54 +68,57 @@ def pair_listing(
       InputError: if a folder is missing, or holds no such files.
     """
     image_of, faults = _by_stem(images, image_suffixes, "images")
-    partners, more_faults = _by_stem(masks, MASK_SUFFIXES, "masks")
-    unmasked = sorted(image_of.keys() - partners.keys())
+    mask_of, more_faults = _by_stem(masks, MASK_SUFFIXES, "masks")
     faults += more_faults
+    unmasked = sorted(image_of.keys() - mask_of.keys())
     if not empty:
         faults += [f"image {image_of[stem]} has no mask in {masks}" for stem in unmasked]
-    extra = sorted(partners.keys() - image_of.keys())
-    faults += [f"mask {partners[stem]} has no image in {images}" for stem in extra]
+    extra = sorted(mask_of.keys() - image_of.keys())
+    faults += [f"mask {mask_of[stem]} has no image in {images}" for stem in extra]
     if images == masks:
         faults += unread_files(images, (*image_suffixes, *MASK_SUFFIXES), "images and masks")
     else:
         faults += unread_files(images, image_suffixes, "images")
         faults += unread_files(masks, MASK_SUFFIXES, "masks")
-    files = [
-        RecordFiles(image_of[stem], partners[stem], labels, empty)
-        for stem in sorted(image_of.keys() & partners.keys())
-    ]
+    items = []
+    for stem in sorted(image_of.keys() & mask_of.keys()):
+        files = image_of[stem], mask_of[stem]
+        make = functools.partial(make_record, *files, labels, empty)
+        items.append(Item(files[0].name, make, files))
     skipped = {empty: len(unmasked)} if empty and unmasked else {}
-    return Listing(tuple(pair.item() for pair in files), tuple(faults), skipped)
+    return Listing(tuple(items), tuple(faults), skipped)
 
 
-def make_record(files: RecordFiles) -> Record:
-    """Reads, checks and encodes an image and its mask.
+def make_record(image: Path, mask: Path, labels: Labels, empty: str) -> Record:
+    """Reads, checks and encodes an image and its mask; the image's file name is the record's.
+
+    Args:
+      image: JPEG or PNG file.
+      mask: PNG file.
+      labels: what the mask holds.
+      empty: as `pair_listing` has it.
 
     Raises:
       InputError: if a file is no whole image, sizes differ, or the mask is empty, coloured, or
         blended so that its ids are lost.
       ByDesign: if the mask is empty and the dataset means it so.
     """
-    data, size = read_encoded(files.image)
-    raw, mode = _read_mask(files.mask, files.labels)
-    if raw.shape != size:
-        raise InputError(
-            f"mask {files.mask} is {_text(raw.shape)} but {files.image} is {_text(size)}"
-        )
-    if not raw.any() and files.empty:
-        raise ByDesign(files.empty)
-    index = binary_index if files.labels == "binary" else ids_index
-    labels, repaired = index(raw, str(files.mask))
-    objects = set(np.unique(labels).tolist()) - {0, VOID}
+    data, shape = read_encoded(image)
+    raw, mode = _read_mask(mask, labels)
+    if raw.shape != shape:
+        raise InputError(f"mask {mask} is {size_text(raw.shape)} but {image} is {size_text(shape)}")
+    if not raw.any() and empty:
+        raise ByDesign(empty)
+    index, repaired = as_index(raw, labels, str(mask))
+    objects = objects_in(index)
     if not objects:
-        raise InputError(f"mask {files.mask} is empty: expected an object, or remove the pair")
+        raise InputError(f"mask {mask} is empty: expected an object, or remove the pair")
     counts = {
         "objects": len(objects),
         "masks with blended edges, cut at 128": int(repaired),
         "grey masks saved as colour, read as grey": int(mode in ("RGB", "RGBA", "LA")),
     }
-    name = files.image.name
-    return Record({"name": name, "image": data, "mask": index_png(labels)}, counts)
+    return Record({"name": image.name, "image": data, "mask": index_png(index)}, counts)
 
 
 def read_encoded(path: Path) -> tuple[bytes, tuple[int, int]]:
@@ -158,61 +137,34 @@ def read_encoded(path: Path) -> tuple[bytes, tuple[int, int]]:
     return data, (height, width)
 
 
-def binary_index(raw: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
-    """A binary mask as labels, 0 and 1.
+def as_index(raw: np.ndarray, labels: Labels, name: str) -> tuple[np.ndarray, bool]:
+    """A mask as a record holds it: ids as they are, a binary one as 0 and 1.
 
     Args:
-      raw: uint8 `[h, w]`: 0/1, 0/255, or grey in between, which is cut at 128.
+      raw: uint8 `[h, w]`; of a binary mask 0/1, 0/255, or grey in between, which is cut at 128.
+      labels: what it holds.
       name: of the mask, for messages.
 
     Returns:
       uint8 `[h, w]`, and whether blended edges were cut.
 
     Raises:
-      InputError: if there are grey values but none of 128 and above.
+      InputError: as `targets.is_binary`, or if a binary mask holds neither 0/1 nor anything of 128
+        and above.
     """
-    highest = int(raw.max())
-    if highest <= 1:
+    if labels == "binary":
+        highest = int(raw.max())
+        if 1 < highest < 128:
+            raise InputError(
+                f"mask {name} holds values up to {highest}: expected 0/1 or 0/255 (ids:"
+                " image_masks)"
+            )
+        binary = highest > 1
+    else:
+        binary = is_binary(raw, name)
+    if not binary:
         return raw, False
-    if highest < 128:
-        raise InputError(
-            f"mask {name} holds values up to {highest}: expected 0/1 or 0/255 (ids: image_masks)"
-        )
     return (raw >= 128).astype(np.uint8), bool(((raw > 0) & (raw < VOID)).any())
-
-
-def ids_index(raw: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
-    """A mask of ids, or a binary one, as labels; `targets.instance_masks` tells which.
-
-    Here, where a person can still mend it, a mask that could be either is refused.
-
-    Args:
-      raw: uint8 `[h, w]`: ids 1..127 with 255 as void, or as `binary_index` takes it.
-      name: of the mask, for messages.
-
-    Returns:
-      uint8 `[h, w]`, ids unchanged, and whether blended edges were cut.
-
-    Raises:
-      InputError: if there are values of 128 to 254, but some value is more frequent than 255, as
-        in blended ids; or if ids stand beside more of 255 than void would be.
-    """
-    counts = np.bincount(raw.ravel(), minlength=256)
-    low, high, top = counts[1 : MAX_ID + 1].sum(), counts[MAX_ID + 1 : VOID].sum(), counts[VOID]
-    if high and top < counts[1:VOID].max():
-        raise InputError(
-            f"mask {name} holds values of 128 to 254, and 255 is not its most frequent: expected"
-            f" ids up to {MAX_ID} with 255 as void, or 0 and 255; save ids again without resizing,"
-            " or cut a soft mask at 128"
-        )
-    if not high and low and top > low:
-        raise InputError(
-            f"mask {name} holds ids but more of 255: expected 255 as void, or 0 and 255 alone;"
-            " write void as 0, or the one object as 1"
-        )
-    if high or top > low:
-        return (raw >= 128).astype(np.uint8), bool(high or low)
-    return raw, False
 
 
 def _read_mask(path: Path, labels: Labels) -> tuple[np.ndarray, str]:
@@ -239,20 +191,8 @@ def _read_mask(path: Path, labels: Labels) -> tuple[np.ndarray, str]:
 def _by_stem(
     folder: Path, suffixes: Collection[str], kind: str
 ) -> tuple[Mapping[str, Path], list[str]]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected {kind} in it ({', '.join(suffixes)})")
-    # macOS leaves hidden ._0001.png files beside the real ones.
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != ".")
-    if not files:
-        found = shortened(path.name for path in folder.iterdir()) or "nothing"
-        raise InputError(f"{folder}: expected {kind} ({', '.join(suffixes)}), found {found}")
-    by_stem: dict[str, Path] = {}
-    faults = []
-    for path in files:
-        if (first := by_stem.setdefault(path.stem, path)) != path:
-            faults.append(f"{path}: the same name as {first.name}, with another ending")
-    return by_stem, faults
-
-
-def _text(size: tuple[int, ...]) -> str:
-    return f"{size[1]}x{size[0]}"
+    """As `files_by_stem`; a name with a second ending is a fault, and the first one counts."""
+    by_stem, twice = files_by_stem(folder, suffixes, kind)
+    return by_stem, [
+        f"{path}: the same name as {by_stem[path.stem].name}, with another ending" for path in twice
+    ]

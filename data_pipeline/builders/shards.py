@@ -13,51 +13,24 @@ import io
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from etils import epath
 
 from data_pipeline.builders.items import Item
+from data_pipeline.builders.summary import Outcome
 from data_pipeline.datasets.records import FOOTER, HEADER, OFFSETS_SUFFIX
 
 
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """An item once made: a serialized record, or why there is none.
-
-    Attributes:
-      record: a serialized tf.train.Example, or None.
-      counts: of the record, for the summary.
-      skipped: why the dataset's design has no record here, or "".
-      fault: what is wrong, in one line, or "".
-    """
+class Made(NamedTuple):
+    """An item once made: a serialized tf.train.Example, or None and why there is none."""
 
     record: bytes | None
-    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    skipped: str = ""
-    fault: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """What a finished shard holds.
-
-    Attributes:
-      records: their number.
-      size: of the file, in bytes.
-      counts: of all records together.
-      skipped: items left out by design: reason to how many.
-      faults: of the items left out because they are bad, a line each.
-    """
-
-    records: int
-    size: int
-    counts: Mapping[str, int]
-    skipped: Mapping[str, int]
-    faults: tuple[str, ...]
+    outcome: Outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,37 +50,32 @@ class ShardToWrite:
     def finished(self) -> bool:
         """Whether it has been written, by this build or an earlier one, to its end."""
         try:
-            return self.path.stat().length == self.holds().size
+            return self.path.stat().length == self._told()["size"]
         except (OSError, ValueError):
             return False
 
-    def holds(self) -> Written:
-        """What was written; see `finished`."""
-        written = json.loads(_beside(self.path, ".json").read_text())
-        return Written(**written | {"faults": tuple(written["faults"])})
+    def outcome(self) -> Outcome:
+        """What became of its items; see `finished`."""
+        return Outcome(**self._told()["outcome"])
 
-    def write(self, made: Iterable[Made]) -> Written:
+    def _told(self) -> dict[str, Any]:
+        return json.loads(_beside(self.path, ".json").read_text())
+
+    def write(self, made: Iterable[Made]) -> None:
         """Writes the items' records, in their order, and what became of those without one."""
-        offsets, faults, end = [], [], 0
-        counts, skipped = Counter[str](), Counter[str]()
+        spans, outcomes, end = [], [], 0
         with tf.io.TFRecordWriter(str(self.path)) as writer:
-            for one in made:
-                counts.update(one.counts)
-                if one.skipped:
-                    skipped[one.skipped] += 1
-                if one.fault:
-                    faults.append(one.fault)
-                if one.record is None:
-                    continue
-                writer.write(one.record)
-                offsets.append((end + HEADER, len(one.record)))
-                end += HEADER + len(one.record) + FOOTER
+            for record, outcome in made:
+                outcomes.append(outcome)
+                if record is not None:
+                    writer.write(record)
+                    spans.append((end + HEADER, len(record)))
+                    end += HEADER + len(record) + FOOTER
         array = io.BytesIO()
-        np.save(array, np.array(offsets, np.int64).reshape(-1, 2))
+        np.save(array, np.array(spans, np.int64).reshape(-1, 2))
         _beside(self.path, OFFSETS_SUFFIX).write_bytes(array.getvalue())
-        written = Written(len(offsets), end, dict(counts), dict(skipped), tuple(faults))
-        _beside(self.path, ".json").write_text(json.dumps(dataclasses.asdict(written)))
-        return written
+        told = {"size": end, "outcome": Outcome.total(outcomes)._asdict()}
+        _beside(self.path, ".json").write_text(json.dumps(told))
 
     def move(self, path: epath.Path) -> None:
         """Moves the finished shard and its offsets to their final names."""

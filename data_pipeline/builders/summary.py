@@ -1,52 +1,42 @@
 """What a build made and left out, told to a person and written beside the dataset."""
 
-import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from data_pipeline.builders.shards import Written
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 SHOWN_FAULTS = 20
 FILE_NAME = "build_summary.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class SplitSummary:
-    """Of one split.
+class Outcome(NamedTuple):
+    """What became of items: of one, of a shard's or of a split's.
 
     Attributes:
-      records: how many it has.
+      records: how many were made.
       counts: objects, frames, and what was repaired: what to how often.
       skipped: left out by the dataset's design: reason to how many.
       faults: left out because they are bad: a line each.
     """
 
-    records: int
-    counts: Mapping[str, int]
-    skipped: Mapping[str, int]
-    faults: tuple[str, ...]
+    records: int = 0
+    counts: Mapping[str, int] = {}
+    skipped: Mapping[str, int] = {}
+    faults: Sequence[str] = ()
+
+    @classmethod
+    def total(cls, parts: Iterable["Outcome"]) -> "Outcome":
+        """All of them together."""
+        records, counts, skipped, faults = 0, Counter[str](), Counter[str](), list[str]()
+        for part in parts:
+            records += part.records
+            counts.update(part.counts)
+            skipped.update(part.skipped)
+            faults += part.faults
+        return cls(records, {what: n for what, n in counts.items() if n}, dict(skipped), faults)
 
 
-def summed(
-    written: Iterable[Written], skipped: Mapping[str, int], faults: Iterable[str]
-) -> SplitSummary:
-    """The summary of a split's shards, with what its listing skipped and found at fault."""
-    written = list(written)
-    counts, by_design = Counter[str](), Counter(skipped)
-    for shard in written:
-        counts.update(shard.counts)
-        by_design.update(shard.skipped)
-    return SplitSummary(
-        records=sum(shard.records for shard in written),
-        counts={what: n for what, n in counts.items() if n},
-        skipped=dict(by_design),
-        faults=(*faults, *(fault for shard in written for fault in shard.faults)),
-    )
-
-
-def as_text(title: str, splits: Mapping[str, SplitSummary], records: str) -> str:
+def as_text(title: str, splits: Mapping[str, Outcome], records: str) -> str:
     """A few lines for a terminal.
 
     Args:
@@ -65,16 +55,13 @@ def as_text(title: str, splits: Mapping[str, SplitSummary], records: str) -> str
     return "\n".join(lines)
 
 
-def as_json(dataset: str, splits: Mapping[str, SplitSummary]) -> str:
+def as_json(dataset: str, splits: Mapping[str, Outcome]) -> str:
     """All of it, every fault included."""
-    content: dict[str, Any] = {
-        "dataset": dataset,
-        "splits": {name: dataclasses.asdict(split) for name, split in splits.items()},
-    }
+    content = {"dataset": dataset, "splits": {name: s._asdict() for name, s in splits.items()}}
     return json.dumps(content, indent=2) + "\n"
 
 
-def faults_text(dataset: str, faults: Iterable[str], stage: str) -> str:
+def faults_text(dataset: str, faults: Sequence[str], stage: str) -> str:
     """The message with which a build stops: how many faults, the first few, what to do.
 
     Args:
@@ -82,7 +69,6 @@ def faults_text(dataset: str, faults: Iterable[str], stage: str) -> str:
       faults: a line each.
       stage: a sentence that says what has been checked by now.
     """
-    faults = tuple(faults)
     count = f"{len(faults):,} fault" + "s" * (len(faults) != 1)
     return "\n  ".join(
         [
@@ -93,6 +79,6 @@ def faults_text(dataset: str, faults: Iterable[str], stage: str) -> str:
     )
 
 
-def _shown(faults: tuple[str, ...]) -> list[str]:
+def _shown(faults: Sequence[str]) -> list[str]:
     more = len(faults) - SHOWN_FAULTS
     return [*faults[:SHOWN_FAULTS], *([f"and {more:,} more"] if more > 0 else [])]

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from data_pipeline.datasets.davis import shortened
+from data_pipeline.datasets.davis import shortened, visible_files
 
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"
@@ -23,7 +23,7 @@ def unread_files(folder: Path, read: Collection[str], kind: str) -> list[str]:
       kind: of file that is expected there: "masks".
     """
     other = IMAGE_SUFFIXES.difference(read)
-    names = [p.name for p in folder.iterdir() if p.suffix.lower() in other and p.name[0] != "."]
+    names = [path.name for path in visible_files(folder, other)]
     if not names:
         return []
     return [

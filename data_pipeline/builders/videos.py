@@ -19,15 +19,14 @@ from PIL import Image
 from data_pipeline.builders.items import Item, Listing, Record, index_png
 from data_pipeline.builders.unread import unread_files
 from data_pipeline.datasets.davis import FRAME_SUFFIXES
+from data_pipeline.datasets.targets import MAX_ID
 from qmra_jax.errors import InputError
-from qmra_jax.images import decode_image
+from qmra_jax.images import decode_image, size_text
 from qmra_jax.masks import VOID, decode_labels, read_labels
 
 Labels = Literal["ids", "merged", "ids or binary"]
 """What a video's masks hold: ids as they are; objects to merge into one, 0/255 or not (DAVIS 2016);
 or ids, unless the first that is not empty holds nothing but 0 and 255."""
-
-MAX_ID = 127  # labels above are a blended 0/255 mask's, as `data_pipeline.datasets.targets` has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,9 @@ def make_record(video: VideoFiles) -> Record:
     for path in video.frames:
         data, found = _read_frame(path)
         if size is not None and found != size:
-            raise InputError(f"{path} is {_text(found)} but {video.frames[0]} is {_text(size)}")
+            raise InputError(
+                f"{path} is {size_text(found)} but {video.frames[0]} is {size_text(size)}"
+            )
         frames.append(data)
         size = found
     if size is None:
@@ -105,8 +106,8 @@ def make_record(video: VideoFiles) -> Record:
         labels = read_labels(path)
         if labels.shape != size:
             raise InputError(
-                f"{path} is {_text(labels.shape)} but the frames are {_text(size)}: expected the"
-                " same size"
+                f"{path} is {size_text(labels.shape)} but the frames are {size_text(size)}:"
+                " expected the same size"
             )
         shown[:] = np.bincount(labels.ravel(), minlength=256)
         _check_unblended(path, shown)
@@ -239,10 +240,6 @@ def _objects(video: VideoFiles, pixels: np.ndarray, table: np.ndarray) -> list[d
         }
         for label, index in sorted(first.items())
     ]
-
-
-def _text(size: tuple[int, ...]) -> str:
-    return f"{size[1]}x{size[0]}"
 
 
 def _list(ids: list[int]) -> str:

@@ -5,7 +5,7 @@ import itertools
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from data_pipeline.builders.items import ByDesign, Item
 from data_pipeline.builders.shards import Made, ShardToWrite
+from data_pipeline.builders.summary import Outcome
 from qmra_jax.errors import InputError
 
 _LINE_EVERY = 30.0  # seconds between progress lines, where there is no terminal to redraw one
@@ -28,13 +29,13 @@ def make_one(features: Any, item: Item) -> Made:
     try:
         record = item.make()
     except InputError as error:
-        return Made(None, fault=str(error))
+        return Made(None, Outcome(faults=(str(error),)))
     except ByDesign as reason:
-        return Made(None, skipped=str(reason))
+        return Made(None, Outcome(skipped={str(reason): 1}))
     serializer = ExampleSerializer(features.get_serialized_info())
     example = serializer.get_tf_example(features.encode_example(record.features))
     # The same files give the same bytes: a map's fields have no order of their own.
-    return Made(example.SerializeToString(deterministic=True), record.counts)
+    return Made(example.SerializeToString(deterministic=True), Outcome(1, record.counts))
 
 
 def write_with_threads(
@@ -66,10 +67,9 @@ def write_with_threads(
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
         with progress:
-            made = _in_order(pool, make, items, ahead=2 * workers)
-            told = _told(made, progress)
+            made = _in_order(pool, make, items, progress, ahead=2 * workers)
             for shard in shards:
-                shard.write(itertools.islice(told, len(shard.items)))
+                shard.write(itertools.islice(made, len(shard.items)))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -105,26 +105,21 @@ def _workers() -> int:
 def _in_order(
     pool: concurrent.futures.Executor,
     make: Callable[[Item], Made],
-    items: Iterable[Item],
+    items: Sequence[Item],
+    progress: tqdm,
     ahead: int,
 ) -> Iterator[Made]:
-    waiting: deque[concurrent.futures.Future[Made]] = deque()
-    for item in items:
-        waiting.append(pool.submit(make, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _told(made: Iterable[Made], progress: tqdm) -> Iterator[Made]:
+    waiting = deque(pool.submit(make, item) for item in items[:ahead])
     faults = 0
-    for one in made:
-        if one.fault:
+    for item in [*items[ahead:], *[None] * len(waiting)]:
+        made = waiting.popleft().result()
+        if item is not None:
+            waiting.append(pool.submit(make, item))
+        if made.outcome.faults:
             faults += 1
             progress.set_postfix(faults=faults, refresh=False)
         progress.update()
-        yield one
+        yield made
 
 
 class _Lines:

@@ -88,10 +88,10 @@ def find_sequences(
     *,
     year: str = "2016",
     split: str | None = "train",
-    resolution: str = "480p",
     masks: Masks = "every",
     need_frames: bool = True,
     names: Collection[str] | None = None,
+    faults: list[str] | None = None,
 ) -> list[Sequence]:
     """The sequences of a split, each known to be complete: a mask for a frame, a frame for a mask.
 
@@ -99,56 +99,23 @@ def find_sequences(
       root: of the dataset.
       year: the folder of the split's list, see `read_split`.
       split: such as "train" or "val"; None takes every sequence there is and needs no list.
-      resolution: the level between `JPEGImages` and the sequences, where there is one.
       masks: which frames must have one; a mask without a frame is refused in any case.
       need_frames: False asks for masks alone, as scoring does, and leaves `frames` empty.
       names: these sequences of the split only, in the split's order.
-
-    Raises:
-      InputError: if the root, the split, a sequence, a frame or a mask is missing; the message says
-        what was found.
-    """
-    sequences, faults = survey(
-        root,
-        year=year,
-        split=split,
-        resolution=resolution,
-        masks=masks,
-        need_frames=need_frames,
-        names=names,
-    )
-    if faults:
-        more = f" (and {len(faults) - 1} more sequences with faults)" if len(faults) > 1 else ""
-        raise InputError(faults[0] + more)
-    return sequences
-
-
-def survey(
-    root: Path,
-    *,
-    year: str = "2016",
-    split: str | None = "train",
-    resolution: str = "480p",
-    masks: Masks = "every",
-    need_frames: bool = True,
-    names: Collection[str] | None = None,
-) -> tuple[list[Sequence], list[str]]:
-    """As `find_sequences`, but sequences with faults are left out and told of, one line each.
-
-    Returns:
-      The complete sequences, and a line for each of the others.
+      faults: if given, gets a line for each incomplete sequence, which is then left out.
 
     Raises:
       InputError: if the root, the split's list, a folder of the layout or a name that was asked for
-        is missing, or there are no sequences at all.
+        is missing, or there are no sequences at all; and, where `faults` is not given, if one is
+        incomplete. The message says what was found.
     """
     root = _existing_root(root)
-    annotations = _level(root / "Annotations", resolution)
-    images = _level(root / "JPEGImages", resolution) if need_frames else None
+    annotations = _level(root / "Annotations")
+    images = _level(root / "JPEGImages") if need_frames else None
     if split is not None:
         listed, source = read_split(root, year, split), f"{year}/{split}"
     else:
-        listed = sequence_names(root, resolution=resolution, need_frames=need_frames)
+        listed = sequence_names(root, need_frames=need_frames)
         source = str(annotations)
     if names is not None:
         if absent := sorted(set(names) - set(listed)):
@@ -161,19 +128,25 @@ def survey(
         raise InputError(
             f"{annotations} holds no sequences: expected a folder of PNG masks for each video"
         )
-    sequences, faults = [], []
+    sequences, incomplete = [], []
     for name in listed:
         try:
             sequences.append(_sequence(name, annotations, images, masks))
         except InputError as error:
-            faults.append(str(error))
-    return sequences, faults
+            incomplete.append(str(error))
+    if faults is not None:
+        faults += incomplete
+    elif incomplete:
+        others = len(incomplete) - 1
+        more = f" (and {others} more sequences with faults)" if others else ""
+        raise InputError(incomplete[0] + more)
+    return sequences
 
 
-def sequence_names(root: Path, *, resolution: str = "480p", need_frames: bool = True) -> list[str]:
+def sequence_names(root: Path, *, need_frames: bool = True) -> list[str]:
     """The names of all sequences there are, sorted; arguments and errors as `find_sequences`."""
     kinds = ("Annotations", "JPEGImages") if need_frames else ("Annotations",)
-    folders = [_level(_existing_root(root) / kind, resolution) for kind in kinds]
+    folders = [_level(_existing_root(root) / kind) for kind in kinds]
     return sorted({name for folder in folders for name in folders_in(folder)})
 
 
@@ -189,15 +162,15 @@ def _existing_root(root: Path) -> Path:
     return root
 
 
-def _level(folder: Path, resolution: str) -> Path:
-    """The folder that holds the sequences: with the resolution's level where there is one."""
+def _level(folder: Path) -> Path:
+    """The folder that holds the sequences: its level `480p` where there is one."""
     if not folder.is_dir():
         found = ", ".join(folders_in(folder.parent)) or "no folders"
         raise InputError(
             f"{folder.parent} has no folder {folder.name}: found {found}, expected"
-            f" {folder.name}/{resolution}/SEQUENCE or {folder.name}/SEQUENCE"
+            f" {folder.name}/480p/SEQUENCE or {folder.name}/SEQUENCE"
         )
-    return folder / resolution if (folder / resolution).is_dir() else folder
+    return folder / "480p" if (folder / "480p").is_dir() else folder
 
 
 def _sequence(name: str, masks: Path, images: Path | None, needed: Masks) -> Sequence:
@@ -210,8 +183,7 @@ def _sequence(name: str, masks: Path, images: Path | None, needed: Masks) -> Seq
     if needed != "some":
         required = frames if needed == "every" else frames[:1]
         unpaired |= {path.stem for path in required} - {path.stem for path in annotations}
-    twice = len(index) < len(frames)
-    if unpaired or twice:
+    if unpaired or len(index) < len(frames):
         expected = {"every": "one mask a frame", "first": "a mask of the first frame"}
         raise InputError(
             f"sequence {name} has {len(frames)} frames in {images / name} and {len(annotations)}"
@@ -243,12 +215,16 @@ def files_in(
             return ()
         found = shortened(folders_in(parent)) or "no folders"
         raise InputError(f"sequence {name}: no folder {folder}; found {found}")
-    # macOS leaves hidden ._00000.png files beside the real ones.
-    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
+    files = visible_files(folder, suffixes)
     if not files and not any_number:
         found = shortened(p.name for p in folder.iterdir()) or "an empty folder"
         raise InputError(f"sequence {name}: expected {kind} in {folder}; found {found}")
     return tuple(sorted(files, key=by_number))
+
+
+def visible_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """A folder's files with these endings, in lower case; not macOS's hidden ._00000.png ones."""
+    return [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
 
 
 def shortened(names, most: int = 5) -> str:

@@ -10,7 +10,7 @@ file headers alone; contents are checked when a file is read, and the message th
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ import numpy as np
 from data_pipeline.datasets import davis, youtube_vos
 from qmra_jax.errors import InputError
 from qmra_jax.images import check_headers, read_image
-from qmra_jax.masks import VOID, read_labels
+from qmra_jax.masks import VOID, objects_in, read_labels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+MASK_SUFFIXES = (".png",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +126,17 @@ def open_pairs(folder: Path, name: str) -> FolderPairs:
 
 def find_pairs(folder: Path, name: str) -> tuple[PairFiles, ...]:
     """As `open_pairs`, by names alone."""
-    images = _by_stem(folder / "images", IMAGE_SUFFIXES, "JPEG or PNG images")
-    masks = _by_stem(folder / "masks", (".png",), "PNG masks")
+    if not (folder / "images").is_dir():
+        raise InputError(
+            f"static folder {folder}: expected a folder {folder / 'images'} and one of masks"
+            " (official downloads are built first: python -m data_pipeline.build --list)"
+        )
+    images, second = files_by_stem(folder / "images", IMAGE_SUFFIXES, "images")
+    masks, _ = files_by_stem(folder / "masks", MASK_SUFFIXES, "masks")
+    if second:
+        raise InputError(
+            f"{folder}: the same name with two endings: {davis.shortened(map(str, second))}"
+        )
     if unpaired := images.keys() ^ masks.keys():
         files = [str((images | masks)[stem]) for stem in unpaired]
         raise InputError(
@@ -137,6 +147,36 @@ def find_pairs(folder: Path, name: str) -> tuple[PairFiles, ...]:
         PairFiles(f"{name}/{image.name}", image, masks[stem])
         for stem, image in sorted(images.items())
     )
+
+
+def files_by_stem(
+    folder: Path, suffixes: Collection[str], kind: str
+) -> tuple[dict[str, Path], list[Path]]:
+    """The files of a folder by their names without the ending.
+
+    Args:
+      folder: that holds them.
+      suffixes: their endings, in lower case.
+      kind: of the files, in the plural, for messages.
+
+    Returns:
+      The first file of each name, and those that have the name of another.
+
+    Raises:
+      InputError: if there is no such folder or file.
+    """
+    expected = f"expected {kind} ({', '.join(suffixes)})"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; {expected} in it")
+    by_stem: dict[str, Path] = {}
+    second = []
+    for path in sorted(davis.visible_files(folder, suffixes)):
+        if by_stem.setdefault(path.stem, path) != path:
+            second.append(path)
+    if not by_stem:
+        found = davis.shortened(path.name for path in folder.iterdir()) or "nothing"
+        raise InputError(f"{folder}: {expected}, found {found}")
+    return by_stem, second
 
 
 def open_videos(
@@ -238,23 +278,7 @@ def _is_binary(masks: tuple[Path, ...]) -> bool:
     One frame does not tell: where all objects have left, a map of ids may hold nothing but void.
     """
     for path in masks:
-        values = np.unique(read_labels(path))
-        if values.any():
-            return set(values.tolist()) <= {0, VOID}
+        labels = read_labels(path)
+        if labels.any():
+            return not objects_in(labels)
     return True
-
-
-def _by_stem(folder: Path, suffixes: Iterable[str], kind: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(
-            f"static folder {folder.parent}: expected a folder {folder}, with {kind} (official"
-            " downloads are built first: python -m data_pipeline.build --list)"
-        )
-    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
-    if not files:
-        raise InputError(f"{folder}: expected {kind}, found none")
-    by_stem = {p.stem: p for p in files}
-    if len(by_stem) < len(files):
-        twice = [str(p) for p in files if by_stem[p.stem] != p]
-        raise InputError(f"{folder}: the same name with two endings: {davis.shortened(twice)}")
-    return by_stem

@@ -3,7 +3,7 @@
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID, label_counts
+from qmra_jax.masks import VOID, label_counts, objects_in
 
 MAX_ID = 127  # of an instance; above, a mask is a blended 0/255 one
 MIN_TARGET = 1 / 2000  # of the image: smaller instances are not drawn, nor frames that show less
@@ -55,7 +55,6 @@ def instance_masks(labels: np.ndarray, name: str) -> dict[int, np.ndarray]:
     """
     if is_binary(labels, name):
         return {1: (labels >= 128).astype(np.uint8)}
-    counts = label_counts(labels)
-    ids = np.flatnonzero(counts[1:VOID]) + 1
-    big = [i for i in ids.tolist() if counts[i] >= MIN_TARGET * labels.size]
-    return {i: (labels == i).astype(np.uint8) for i in big or ids.tolist()}
+    ids, counts = objects_in(labels), label_counts(labels)
+    big = [i for i in ids if counts[i] >= MIN_TARGET * labels.size]
+    return {i: (labels == i).astype(np.uint8) for i in big or ids}

@@ -22,7 +22,7 @@ from data_pipeline.synthetic.render import USUAL_HEIGHT, draw_image, draw_labels
 from data_pipeline.synthetic.scene import LENGTH, Scene, draw_scene
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.files import make_folder
-from qmra_jax.masks import write_labels
+from qmra_jax.masks import label_counts, write_labels
 
 SPLITS = {"train": 10_000, "val": 20, "tiny": 4}  # videos; tiny is to be learnt by heart
 MIN_HEIGHT = 32
@@ -107,10 +107,10 @@ class SyntheticVideos:
         if not 0 <= item < len(self):
             raise IndexError(f"synthetic/{self.split} video {item}: expected 0 to {len(self) - 1}")
         return SyntheticVideo(
-            name=f"synthetic/{self.split}/{item:05d}",
-            scene=_scene(self.split, item),
-            height=self.height,
-            width=round(self.height * 16 / 9),
+            f"synthetic/{self.split}/{item:05d}",
+            _scene(self.split, item),
+            self.height,
+            round(self.height * 16 / 9),
         )
 
 
@@ -127,8 +127,7 @@ def _can_be_followed(scene: Scene) -> bool:
 
     def shown(time: int) -> set[int]:
         labels = draw_labels(scene, time, 54, 96)  # what shows in small frames shows in large ones
-        shares = np.bincount(labels.ravel()) / labels.size
-        return set(np.flatnonzero(shares >= MIN_SHARE).tolist()) - {0}
+        return {i for i, n in enumerate(label_counts(labels)) if i and n >= MIN_SHARE * labels.size}
 
     first, last = shown(0), shown(LENGTH - 1)
     all_are_there = first == set(scene.labels) and set(scene.leavers) <= last
@@ -152,7 +151,7 @@ def export(output: Path, split: str = "val", count: int = 5, height: int = USUAL
     videos = SyntheticVideos(split, height)
     if not 1 <= count <= len(videos):
         raise InputError(f"count {count}: expected 1 to {len(videos)}, all that {split} has")
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"output {output} exists and is not an empty folder: give another output")
     make_folder(output.parent)
     part = output.with_name(f".{output.name}.part")
@@ -161,11 +160,11 @@ def export(output: Path, split: str = "val", count: int = 5, height: int = USUAL
     try:
         for item, name in enumerate(tqdm(names, unit="video", desc="draw")):
             clip = videos.clip(item)
-            images = part / "JPEGImages" / "480p" / name
-            make_folder(images)
+            make_folder(part / "JPEGImages/480p" / name)
             for k in range(LENGTH):
                 write_labels(part / f"Annotations/480p/{name}/{k:05d}.png", clip.labels(k))
-                Image.fromarray(clip.image(k)).save(images / f"{k:05d}.jpg", quality=95)
+                path = part / f"JPEGImages/480p/{name}/{k:05d}.jpg"
+                Image.fromarray(clip.image(k)).save(path, quality=95)
         for year in ("2016", "2017"):
             make_folder(part / "ImageSets" / year)
             (part / f"ImageSets/{year}/{split}.txt").write_text("\n".join(names) + "\n")

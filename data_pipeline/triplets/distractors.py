@@ -1,8 +1,10 @@
-"""Another image's object, pasted into a triplet: what is salient is not always the target.
+"""Triplets with a second object, and triplets whose query does not show the target.
 
 Still images mostly show one object, which a network learns to find whatever box it was given. With
-a second one in the frames the box has to tell which is meant. Copy and paste, as Ghiasi et al.
-2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation".
+a second one in the frames the box has to tell which is meant: an object of any image, one of the
+same kind, or the target again. Copy and paste, as Ghiasi et al. 2021, "Simple Copy-Paste is a
+Strong Data Augmentation Method for Instance Segmentation". And where the query shows no target at
+all, nothing is to be found.
 """
 
 import numpy as np
@@ -13,6 +15,7 @@ from data_pipeline.triplets.warp import Warp, affine_view, covered, warp_frames,
 from qmra_jax.boxes import mask_to_box
 
 SIZE = (0.2, 0.7)  # of the crop: the longer side of what is pasted
+AS_LARGE = (0.75, 1.3)  # times the target: the target pasted a second time
 MOTION = 0.08  # of the crop: standard deviation of its place from frame to frame
 GROWTH = 0.1  # standard deviation of the logarithm of its size from frame to frame
 LEAST_LEFT = 0.4  # of the target must stay visible in each frame; else the object goes behind it
@@ -66,6 +69,23 @@ def add_distractor(
     return Triplet(np.round(images).astype(np.uint8), masks, mask_to_box(masks))
 
 
+def add_itself(triplet: Triplet, rng: np.random.Generator, augmentation: Augmentation) -> Triplet:
+    """The triplet with its target pasted in a second time, from one of its own frames.
+
+    The second one is about as large and never the target: only the memory tells the two apart.
+
+    Args:
+      triplet: as `add_distractor` takes it.
+      rng: where everything random comes from.
+      augmentation: the size of the crop, and how much views and colours change.
+    """
+    frame = int(rng.integers(3))
+    image, mask = triplet.images[frame], triplet.masks[frame]
+    side = float(mask_to_box(mask)[2:].max()) / augmentation.crop
+    size = (AS_LARGE[0] * side, AS_LARGE[1] * side)
+    return add_distractor(triplet, image, mask, rng, augmentation, may_be_target=False, size=size)
+
+
 def without_target(
     triplet: Triplet,
     image: np.ndarray,
@@ -73,25 +93,22 @@ def without_target(
     rng: np.random.Generator,
     augmentation: Augmentation,
 ) -> Triplet:
-    """The triplet with another image's scene as its query, which does not show the target.
+    """The triplet with another image as its query, which does not show the target.
 
     Args:
-      triplet: whose memory frames stay.
+      triplet: whose memory frames stay; it is not changed.
       image: uint8 `[h, w, 3]`, RGB, of another scene.
-      mask: uint8 `[h, w]` in {0, 1}: an object of it, which is no target here; not empty.
+      mask: uint8 `[h, w]` in {0, 1}: an object of it, which the query shows; not empty.
       rng: where everything random comes from.
-      augmentation: how the scene is drawn.
+      augmentation: how the query is drawn.
+
+    Returns:
+      A triplet of the same shapes; the query's mask is empty and its box all zero.
     """
-    images = np.stack(
-        [*triplet.images[:2], static_triplet(image, mask, rng, augmentation).images[2]]
-    )
-    masks = np.stack([*triplet.masks[:2], np.zeros_like(triplet.masks[2])])
+    query = static_triplet(image, mask, rng, augmentation).images[2]
+    images, masks = triplet.images.copy(), triplet.masks.copy()
+    images[2], masks[2] = query, 0
     return Triplet(images, masks, mask_to_box(masks))
-
-
-def longer_side(mask: np.ndarray) -> float:
-    """Of the mask's tight box, as a share of the mask's longer side."""
-    return float(mask_to_box(mask)[2:].max()) / max(mask.shape)
 
 
 def _warps(

@@ -20,6 +20,7 @@ from data_pipeline.datasets import folders, records, youtube_vos
 from data_pipeline.datasets.built import RecordPairs, RecordVideos
 from data_pipeline.triplets.sources import Clips, Pairs
 from qmra_jax.errors import InputError
+from qmra_jax.files import is_remote
 
 SYNTHETIC = "synthetic"
 MAX_REPEAT = 1000
@@ -162,7 +163,7 @@ def resolve(entry: Entry, root: str) -> epath.Path:
             " set one of them to the folder that holds it"
         )
     folder = epath.Path(base).expanduser() / named
-    if not records.is_remote(folder) and not folder.is_dir():
+    if not is_remote(folder) and not folder.is_dir():
         raise InputError(
             f"source {entry.folder!r}: no folder {folder}; see data.root and QMRA_DATA"
         )
@@ -173,7 +174,7 @@ def _find_built(entry: Entry, folder: epath.Path, raw: tuple[str, ...]) -> epath
     """The version of a dataset that our builders wrote; None if the folder holds raw files."""
     if (built := records.find_version(folder)) is not None:
         return built
-    if not records.is_remote(folder) and any((folder / name).is_dir() for name in raw):
+    if not is_remote(folder) and any((folder / name).is_dir() for name in raw):
         return None
     if len(configs := records.find_configs(folder)) == 1:
         return records.find_version(folder / configs[0])
@@ -182,7 +183,7 @@ def _find_built(entry: Entry, folder: epath.Path, raw: tuple[str, ...]) -> epath
             f"{folder} holds the datasets {', '.join(configs)}: expected one to be named, such as"
             f" {entry.folder}/{configs[0]}"
         )
-    if records.is_remote(folder):
+    if is_remote(folder):
         raise entry.error(
             f"{folder} holds no built dataset (dataset_info.json, or a version such as 1.0.0): raw"
             " files are read from this machine's disks alone; build the dataset and copy it there"

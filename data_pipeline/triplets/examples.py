@@ -1,7 +1,6 @@
 """Every example of a training run, by number: which item of which dataset, drawn how.
 
-Example k is made from k and the run's seed alone; `stream` only runs examples side by
-side.
+Example k is made from k and the run's seed alone; `stream` only runs examples side by side.
 """
 
 import dataclasses
@@ -14,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from data_pipeline.datasets.folders import FolderVideos
-from data_pipeline.triplets.distractors import add_distractor, longer_side, without_target
+from data_pipeline.triplets.distractors import add_distractor, add_itself, without_target
 from data_pipeline.triplets.entries import Entry, open_clips, open_pairs, parse_entries
 from data_pipeline.triplets.sources import (
     Clips,
@@ -26,9 +25,9 @@ from data_pipeline.triplets.sources import (
 )
 from data_pipeline.triplets.triplets import Augmentation, Triplet
 from qmra_jax.errors import InputError
+from qmra_jax.schedules import Schedule, parse_frames, parse_shares, value_at
 
 Dataset = TypeVar("Dataset", Pairs, Clips)
-Number = TypeVar("Number", int, float)
 
 ITSELF = 0.3  # of the look-alikes are the target itself, pasted in a second time
 REDRAWS = 50  # of a video in place of one without a triplet, before giving up
@@ -71,10 +70,12 @@ class Examples:
       global_batch: examples a step, over all hosts.
       static: image and mask pairs, if any.
       videos: videos, if any.
-      video_share: (from step, share) pairs in ascending order: how much of the stream is videos.
-      max_gap: (from step, gap) pairs: largest distance between neighbours of a video triplet.
-      distractors: the share of triplets with another image's object pasted in.
-      lookalikes: the share of those with an object like the target, or the target again.
+      video_share: how much of the stream is videos.
+      max_gap: largest distance between neighbours of a video triplet, in frames with a mask.
+      distractors: the share of triplets with another object pasted in; those whose query does
+        not show the target have none.
+      lookalikes: the share of these objects that are like the target: of the target's own image
+        set or, for `ITSELF` of them and in videos, the target again. The others are of any set.
       negatives: the share of triplets whose query does not show the target.
       augmentation: how triplets are drawn.
     """
@@ -83,8 +84,8 @@ class Examples:
     global_batch: int
     static: Mixture[Pairs] | None
     videos: Mixture[Clips] | None
-    video_share: tuple[tuple[int, float], ...]
-    max_gap: tuple[tuple[int, int], ...]
+    video_share: Schedule[float]
+    max_gap: Schedule[int]
     distractors: float
     lookalikes: float
     negatives: float
@@ -104,24 +105,24 @@ class Examples:
             frames that show one object is told once, and another drawn in its place.
         """
         rng = np.random.default_rng([self.seed, k])
-        name, triplet, own_set = self._example(k, rng)
-        if self.negatives and rng.random() < self.negatives:
-            other, image, mask = self._any_object(rng)
+        name, triplet, pairs = self._plain(k, rng)
+        if _happens(self.negatives, rng):
+            scene, image, mask = self._any_object(rng)
             triplet = without_target(triplet, image, mask, rng, self.augmentation)
-            return f"{name}, then {other}", triplet
-        if not self.distractors or rng.random() >= self.distractors:
+            return f"{name}, then {scene}", triplet
+        if not _happens(self.distractors, rng):
             return name, triplet
-        options: dict[str, Any] = {"may_be_target": own_set is not None}
-        if not self.lookalikes or rng.random() >= self.lookalikes:
+        if not _happens(self.lookalikes, rng):
             beside, image, mask = self._any_object(rng)
-        elif own_set is None or rng.random() < ITSELF:
-            frame = int(rng.integers(3))
-            beside, image, mask = "itself", triplet.images[frame], triplet.masks[frame]
-            side = longer_side(mask)
-            options = {"may_be_target": False, "size": (0.75 * side, 1.3 * side)}
+        elif pairs is None or rng.random() < ITSELF:
+            return f"{name} and itself", add_itself(triplet, rng, self.augmentation)
         else:
-            beside, image, mask = one_object(own_set, int(rng.integers(len(own_set))), rng)
-        triplet = add_distractor(triplet, image, mask, rng, self.augmentation, **options)
+            beside, image, mask = one_object(pairs, int(rng.integers(len(pairs))), rng)
+        # A video's target stays what it is: a pasted still image does not move as videos do.
+        may_be_target = pairs is not None
+        triplet = add_distractor(
+            triplet, image, mask, rng, self.augmentation, may_be_target=may_be_target
+        )
         return f"{name} and {beside}", triplet
 
     def _any_object(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
@@ -130,8 +131,8 @@ class Examples:
         pairs, item = self.static.item(0, int(rng.integers(len(self.static))))
         return one_object(pairs, item, rng)
 
-    def _example(self, k: int, rng: np.random.Generator) -> tuple[str, Triplet, Pairs | None]:
-        """Example k with nothing pasted in, and the set of images it is of; None of a video."""
+    def _plain(self, k: int, rng: np.random.Generator) -> tuple[str, Triplet, Pairs | None]:
+        """Example k with nothing pasted in, and the image set that it is from; None for a video."""
         step = k // self.global_batch
         if rng.random() < value_at(self.video_share, step):
             assert self.videos is not None  # `open_examples` saw to it
@@ -154,6 +155,11 @@ class Examples:
         return source.item(epoch, int(order[place]))
 
 
+def _happens(share: float, rng: np.random.Generator) -> bool:
+    """Whether an event of this probability happens; at 0 nothing is drawn."""
+    return share > 0 and rng.random() < share
+
+
 @functools.cache
 def tell_once(text: str) -> None:
     """Warns, once."""
@@ -163,11 +169,6 @@ def tell_once(text: str) -> None:
 @functools.lru_cache(maxsize=16)
 def _permutation(seed: int, salt: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng([seed, salt, epoch]).permutation(length)
-
-
-def value_at(schedule: tuple[tuple[int, Number], ...], step: int) -> Number:
-    """A schedule's value at a step: that of the last (from step, value) pair which has begun."""
-    return [value for start, value in schedule if start <= step][-1]
 
 
 def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
@@ -183,76 +184,72 @@ def open_examples(data: Any, *, seed: int, global_batch: int) -> Examples:
     Raises:
       InputError: if a value is out of range, or a folder or file is missing.
     """
-    augmentation = Augmentation.from_config(data)
-    share = _schedule("data.video_share", data.video_share, float, "(from step, share)", "0.6")
-    gap = _max_gap(data.max_gap)
-    if not all(0 <= value <= 1 for _, value in share):
-        raise InputError(f"data.video_share={data.video_share}: expected shares from 0 to 1")
     if seed < 0:
         raise InputError(f"seed={seed}: expected 0 or more")
+    augmentation = Augmentation.from_config(data)
+    share = parse_shares("data.video_share", data.video_share)
+    gap = _max_gap(data.max_gap)
     static = parse_entries(data.static, "data.static")
     videos = parse_entries(data.videos, "data.videos")
-    if any(value > 0 for _, value in share) and not videos:
+    draws_videos = any(value > 0 for _, value in share)
+    draws_stills = any(value < 1 for _, value in share)
+    if draws_videos and not videos:
         raise InputError(f"data.video_share={share} asks for videos, but data.videos is empty")
-    if any(value < 1 for _, value in share) and not static:
+    if draws_stills and not static:
         raise InputError(
             f"data.video_share={share} asks for still images too, but data.static is empty;"
             " videos alone are ((0, 1.0),)"
         )
-    for name in ("distractors", "lookalikes", "negatives"):
-        value = getattr(data, name)
+    shares = {name: getattr(data, name) for name in ("distractors", "lookalikes", "negatives")}
+    for name, value in shares.items():
         if not 0 <= value <= 1:
             raise InputError(f"data.{name}={value}: expected a share from 0 to 1")
         if value and not static:
             raise InputError(
                 f"data.{name}={value} asks for objects of still images, but data.static is empty"
             )
-    if (
-        static
-        and not (data.distractors or data.negatives)
-        and all(value == 1 for _, value in share)
-    ):
+    if static and not (draws_stills or data.distractors or data.negatives):
         raise InputError(
             f"data.static names {static[0].text!r}, but data.video_share={share} is videos alone:"
             " lower a share, such as ((0, 0.5),), or leave data.static empty"
         )
-    needs_videos = any(value > 0 for _, value in share)
-    clips = [open_clips(entry, data.root) for entry in videos] if needs_videos else []
+    clips = [open_clips(entry, data.root) for entry in videos] if draws_videos else []
     return Examples(
-        seed,
-        global_batch,
-        _mix(static, [open_pairs(e, data.root) for e in static]) if static else None,
-        _mix(videos, _without(clips, data.held_out)) if needs_videos else None,
-        share,
-        gap,
-        data.distractors,
-        data.lookalikes,
-        data.negatives,
-        augmentation,
+        seed=seed,
+        global_batch=global_batch,
+        static=_mix(static, [open_pairs(e, data.root) for e in static]) if static else None,
+        videos=_mix(videos, _without(data.held_out, videos, clips)) if draws_videos else None,
+        video_share=share,
+        max_gap=gap,
+        augmentation=augmentation,
+        **shares,
     )
 
 
-def _without(datasets: Sequence[Clips], held_out: Sequence[str]) -> Sequence[Clips]:
+def _without(
+    held_out: Sequence[str], entries: Sequence[Entry], datasets: Sequence[Clips]
+) -> list[Clips]:
     """The datasets without the videos that are held out.
 
     Raises:
-      InputError: if there is no such video in a folder of raw files, or no other is left.
+      InputError: if there is no such video in a folder of raw files, or no other is left of a set.
     """
-    if not held_out:
-        return datasets
-    left: list[Clips] = []
-    names: set[str] = set()
-    for dataset in datasets:
+    if not isinstance(held_out, tuple | list):
+        raise InputError(
+            f"data.held_out={held_out!r}: expected a tuple, such as ('davis2016/bear',)"
+        )
+    unknown, left = set(held_out), []
+    for entry, dataset in zip(entries, datasets, strict=True):
         if isinstance(dataset, FolderVideos):
-            names.update(clip.name for clip in dataset.clips)
+            unknown -= {clip.name for clip in dataset.clips}
             clips = tuple(clip for clip in dataset.clips if clip.name not in held_out)
             if not clips:
-                raise InputError(f"data.held_out leaves no video of {dataset.clips[0].name}'s set")
-            dataset = dataclasses.replace(dataset, clips=clips)
+                raise entry.error("data.held_out names all of its videos")
+            dataset = FolderVideos(clips)
         left.append(dataset)
-    if missing := sorted(set(held_out) - names):
+    if unknown:
         raise InputError(
-            f"data.held_out names {missing[0]!r}: expected videos of data.videos that lie in"
+            f"data.held_out names {min(unknown)!r}: expected videos of data.videos that lie in"
             " folders of raw files, such as davis2016/bear"
         )
     return left
@@ -269,31 +266,10 @@ def _mix(entries: list[Entry], datasets: Sequence[Dataset]) -> Mixture[Dataset]:
     return Mixture(tuple(datasets), tuple(places))
 
 
-def _max_gap(max_gap: Any) -> tuple[tuple[int, int], ...]:
-    """The schedule of gaps; one number, as configs had it before, is one from step 0."""
-    if isinstance(max_gap, tuple | list) and len(max_gap) == 1:
-        (first,) = max_gap  # the command line makes --config.data.max_gap=5 a tuple
-        max_gap = first if isinstance(first, int) else max_gap
+def _max_gap(max_gap: Any) -> Schedule[int]:
+    """The schedule of gaps; one number is one from step 0."""
+    if isinstance(max_gap, tuple | list) and len(max_gap) == 1 and isinstance(max_gap[0], int):
+        (max_gap,) = max_gap  # the command line makes --config.data.max_gap=5 a tuple
     if isinstance(max_gap, int):
         max_gap = ((0, max_gap),)
-    schedule = _schedule("data.max_gap", max_gap, int, "(from step, frames)", "5")
-    if any(gap < 1 for _, gap in schedule):
-        raise InputError(f"data.max_gap={max_gap}: expected at least 1 frame")
-    return schedule
-
-
-def _schedule(
-    name: str, value: Any, kind: type[Number], pairs: str, example: str
-) -> tuple[tuple[int, Number], ...]:
-    try:
-        schedule = tuple((int(start), kind(number)) for start, number in value)
-        exact = all(pair == tuple(given) for pair, given in zip(schedule, value, strict=True))
-    except (TypeError, ValueError, OverflowError):
-        schedule, exact = (), False
-    starts = [start for start, _ in schedule]
-    if not exact or starts[:1] != [0] or starts != sorted(set(starts)):
-        raise InputError(
-            f"{name}={value}: expected pairs {pairs}, the first from step 0, such as"
-            f" ((0, {kind(1)}), (1000, {example}))"
-        )
-    return schedule
+    return parse_frames("data.max_gap", max_gap)

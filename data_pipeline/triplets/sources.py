@@ -13,6 +13,7 @@ import numpy as np
 from data_pipeline.datasets.targets import MIN_TARGET, instance_masks
 from data_pipeline.triplets.triplets import Augmentation, Triplet, static_triplet, video_triplet
 from qmra_jax.errors import InputError
+from qmra_jax.images import size_text
 from qmra_jax.masks import VOID, label_counts
 
 VIDEO_DRAWS = 20  # of three frames, before the video is searched from end to end
@@ -196,5 +197,7 @@ def _areas(labels: np.ndarray) -> np.ndarray:
 
 def _check_size(a_name: str, a: np.ndarray, b_name: str, b: np.ndarray) -> None:
     if a.shape[:2] != b.shape[:2]:
-        (ah, aw), (bh, bw) = a.shape[:2], b.shape[:2]
-        raise InputError(f"{a_name} is {aw}x{ah} but {b_name} is {bw}x{bh}: expected the same size")
+        raise InputError(
+            f"{a_name} is {size_text(a.shape)} but {b_name} is {size_text(b.shape)}: expected the"
+            " same size"
+        )

@@ -151,26 +151,25 @@ def covered(frame: np.ndarray, least: float = 0.5) -> np.ndarray:
     """The mask of a frame that has been resampled: what the target covers enough of.
 
     Args:
-      frame: uint8 `[h, w, 4]`, or its cover `[h, w]` alone.
+      frame: uint8 `[h, w, 4]`, as `with_cover` makes it.
       least: share of a pixel that must be target; 0 keeps whatever is touched.
 
     Returns:
       uint8 `[h, w]` in {0, 1}.
     """
-    cover = cv2.extractChannel(frame, 3) if frame.ndim == 3 else frame
-    return cv2.threshold(cover, int(255 * least), 1, cv2.THRESH_BINARY)[1]
+    return cv2.threshold(cv2.extractChannel(frame, 3), int(255 * least), 1, cv2.THRESH_BINARY)[1]
 
 
 def warp_frames(frames: Sequence[np.ndarray], warps: Sequence[Warp], size: int) -> list[np.ndarray]:
     """The crops of frames, bilinear, black and without target beyond their borders.
 
     Args:
-      frames: uint8 `[h, w]`, `[h, w, 3]` or, from `with_cover`, `[h, w, 4]`.
+      frames: uint8 `[h, w, 4]`, from `with_cover`.
       warps: where each crop looks; all bend by a spline, or none does.
       size: of the crops, in pixels.
 
     Returns:
-      As many, uint8 `[size, size]`, `[size, size, 3]` or `[size, size, 4]`.
+      As many, uint8 `[size, size, 4]`.
     """
     sources = [_shrink(frame, warp, size) for frame, warp in zip(frames, warps, strict=True)]
     looks = positions([warp for _, warp in sources], size)
@@ -178,16 +177,6 @@ def warp_frames(frames: Sequence[np.ndarray], warps: Sequence[Warp], size: int) 
         cv2.remap(source, x, y, cv2.INTER_LINEAR, borderValue=OUTSIDE)
         for (source, _), (x, y) in zip(sources, looks, strict=True)
     ]
-
-
-def warp_image(image: np.ndarray, warp: Warp, size: int) -> np.ndarray:
-    """The crop of one image, uint8 `[h, w, 3]` to `[size, size, 3]`; see `warp_frames`."""
-    return warp_frames([image], [warp], size)[0]
-
-
-def warp_mask(mask: np.ndarray, warp: Warp, size: int, *, least: float = 0.5) -> np.ndarray:
-    """The crop of one mask, uint8 `[h, w]` to `[size, size]`, in {0, 1}; see `covered`."""
-    return covered(warp_frames([mask * np.uint8(255)], [warp], size)[0], least)
 
 
 def _shrink(array: np.ndarray, warp: Warp, size: int) -> tuple[np.ndarray, Warp]:

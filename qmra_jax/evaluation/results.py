@@ -13,7 +13,7 @@ platform; and where its masks are those that were written then, byte for byte.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,8 @@ class Results:
 
     def finish(self, name: str, timing: Timing) -> None:
         """Notes that all masks of a sequence are there, and what they hold."""
-        masks = {
-            mask: self._mask(name, mask) for mask in sorted(self.videos[name].written.values())
-        }
+        files = sorted(self.videos[name].written.values())
+        masks = {file: self._mask(name, file) for file in files}
         record = {"finished": True, **dataclasses.asdict(timing)}
         self._write(name, {**record, "made_with": self._made_with[name], "masks": masks})
 
@@ -141,7 +140,8 @@ class Results:
         """Why what is there of a sequence cannot be gone on with; "" if it can, or nothing is."""
         record = self._read(name)
         if record is None:
-            return "has masks of unknown making" if _any_mask(self.annotations / name) else ""
+            is_mask_there = any((self.annotations / name).glob("*.png"))
+            return "has masks of unknown making" if is_mask_there else ""
         there, here = record.get("made_with") or {}, self._made_with[name]
         differs = [
             f"other {key.replace('_', ' ')}" if _is_digest(here.get(key))
@@ -222,8 +222,3 @@ def _inputs(video: EvalVideo) -> dict[str, str]:
 def _state(path: Path) -> tuple[str, int, int]:
     state = path.stat()
     return path.name, state.st_size, state.st_mtime_ns
-
-
-def _any_mask(folder: Path) -> bool:
-    masks: Iterable[Path] = folder.glob("*.png")
-    return any(True for _ in masks)

@@ -1,14 +1,15 @@
 """Videos of a dataset segmented: each by one device, all devices at once."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib.metadata
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,15 +17,32 @@ from flax import traverse_util
 
 from data_pipeline.eval_videos import Entrance, EvalVideo
 from qmra_jax import masks
-from qmra_jax.background_io import WriteBehind, read_ahead
+from qmra_jax.background_io import WriteBehind
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
-from qmra_jax.evaluation.results import Results, Timing, digest
+from qmra_jax.evaluation.results import Timing, digest
 from qmra_jax.images import read_image
+from qmra_jax.inference.frame_loop import NumberedFrame, Prompt, follow
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import QMRA
 
 STARTS = ("box", "mask")
+
+
+class LabelledFrame(NamedTuple):
+    """A frame of a video that was run over.
+
+    Attributes:
+      index: of the frame.
+      labels: uint8 `[h, w]`: empty before any object, those of the frame before where it is bad.
+      seconds: of the network's step, as `FrameResult.seconds`; None where objects entered too.
+      is_bad: whether it could not be read.
+    """
+
+    index: int
+    labels: np.ndarray
+    seconds: float | None
+    is_bad: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +54,39 @@ class Segmenter:
       start: what it is told of an object: "box", its mask's tight box; or "mask", from which QMRA
         takes the tight box itself (`Propagator.start`), so that both give the same masks.
       carry: a frame that cannot be read gets the mask of the frame before, and the network does not
-        see it; else it is an error. One in which objects enter always is.
+        see it; else it is an error. One in which objects enter, or the first one, always is.
     """
 
     propagator: Propagator
     start: str = "box"
     carry: bool = False
 
+    def frames(self, video: EvalVideo) -> Iterator[LabelledFrame]:
+        """Runs over a video, reading ahead.
+
+        Raises:
+          InputError: if a frame or a mask cannot be read or does not fit; it names the file.
+        """
+        labels, index = None, 0
+        try:
+            frames = self._read(video)
+            for frame, result in follow(self.propagator, frames, skip_bad=self.carry, ahead=True):
+                index, seconds = frame.number, None
+                if result is not None:
+                    labels = result.labels
+                    seconds = None if index in video.starts else result.seconds
+                elif frame.image is not None:
+                    labels = np.zeros(frame.image.shape[:2], np.uint8)
+                elif labels is None:
+                    raise InputError(f"{frame.problem}; it cannot be skipped: no mask precedes it")
+                index += 1
+                yield LabelledFrame(frame.number, labels, seconds, frame.image is None)
+        except InputError as error:
+            path = str(video.frames[min(index, len(video.frames) - 1)])
+            raise InputError(str(error) if path in str(error) else f"{path}: {error}") from None
+
     def __call__(self, video: EvalVideo, folder: Path, tick: Callable[[], Any]) -> Timing:
         """Writes a video's masks, reading ahead and writing behind the network's work.
-
-        Frames before any object have empty masks.
 
         Args:
           video: to segment.
@@ -54,75 +94,59 @@ class Segmenter:
           tick: called after each frame; what it raises ends the work.
 
         Raises:
-          InputError: if a frame or a mask cannot be read or does not fit; it names the file.
+          InputError: as `frames`.
         """
         began, seconds, carried = time.perf_counter(), [], []
-        labels = None
         with WriteBehind() as write:
-            for index, image in enumerate(read_ahead(map(_read, video.frames))):
-                path, start = video.frames[index], video.starts.get(index)
-                if isinstance(image, np.ndarray):
-                    labels, step_seconds = self._step(path, image, start, index, video)
-                    if step_seconds is not None:
-                        seconds.append(step_seconds)
-                elif start or labels is None or not self.carry:
-                    raise InputError(self._unreadable(image, index, start, labels))
-                else:
-                    carried.append(path.name)
-                if index in video.written:
-                    write(masks.write_labels, folder / video.written[index], labels)
+            for frame in self.frames(video):
+                if frame.seconds is not None:
+                    seconds.append(frame.seconds)
+                if frame.is_bad:
+                    carried.append(video.frames[frame.index].name)
+                if frame.index in video.written:
+                    write(masks.write_labels, folder / video.written[frame.index], frame.labels)
                 tick()
         wall = time.perf_counter() - began
         return Timing(len(video.frames), len(seconds), sum(seconds), wall, tuple(carried))
 
-    def _step(
-        self, path: Path, image: np.ndarray, start: Entrance | None, index: int, video: EvalVideo
-    ) -> tuple[np.ndarray, float | None]:
-        """A frame's labels, and the step's seconds where they are to be counted."""
-        first = min(video.starts)
-        if index < first:
-            return np.zeros(image.shape[:2], np.uint8), None
-        prompt = self._prompt(start) if start else {}
-        try:
-            go = self.propagator.start if index == first else self.propagator.step
-            result = go(image, **prompt)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        return result.labels, None if start else result.seconds
+    def _read(self, video: EvalVideo) -> Iterator[tuple[NumberedFrame, Prompt | None]]:
+        hint = "" if self.carry else "; evaluate.py --skip_bad carries the mask before over it"
+        for index, path in enumerate(video.frames):
+            try:
+                frame = NumberedFrame(index, read_image(path))
+            except InputError as error:
+                frame = NumberedFrame(index, None, f"frame {index}: {error}{hint}")
+            start = video.starts.get(index)
+            yield frame, self._prompt(start) if start else None
 
-    def _prompt(self, start: Entrance) -> dict[str, Any]:
+    def _prompt(self, start: Entrance) -> Prompt:
         objects = start.read()
         given = {"masks": objects} if self.start == "mask" else {"boxes": mask_to_box(objects)}
         return {**given, "ids": start.ids}
 
-    def _unreadable(self, error: InputError, index: int, start, labels) -> str:
-        if start or labels is None:
-            why = "objects enter in it" if start else "no mask precedes it"
-            return f"frame {index}: {error}; it cannot be skipped, as {why}"
-        return f"frame {index}: {error}; --skip_bad carries the mask before over such frames"
 
-
-def segment_videos(
+def over_devices(
     videos: Sequence[EvalVideo],
-    results: Results,
     make: Callable[[jax.Device], Segmenter],
+    work: Callable[[Segmenter, EvalVideo, Callable[[], None]], Any],
     devices: Sequence[jax.Device],
     *,
     tick: Callable[[], Any] = lambda: None,
 ) -> None:
-    """Shares videos out to devices, the longest first, and notes each that is finished.
+    """Shares videos out to devices, the longest first, each to the next that is idle.
 
-    An error, or an interrupt, stops all devices at their next frame; finished sequences stay.
+    An error, or an interrupt, stops all devices at their next frame.
 
     Args:
-      videos: to segment.
-      results: where to.
+      videos: to work on.
       make: gives a device's segmenter; called in that device's thread.
+      work: does a video's work, in its device's thread, and calls its last argument after each
+        frame.
       devices: to work on.
-      tick: called after each frame, in one thread at a time.
+      tick: called after each frame, in one thread at a time; what it raises ends all work.
 
     Raises:
-      InputError: as `Segmenter`.
+      whatever `work` or `tick` raises.
     """
     waiting: queue.SimpleQueue[EvalVideo] = queue.SimpleQueue()
     for video in longest_first(videos):
@@ -130,20 +154,21 @@ def segment_videos(
     stop, lock = threading.Event(), threading.Lock()
 
     def checked_tick() -> None:
-        if stop.is_set():
-            raise _Stopped
         with lock:
+            if stop.is_set():
+                raise _Stopped
             tick()
 
-    def work(device: jax.Device) -> None:
+    def serve(device: jax.Device) -> None:
         with jax.default_device(device):
             segmenter = make(device)
-            for video in iter(lambda: _next(waiting), None):
-                folder = results.begin(video.name)
-                results.finish(video.name, segmenter(video, folder, checked_tick))
+            with contextlib.suppress(queue.Empty):
+                while not stop.is_set():
+                    video = waiting.get_nowait()
+                    work(segmenter, video, checked_tick)
 
     with concurrent.futures.ThreadPoolExecutor(len(devices), "device") as pool:
-        futures = [pool.submit(work, device) for device in devices[: len(videos)]]
+        futures = [pool.submit(serve, device) for device in devices[: len(videos)]]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -160,7 +185,7 @@ def make_segmenter(
     carry: bool = False,
     **options: Any,
 ) -> Callable[[jax.Device], Segmenter]:
-    """What `segment_videos` asks of each device; `options` are `Propagator`'s.
+    """What `over_devices` asks of each device; `options` are `Propagator`'s.
 
     Raises:
       InputError: at once, if an option is not one: before any result is touched.
@@ -168,8 +193,8 @@ def make_segmenter(
     Propagator(module, variables, **options)
 
     def make(device: jax.Device) -> Segmenter:
-        own = jax.device_put(variables, device)
-        return Segmenter(Propagator(module, own, **options), start, carry)
+        local = jax.device_put(variables, device)
+        return Segmenter(Propagator(module, local, **options), start, carry)
 
     return make
 
@@ -214,17 +239,3 @@ def package_version() -> str | None:
 
 class _Stopped(Exception):
     """Another device met an error."""
-
-
-def _next(waiting: "queue.SimpleQueue[EvalVideo]") -> EvalVideo | None:
-    try:
-        return waiting.get_nowait()
-    except queue.Empty:
-        return None
-
-
-def _read(path: Path) -> np.ndarray | InputError:
-    try:
-        return read_image(path)
-    except InputError as error:
-        return error

@@ -58,9 +58,8 @@ class Stage(NamedTuple):
         if not self.is_weighed:
             return None
         halves = (np.split(x, 2, axis=-1) for x in (self.before, self.feature))
-        found = [_weights(before, after, axes=(2,)) for before, after in zip(*halves, strict=True)]
-        exist = [w for w in found if w is not None]
-        return np.stack(exist, axis=-1) if len(exist) == len(found) else None
+        query, memory = (_weights(*pair, axes=(2,)) for pair in zip(*halves, strict=True))
+        return None if query is None or memory is None else np.stack([query, memory], axis=-1)
 
     def strongest(self, n: int) -> np.ndarray:
         """The channels that change most: n of V_q, then n of V_a, each most first.

@@ -14,6 +14,7 @@ reader and no aggregator knows of this, and one that is added is explained like 
 `qmra_jax.explain.sheet` draws it.
 """
 
+import collections
 import functools
 import itertools
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ import numpy as np
 from qmra_jax.errors import InputError
 from qmra_jax.explain.explanation import Explanation, Stage
 from qmra_jax.inference import frame_step
+from qmra_jax.inference.frame_loop import NumberedFrame, follow
 from qmra_jax.inference.object_tracks import Query
 from qmra_jax.inference.prompts import read_prompts
 from qmra_jax.inference.propagator import FrameResult, Propagator
@@ -77,8 +79,7 @@ def explain_frame(
             f"{len(two)} frames: expected the one with the box, and one or more after it, which"
             " have a memory to read"
         )
-    frame = two[0]
-    height, width = frame.shape[:2]
+    height, width = two[0].shape[:2]
     if pixel is not None and not (0 <= pixel[0] < width and 0 <= pixel[1] < height):
         raise InputError(
             f"pixel {pixel[0]},{pixel[1]}: expected x,y in the frame, which is {width} wide and"
@@ -87,14 +88,19 @@ def explain_frame(
     objects = len(read_prompts((height, width), boxes, masks, None, ()).ids)
     if objects != 1:
         raise InputError(f"{objects} objects: expected one, of which the frame is explained")
-    result = propagator.start(frame, boxes, masks=masks)
-    seen = {0: (Query.of(0, frame, short_side), result.boxes[0])}
-    for number, frame in enumerate(itertools.chain(two[1:], frames), start=1):
-        numbers, memory = propagator.memory(result.ids[0])
-        seen = {k: seen[k] for k in numbers}
-        result = propagator.step(frame)
-        seen[number] = Query.of(number, frame, short_side), result.boxes[0]
-    query, _ = seen.pop(max(seen))
+    images = map(NumberedFrame, itertools.count(), itertools.chain(two, frames))
+    prompts = itertools.chain([{"boxes": boxes, "masks": masks}], itertools.repeat(None))
+    seen: dict[int, tuple[Query, np.ndarray]] = {}
+    # What the last frame read, and what the next one would.
+    memories: collections.deque[tuple[tuple[int, ...], Memory]] = collections.deque(maxlen=2)
+    for (number, image, _), result in follow(propagator, zip(images, prompts, strict=False)):
+        assert result is not None
+        memories.append(propagator.memory(result.ids[0]))
+        seen[number] = Query.of(number, image, short_side), result.boxes[0]
+        seen = {k: seen[k] for k in sorted({number}.union(*(numbers for numbers, _ in memories)))}
+    numbers, memory = memories[0]
+    query, _ = seen[number]
+    seen = {k: seen[k] for k in numbers}
     pixel = pixel or _most_certain(result)
     (image,), crop = frame_step.pad(query.image)
     place = _place(pixel, query, crop)

@@ -4,8 +4,9 @@ The sheet consists of titled panels, a panel of rows of captioned tiles. Texts m
 between dollar signs, such as "$B_q$".
 """
 
+import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from matplotlib.patches import Circle, Rectangle
 from qmra_jax.boxes import scale_boxes
 from qmra_jax.drawing import object_colour, plain_text
 from qmra_jax.explain.explanation import Explanation, Stage
-from qmra_jax.plots import GREY, INK, new_figure
+from qmra_jax.plots import DPI, GREY, INK, new_figure
 
 MOST_FRAMES = 15  # memory frames on a sheet: those that count most
 _BRIGHT = 0.995  # of the places are darker than the brightest: one alone would darken all others
@@ -46,14 +47,6 @@ class Tile(NamedTuple):
     draw: Callable[[Axes], object]
 
 
-class Scale(NamedTuple):
-    """What colours stand for: a map and the texts at its two ends."""
-
-    colours: Colormap
-    low: str
-    high: str
-
-
 class Panel(NamedTuple):
     """A titled part of the sheet.
 
@@ -63,7 +56,8 @@ class Panel(NamedTuple):
       rows: of tiles; one that is longer than `columns` goes on below.
       columns: tiles side by side, which gives their width.
       shape: a tile's height over its width.
-      scale: of the colours of all tiles; None if they have none.
+      scale: what the colours of all tiles stand for: their map and the texts at its two ends; None
+        if they have none.
     """
 
     title: str
@@ -71,19 +65,12 @@ class Panel(NamedTuple):
     rows: list[list[Tile]]
     columns: int
     shape: float
-    scale: Scale | None = None
+    scale: tuple[Colormap, str, str] | None = None
 
 
 class Described(NamedTuple):
-    """What a sheet says of the network beside what it shows.
-
-    Attributes:
-      video: its name.
-      reader: as in the config.
-      aggregator: as in the config.
-      refine: as in the config.
-      align: as in the config.
-    """
+    """What a sheet says of the network beside what it shows: the video's name, and as in
+    `config.model` the reader, the aggregator, `refine` and `align`."""
 
     video: str
     reader: str
@@ -101,20 +88,25 @@ def draw_sheet(explanation: Explanation, described: Described, *, channels: int 
       channels: of V_q and of V_a to show, each: those that change most.
     """
     video = plain_text(described.video).replace("$", r"\$")
-    stages, numbers = len(explanation.stages), explanation.memory_numbers
+    stages = len(explanation.stages)
+    memory = [str(number) for number in explanation.memory_numbers]
+    if len(memory) >= 20:
+        memory[10:-5] = ["..."]
     refine = f", refine {described.refine}" if stages == 2 else ""
     note = (
         f"{stages} stage{'s' * (stages > 1)}, reader {described.reader}, aggregator"
-        f" {described.aggregator}{refine}; frame{'s' * (len(numbers) > 1)} in memory:"
-        f" {_listed(numbers)}"
+        f" {described.aggregator}{refine}; frame{'s' * (len(memory) > 1)} in memory:"
+        f" {', '.join(memory)}"
     )
     head = Panel(f"Frame {explanation.number} of {video}", note, [], 1, 0)
-    shown = [head, *panels(explanation, described, channels)]
-    sheet = new_figure(WIDTH, _MARGIN + sum(map(_height, shown)))
-    top = 0.0
-    for panel in shown:
-        _draw_panel(sheet, panel, top + _MARGIN, head=panel is head)
-        top += _height(panel)
+    sheet = new_figure(WIDTH, 1)
+    page = sheet.add_axes((0, 0, 1, 1))  # in pixels: 0 is its top, below is negative
+    page.set_axis_off()
+    bottom: float = _MARGIN
+    for panel in (head, *panels(explanation, described, channels)):
+        bottom = _draw_panel(page, panel, bottom, size=22 if panel is head else 16) + _MARGIN
+    page.set(xlim=(0, WIDTH), ylim=(-bottom, 0))
+    sheet.set_figheight(bottom / DPI)
     return sheet
 
 
@@ -136,66 +128,48 @@ def panels(explanation: Explanation, described: Described, channels: int) -> lis
 # ---------------------------------------------------------------------- layout
 
 
-def _height(panel: Panel) -> float:
-    """Of a panel and the margin above it."""
-    rows = sum(sum(_row_heights(row, panel)) for row in _rows(panel))
-    return _MARGIN + _TITLE + _LINE * len(_note(panel)) + rows
+def _draw_panel(page: Axes, panel: Panel, top: float, *, size: int) -> float:
+    """Draws a panel whose title has this size, from `top` on; gives its bottom."""
 
+    def write(x: float, y: float, text: str, **style) -> None:
+        page.text(x, -y, text, **{"va": "top", "size": _POINTS, **style})
 
-def _note(panel: Panel) -> list[str]:
-    return textwrap.wrap(panel.note, int((WIDTH - 2 * _MARGIN) / (_LETTER * 0.95)))
+    def place(x: float, y: float, width: float, height: float) -> Axes:
+        axes = page.inset_axes((x, -y - height, width, height), transform=page.transData)
+        axes.set_axis_off()
+        return axes
 
-
-def _rows(panel: Panel) -> list[list[Tile]]:
-    n = panel.columns
-    return [row[k : k + n] for row in panel.rows for k in range(0, len(row), n)]
+    right = WIDTH - _MARGIN
+    write(_MARGIN, top, panel.title, size=size, color=INK)
+    if panel.scale:
+        bar = place(right - 360, top + 6, 200, 10)
+        colours, low, high = panel.scale
+        bar.imshow(np.linspace(0, 1, 256)[None], colours, aspect="auto")
+        write(right - 370, top + 2, low, color=GREY, ha="right")
+        write(right - 150, top + 2, high, color=GREY)
+    top += _TITLE
+    for line in textwrap.wrap(panel.note, int((right - _MARGIN) / (_LETTER * 0.95))):
+        write(_MARGIN, top, line, color=GREY)
+        top += _LINE
+    width = _tile_width(panel.columns)
+    for row in panel.rows:
+        for k in range(0, len(row), panel.columns):
+            top += _GAP
+            lines = 1
+            for column, tile in enumerate(row[k : k + panel.columns]):
+                left = _MARGIN + column * (width + _GAP)
+                axes = place(left, top, width, width * panel.shape)
+                tile.draw(axes)
+                axes.set_aspect("auto")  # the place has the picture's shape
+                caption = textwrap.wrap(tile.caption, int(width / _LETTER))
+                write(left, top + width * panel.shape + 6, "\n".join(caption))
+                lines = max(lines, len(caption))
+            top += width * panel.shape + _LINE * lines
+    return top
 
 
 def _tile_width(columns: int) -> float:
     return (WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) / columns
-
-
-def _caption(tile: Tile, columns: int) -> str:
-    return textwrap.fill(tile.caption, int(_tile_width(columns) / _LETTER))
-
-
-def _row_heights(row: Sequence[Tile], panel: Panel) -> tuple[float, float, float]:
-    """The space above a row of tiles, the tiles, and the text below."""
-    lines = max(_caption(tile, panel.columns).count("\n") + 1 for tile in row)
-    return 14, _tile_width(panel.columns) * panel.shape, 8 + _LINE * lines
-
-
-def _draw_panel(sheet: Figure, panel: Panel, top: float, *, head: bool) -> None:
-    height = sheet.get_figheight() * sheet.dpi
-
-    def place(x: float, y: float, width: float, below: float) -> tuple[float, ...]:
-        return x / WIDTH, 1 - (y + below) / height, width / WIDTH, below / height
-
-    def write(x: float, y: float, text: str, **style) -> None:
-        sheet.text(x / WIDTH, 1 - y / height, text, va="top", **style)
-
-    write(_MARGIN, top, panel.title, size=22 if head else 16, color=INK)
-    if panel.scale:
-        bar = sheet.add_axes(place(WIDTH - _MARGIN - 360, top + 6, 200, 10))  # type: ignore[arg-type]
-        bar.imshow(np.linspace(0, 1, 256)[None], panel.scale.colours, aspect="auto")
-        bar.set_axis_off()
-        for x, text, side in ((-370, panel.scale.low, "right"), (-150, panel.scale.high, "left")):
-            write(WIDTH - _MARGIN + x, top + 2, text, size=_POINTS, color=GREY, ha=side)
-    top += _TITLE
-    for line in _note(panel):
-        write(_MARGIN, top, line, size=_POINTS, color=GREY)
-        top += _LINE
-    for row in _rows(panel):
-        above, tall, below = _row_heights(row, panel)
-        width = _tile_width(panel.columns)
-        for k, tile in enumerate(row):
-            left = _MARGIN + k * (width + _GAP)
-            axes = sheet.add_axes(place(left, top + above, width, tall))  # type: ignore[arg-type]
-            tile.draw(axes)
-            axes.set_axis_off()
-            axes.set_aspect("auto")  # the place has the picture's shape
-            write(left, top + above + tall + 6, _caption(tile, panel.columns), size=_POINTS)
-        top += above + tall + below
 
 
 # ---------------------------------------------------------------------- panels
@@ -203,28 +177,27 @@ def _draw_panel(sheet: Figure, panel: Panel, top: float, *, head: bool) -> None:
 
 def _answers(e: Explanation, described: Described) -> Panel:
     """The frame, stage 1's map, S_q and S_q^r, where they differ, and the label."""
-    outputs, of_stage1 = dict(e.outputs), len(e.stages) > 1
+    of_stage2 = len(e.stages) > 1
     tiles = [Tile("the frame; the ring is the query pixel", partial(_draw_query, e=e))]
-    if of_stage1:
-        box = outputs.pop("box")
+
+    def add(caption: str, map: np.ndarray, box: np.ndarray | None = None) -> None:
+        tiles.append(Tile(caption, partial(_draw_map, image=e.image, map=map, box=box)))
+
+    if of_stage2:
         where = ",".join(map(str, e.box)) if e.box.any() else "nothing above one half"
-        caption = f"$B_q$, stage 1's {described.align}: {where}"
         bounds = scale_boxes(e.box[None], e.labels.shape, e.image.shape[:2])[0]
-        tiles.append(Tile(caption, partial(_draw_map, image=e.image, map=box, box=bounds)))
-    names = {"mask": "$S_q$, the mask of stage 2" if of_stage1 else "$S_q$, the only stage's mask"}
-    names["refined"] = "$S_q^r$, refined by CRM"
-    for name, probability in outputs.items():
-        tiles.append(Tile(names[name], partial(_draw_map, image=e.image, map=probability)))
+        add(f"$B_q$, stage 1's {described.align}: {where}", e.outputs["box"], bounds)
+    add(f"$S_q$, the mask of {'stage 2' if of_stage2 else 'the only stage'}", e.outputs["mask"])
     absent = ""
-    if not of_stage1:
-        absent = "One stage: there is no $B_q$ and no $S_q^r$."
-    elif "refined" not in outputs:
+    if "refined" in e.outputs:
+        add("$S_q^r$, refined by CRM", e.outputs["refined"])
+        tiles.append(_difference(e.image, e.outputs["mask"] > 0.5, e.outputs["refined"] > 0.5))
+    elif of_stage2:
         absent = f"Refine {described.refine}: there is no $S_q^r$ to compare."
     else:
-        tiles.append(_difference(e.image, outputs["mask"] > 0.5, outputs["refined"] > 0.5))
+        absent = "One stage: there is no $B_q$ and no $S_q^r$."
     label = cv2.resize(e.labels, e.image.shape[1::-1], interpolation=cv2.INTER_NEAREST) != 0
-    caption = f"the final label: {(e.labels != 0).mean():.1%} of the frame"
-    tiles.append(Tile(caption, partial(_draw_map, image=e.image, map=label.astype(float))))
+    add(f"the final label: {(e.labels != 0).mean():.1%} of the frame", label.astype(float))
     height, width = e.image.shape[:2]
     columns = min(3 if width >= height else 6, len(tiles))
     note = "Tint: probability; outline: one half. " + absent
@@ -247,31 +220,24 @@ def _attention(e: Explanation, described: Described, k: int) -> Panel:
         note += f" {len(kept)} of {len(places)} frames, which hold {shares[kept].sum():.1%}."
     if described.reader.partition(":")[0] == "none":
         note += " No read: the mean of all frames at the same place."
-    tiles = [
-        Tile(
-            f"frame {e.memory_numbers[i]}: {shares[i]:.1%}",
-            partial(
-                _draw_heat,
-                image=e.memory_images[i],
-                heat=_spread(places[i] / bright, e).clip(0, 1),
-                box=boxes[i],
-            ),
-        )
-        for i in kept
-    ]
+
+    def tile(i: int) -> Tile:
+        heat = _spread(places[i] / bright, e).clip(0, 1)
+        draw = partial(_draw_heat, image=e.memory_images[i], heat=heat, box=boxes[i])
+        return Tile(f"frame {e.memory_numbers[i]}: {shares[i]:.1%}", draw)
+
     title = f"Attention of stage {k + 1} ({described.reader})"
-    rows = -(-len(tiles) // _FRAMES_A_ROW)
+    rows = math.ceil(len(kept) / _FRAMES_A_ROW)
     height, width = e.image.shape[:2]
-    least = 3 if width >= height else _FRAMES_A_ROW
-    columns = max(least, -(-len(tiles) // rows))
-    scale = Scale(_HEAT, "0%", f"{bright:.2%} and more")
-    return Panel(title, note, [tiles], columns, height / width, scale)
+    columns = max(3 if width >= height else _FRAMES_A_ROW, math.ceil(len(kept) / rows))
+    scale = _HEAT, "0%", f"{bright:.2%} and more"
+    return Panel(title, note, [list(map(tile, kept))], columns, height / width, scale)
 
 
 def _aggregation(e: Explanation, described: Described, k: int, channels: int) -> Panel:
     """Figure 5: channels before and after, their weights on the arrows."""
-    stage, name = e.stages[k], described.aggregator
-    title = f"Aggregation of stage {k + 1} ({name})"
+    stage = e.stages[k]
+    title = f"Aggregation of stage {k + 1} ({described.aggregator})"
     if not stage.is_weighed:
         c, c_a = stage.query_value.shape[-1], stage.feature.shape[-1]
         note = (
@@ -280,36 +246,35 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
         )
         return Panel(title, note, [], 1, 0)
     weights, by_place = stage.channel_weights, stage.place_weights
-    rows = []
-    if weights is not None and not stage.change.any():  # type: ignore[union-attr]
-        title += ": nothing is weighed"
+    said, rows = "channels before and after", []
+    if weights is not None and not np.any(stage.change):
+        said = "nothing is weighed"
         note = "$F_a$ is $V_q$ and $V_a$ side by side. Their strongest channels."
     elif weights is not None:
-        title += ": channels before and after"
         note = "The channels of $V_q$ and $V_a$ that change most; on the arrows their weights."
     elif by_place is not None:
-        title += ": places are weighed, not channels"
+        said = "places are weighed, not channels"
         note = "The weights of places, bright is 1, and the channels that they change most."
-        rows.append(
+        rows = [
             [
                 Tile(
-                    f"{caption}: {w.min():.2f} to {w.max():.2f}",
-                    partial(_draw_pair, pair=(_spread(w, e),), colours=_HEAT, low=0, high=1),
+                    f"{name}: {w.min():.2f} to {w.max():.2f}",
+                    partial(_draw_pair, pair=[_spread(w, e)], colours=_HEAT, low=0, high=1),
                 )
-                for w, caption in zip(
-                    np.moveaxis(by_place, -1, 0), ("$w_q$ of $V_q$", "$w_m$ of $V_a$"), strict=True
+                for name, w in (
+                    ("$w_q$ of $V_q$", by_place[..., 0]),
+                    ("$w_m$ of $V_a$", by_place[..., 1]),
                 )
             ]
-        )
+        ]
     else:
-        title += ": channels before and after"
         note = "The channels that change most, each by no one weight of its channel or its places."
-    for half, numbers in zip(("V_q", "V_a"), stage.strongest(channels), strict=True):
-        rows.append([_channel(e, stage, half, int(n), weights) for n in numbers])
-    note += " A pair has one scale."
+    for half, numbers in zip(("V_q", "V_a"), stage.strongest(channels).tolist(), strict=True):
+        rows.append([_channel(e, stage, half, n, weights) for n in numbers])
     height, width = e.image.shape[:2]
     shape = _pair_width() / _tile_width(_CHANNELS_A_ROW) * height / width
-    scale = Scale(_SIGNED, "below 0", "above 0")
+    scale = _SIGNED, "below 0", "above 0"
+    title, note = f"{title}: {said}", f"{note} A pair has one scale."
     return Panel(title, note, rows, _CHANNELS_A_ROW, shape, scale)
 
 
@@ -401,8 +366,3 @@ def _spread(places: np.ndarray, e: Explanation) -> np.ndarray:
     """Places `[H, W]` over the pixels of the network's image, padding cut off."""
     size = (16 * places.shape[1], 16 * places.shape[0])
     return cv2.resize(places, size, interpolation=cv2.INTER_LINEAR)[e.crop]
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    shown = [str(n) for n in numbers]
-    return ", ".join(shown if len(shown) < 20 else [*shown[:10], "...", *shown[-5:]])

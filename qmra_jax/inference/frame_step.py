@@ -68,11 +68,11 @@ def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn
         memory, valid = known
         (query,), crop = pad(image)
         answer = module.apply(variables, query, memory, valid, method="answer")
-        found = boxes.map_to_box(answer.box[:, crop[0], crop[1], 0])
-        return _margins(answer.logits, crop, frame_size), found, answer.memory
+        box = boxes.map_to_box(answer.box[:, crop[0], crop[1], 0])
+        return _margins(answer.logits, crop, frame_size), box, answer.memory
 
-    margins, found, entry = _for_each(see, (memory, valid), in_turn)
-    return margins, found, memory_bank.write(memory, entry, slots)
+    margins, box, entry = _for_each(see, (memory, valid), in_turn)
+    return margins, box, memory_bank.write(memory, entry, slots)
 
 
 def _for_each(see, objects, in_turn):
@@ -96,14 +96,14 @@ def _for_each(see, objects, in_turn):
     def one(row):
         return see(jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, row, 1), objects))
 
-    def step(turn, found):
+    def step(turn, seen):
         row = rows[turn]
         put = jax.lax.dynamic_update_slice_in_dim
-        return jax.tree.map(lambda all, own: put(all, own, row, 0), found, one(row))
+        return jax.tree.map(lambda all, new: put(all, new, row, 0), seen, one(row))
 
     shapes = jax.eval_shape(one, rows[0])
-    found = jax.tree.map(lambda x: jnp.zeros((len(rows), *x.shape[1:]), x.dtype), shapes)
-    return jax.lax.fori_loop(0, count, step, found)
+    nothing = jax.tree.map(lambda x: jnp.zeros((len(rows), *x.shape[1:]), x.dtype), shapes)
+    return jax.lax.fori_loop(0, count, step, nothing)
 
 
 @functools.partial(jax.jit, static_argnames="merge")

@@ -99,7 +99,7 @@ class Tracks:
         self._rows: dict[int, int] = {}  # id -> row
         self._first = np.zeros(0, np.int32)  # [rows]: the frame in which each object entered
         self._margins: Any = None  # float32 [rows, h, w], of the last frame
-        self._found: Any = None  # int32 [rows, 4], B_q's boxes in the last frame's image
+        self._boxes: Any = None  # int32 [rows, 4], B_q's boxes in the last frame's image
         self._given: dict[int, np.ndarray] = {}  # id -> int32 [4], if it entered in the last frame
 
     @property
@@ -117,7 +117,7 @@ class Tracks:
         if capacity > valid.shape[1]:
             self.memory = memory_bank.grow(self.memory, rows, capacity)
             valid = np.pad(valid, ((0, 0), (0, capacity - valid.shape[1])))
-        self._margins, self._found, self.memory = self._track(
+        self._margins, self._boxes, self.memory = self._track(
             self._variables,
             self.memory,
             valid,
@@ -177,8 +177,8 @@ class Tracks:
             # The bank shrinks to the next smaller bucket; row 0 fills it up.
             kept = np.zeros(rows, np.int32)
             kept[: len(self._rows)] = list(self._rows.values())
-            by_row = (self.memory, self._margins, self._found)
-            self.memory, self._margins, self._found = memory_bank.keep(by_row, kept)
+            by_row = (self.memory, self._margins, self._boxes)
+            self.memory, self._margins, self._boxes = memory_bank.keep(by_row, kept)
             self._first = self._first[kept]
             self._rows = {i: row for row, i in enumerate(self._rows)}
         self.slots.forget(min(int(self._first[row]) for row in self._rows.values()))
@@ -209,8 +209,8 @@ class Tracks:
         table[1 : len(ids) + 1] = ids
         alive = np.arange(rows) < len(ids)
         labels, probabilities = self._merge(self._margins, order, alive, table)
-        labels, found = jax.device_get((labels, self._found))
-        boxes = scale_boxes(found[order[: len(ids)]], query.image.shape[:2], query.frame_size)
+        labels, boxes = jax.device_get((labels, self._boxes))
+        boxes = scale_boxes(boxes[order[: len(ids)]], query.image.shape[:2], query.frame_size)
         for box, i in zip(boxes, ids, strict=True):
             box[:] = self._given.get(i, box)
         return labels, boxes, probabilities[: len(ids) + 1]
@@ -237,11 +237,11 @@ class Tracks:
         if self.memory is None:
             self.memory = memory_bank.empty(entry, rows, self.slots.capacity)
             self._margins = jnp.zeros((rows, *query.frame_size))
-            self._found = jnp.zeros((rows, 4), np.int32)
+            self._boxes = jnp.zeros((rows, 4), np.int32)
         elif more:
             self.memory = memory_bank.grow(self.memory, rows, self.slots.capacity)
             self._margins = jnp.pad(self._margins, ((0, more), (0, 0), (0, 0)))
-            self._found = jnp.pad(self._found, ((0, more), (0, 0)))
+            self._boxes = jnp.pad(self._boxes, ((0, more), (0, 0)))
         self._first = np.pad(self._first, (0, more))
 
     def _order(self) -> np.ndarray:

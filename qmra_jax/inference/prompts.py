@@ -3,7 +3,7 @@
 import itertools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,38 @@ class Prompts(NamedTuple):
     Attributes:
       ids: of n objects.
       boxes: int32 `[n, 4]`: x, y, width, height in pixels of the frame, none empty.
-      masks: bool `[n, h, w]`, of which these are the tight boxes; None if boxes were given. They
-        are for networks alone that `remember` masks.
+      masks: bool `[n, h, w]`, of which these are the tight boxes; None if boxes were given. Where
+        both were, that of a box is the filled box. They are for networks alone that `remember`
+        masks.
     """
 
     ids: tuple[int, ...]
     boxes: np.ndarray
     masks: np.ndarray | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What `Propagator.start` and `step` are told of them."""
+        drawn = {"boxes": self.boxes} if self.masks is None else {"masks": self.masks}
+        return {**drawn, "ids": self.ids}
+
+
+def split_objects(labels: np.ndarray) -> dict[int, np.ndarray]:
+    """The objects that a label map shows.
+
+    Args:
+      labels: `[h, w]`, whole numbers: 0 is background and 255 void, unless there is nothing but 0
+        and 255: that is the mask of one object, whose id is 1.
+
+    Returns:
+      id -> mask bool `[h, w]`, by ascending id.
+    """
+    if _is_of_one_object(labels):
+        return {1: labels != 0}
+    return {i: labels == i for i in np.unique(labels).tolist() if i not in (0, VOID)}
+
+
+def _is_of_one_object(labels: np.ndarray) -> bool:
+    return VOID in labels and bool(np.isin(labels, (0, VOID)).all())
 
 
 def read_prompts(
@@ -90,13 +115,11 @@ def _by_object(
         )
     if masks.ndim == 3:
         return masks != 0, ids
-    labels = np.unique(masks).tolist()
-    if masks.dtype == bool or (VOID in labels and set(labels) <= {0, VOID}):  # one object's mask
+    if masks.dtype == bool or _is_of_one_object(masks):
         return (masks != 0)[None], ids
-    labels = [i for i in labels if i not in (0, VOID)]
-    if ids is None:
-        ids = labels
-    elif unknown := [i for i in ids if i not in labels]:
+    shown = split_objects(masks)
+    ids = list(shown) if ids is None else ids
+    if unknown := [i for i in ids if i not in shown]:
         raise InputError(f"mask of object {unknown[0]} is empty: expected some pixels of it")
     return masks == np.reshape(ids, (-1, 1, 1)), ids
 

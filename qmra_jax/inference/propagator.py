@@ -21,7 +21,7 @@ from qmra_jax.errors import InputError, whole_number
 from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
 from qmra_jax.inference.object_tracks import Query, Tracks
-from qmra_jax.inference.prompts import MOST, Prompts, read_prompts
+from qmra_jax.inference.prompts import MOST, read_prompts
 from qmra_jax.inference.warmup import rehearse
 from qmra_jax.network.model import QMRA, Memory
 from qmra_jax.network.variants import lookup
@@ -157,7 +157,7 @@ class Propagator:
         # All is known to be good: a video that was running ends here.
         self._tracks.clear()
         query = self._query = Query.of(0, frame, self._short_side)
-        return self._timed(lambda: self._enter(query, entering))
+        return self._timed(query, lambda: self._tracks.enter(query, entering))
 
     def step(
         self,
@@ -189,11 +189,12 @@ class Propagator:
         entering = read_prompts(frame_size, boxes, masks, ids, self.ids) if given else None
         query = self._query = Query.of(number + 1, frame, self._short_side)
 
-        def work():
+        def work() -> None:
             self._tracks.track(query)
-            return self._enter(query, entering) if entering else query
+            if entering:
+                self._tracks.enter(query, entering)
 
-        return self._timed(work)
+        return self._timed(query, work)
 
     def add(
         self, boxes=None, *, masks: np.ndarray | None = None, ids: Sequence[int] | None = None
@@ -213,7 +214,7 @@ class Propagator:
         """
         query = self._last("add")
         entering = read_prompts(query.frame_size, boxes, masks, ids, self.ids)
-        return self._timed(lambda: self._enter(query, entering))
+        return self._timed(query, lambda: self._tracks.enter(query, entering))
 
     def remove(self, id: int) -> None:
         """Forgets an object; its id may come again.
@@ -255,15 +256,12 @@ class Propagator:
             raise InputError(f"{what} before start: give the first frame and its boxes to start()")
         return self._query
 
-    def _enter(self, query: Query, entering: Prompts) -> Query:
-        self._tracks.enter(query, entering)
-        return query
-
-    def _timed(self, work: Callable[[], Query]) -> FrameResult:
-        """Does the work and brings the result of the frame that it answers to the host."""
+    def _timed(self, query: Query, work: Callable[[], None]) -> FrameResult:
+        """Does the work on a frame and brings its result to the host."""
         known = compiled_programs()
         began = time.perf_counter()
-        labels, boxes, probabilities = self._tracks.merge(work())
+        work()
+        labels, boxes, probabilities = self._tracks.merge(query)
         took = time.perf_counter() - began
         seconds = took if self.ids and compiled_programs() == known else None
         return FrameResult(labels, boxes, seconds, probabilities, self.ids)

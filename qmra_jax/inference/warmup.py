@@ -7,11 +7,13 @@ network itself runs but once for each of its sizes.
 """
 
 import copy
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from qmra_jax.inference import memory_bank
+from qmra_jax.inference.memory_bank import bucket
 from qmra_jax.inference.object_tracks import Query, Tracks
 from qmra_jax.inference.prompts import Prompts
 
@@ -28,41 +30,28 @@ def rehearse(tracks: Tracks, query: Query, objects: int, capacities: Sequence[in
     stage = _stage(tracks)
     known = set()
     for capacity, larger in zip(capacities, [*capacities[1:], None], strict=True):
-        for there, more in _entrances(objects):
-            both = there + more
+        for there, both in itertools.combinations(range(objects + 1), 2):
             # How many there are matters beyond their bucket in what `merge` returns, which does
             # not depend on the capacity.
-            count = both if capacity == capacities[0] else memory_bank.bucket(both)
-            sizes = (
-                capacity,
-                memory_bank.bucket(there) if there else 0,
-                memory_bank.bucket(more),
-                count,
-            )
+            count = both if capacity == capacities[0] else bucket(both)
+            sizes = capacity, there and bucket(there), bucket(both - there), count
             if sizes in known:
                 continue
             known.add(sizes)
-            for track in (False, True):
+            for is_tracked in (False, True):
                 _empty(stage, capacity)
-                for first, last in ((1, there), (there + 1, both)):
-                    _enter(stage, query, first, last)
-                    if track:
+                for ids in (range(1, there + 1), range(there + 1, both + 1)):
+                    _enter(stage, query, ids)
+                    if is_tracked:
                         stage.track(query)
                     stage.merge(query)
                 stage.remove(both)
                 stage.merge(query)
             if larger and not there:
                 _empty(stage, capacity)
-                _enter(stage, query, 1, both)
-                memory_bank.grow(stage.memory, memory_bank.bucket(both), larger)
+                _enter(stage, query, range(1, both + 1))
+                memory_bank.grow(stage.memory, bucket(both), larger)
     stage.clear()
-
-
-def _entrances(objects: int):
-    """(how many there are, how many enter at once), in every way."""
-    for both in range(1, objects + 1):
-        for there in range(both):
-            yield there, both - there
 
 
 def _empty(stage: Tracks, capacity: int) -> None:
@@ -70,23 +59,22 @@ def _empty(stage: Tracks, capacity: int) -> None:
     stage.slots.capacity = capacity
 
 
-def _enter(stage: Tracks, query: Query, first: int, last: int) -> None:
-    ids = tuple(range(first, last + 1))
+def _enter(stage: Tracks, query: Query, ids: Sequence[int]) -> None:
     if ids:
         height, width = query.frame_size
-        boxes = np.asarray([[0, 0, width, height]] * len(ids), np.int32)
-        stage.enter(query, Prompts(ids, boxes))
+        boxes = np.tile(np.int32([0, 0, width, height]), (len(ids), 1))
+        stage.enter(query, Prompts(tuple(ids), boxes))
 
 
 def _stage(tracks: Tracks) -> Tracks:
     """Tracks of the same network that run it once for each size and then repeat its answer."""
     stage = copy.copy(tracks)
-    entered: dict = {}
-    tracked: dict = {}
+    entered: dict = {}  # by the number of objects
+    tracked: dict = {}  # by rows and capacity
 
-    def enter(variables, image, given, frame_size, **options):
+    def enter(variables, image, given, *arguments, **options):
         if len(given) not in entered:
-            entered[len(given)] = tracks._enter(variables, image, given, frame_size, **options)
+            entered[len(given)] = tracks._enter(variables, image, given, *arguments, **options)
         return entered[len(given)]
 
     def track(variables, memory, valid, *arguments, **options):

@@ -8,7 +8,8 @@ with an entry in `AGGREGATORS`, which makes it a value of `config.model.aggregat
 stand directly in the QMA that uses it (`qma1.fc1`), not one level deeper.
 """
 
-from typing import Any, ClassVar
+import functools
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,101 +18,6 @@ from qmra_jax.errors import InputError
 from qmra_jax.network import variants
 from qmra_jax.network.layers import Conv, torch_init
 from qmra_jax.network.memory_read import READERS
-
-
-class BCA(nn.Module):
-    """Bidirectional Channel Aggregation (Eq. 7-9, Figure 3).
-
-    Query and read-out weigh each other's channels, from what both look like on average.
-
-    Attributes:
-      reduction: of the bottleneck between the two linear layers. The paper gives none; 16 is ours.
-      dtype: of the computation.
-    """
-
-    weighs: ClassVar[tuple[str, ...]] = ("query", "memory")  # the halves that are weighed
-
-    reduction: int = 16
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, query_value, read_out):
-        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
-        halves = {"query": query_value, "memory": read_out}
-        both = jnp.concatenate(list(halves.values()), axis=-1)
-        width = both.shape[-1]
-        if not isinstance(self.reduction, int) or not 1 <= self.reduction <= width:
-            raise InputError(f"bca reduction {self.reduction!r}: expected 1 to {width}")
-        # The weights are few, and a sigmoid is steep: they are float32 whatever dtype is.
-        pooled = both.mean(axis=(1, 2), dtype=jnp.float32)  # GAP: [b, 2 c]
-        dense = {"dtype": jnp.float32, "kernel_init": torch_init}
-        hidden = nn.relu(nn.Dense(width // self.reduction, name="fc1", **dense)(pooled))
-        weighed = width // 2 * len(self.weighs)
-        weights = nn.sigmoid(nn.Dense(weighed, name="fc2", **dense)(hidden))  # w_q, w_m: [b, 2 c]
-        weights = weights.astype(both.dtype)[:, None, None, :]
-        by_half = jnp.split(weights, len(self.weighs), axis=-1)
-        for half, weight in zip(self.weighs, by_half, strict=True):
-            halves[half] *= weight
-        return jnp.concatenate(list(halves.values()), axis=-1)
-
-
-class QueryBCA(BCA):
-    """BCA one way: the query's channels are weighed, the read-out stays as it is."""
-
-    weighs: ClassVar[tuple[str, ...]] = ("query",)
-
-
-class MemoryBCA(BCA):
-    """BCA one way: the read-out's channels are weighed, the query stays as it is."""
-
-    weighs: ClassVar[tuple[str, ...]] = ("memory",)
-
-
-class Concatenation(nn.Module):
-    """No aggregation (Table 3's "w/o BCA"; STM): query and read-out side by side.
-
-    Attributes:
-      dtype: of the computation, of which there is none.
-    """
-
-    dtype: Any = jnp.float32
-
-    def __call__(self, query_value, read_out):
-        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
-        return jnp.concatenate([query_value, read_out], axis=-1)
-
-
-class Spatial(nn.Module):
-    """Places are weighed in place of channels: as BCA, without the average over the places.
-
-    Attributes:
-      reduction: of the bottleneck between the 1x1 and the 3x3 convolution.
-      dtype: of the computation.
-    """
-
-    reduction: int = 16
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, query_value, read_out):
-        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
-        both = jnp.concatenate([query_value, read_out], axis=-1)
-        width = both.shape[-1]
-        if not isinstance(self.reduction, int) or not 1 <= self.reduction <= width:
-            raise InputError(f"spatial reduction {self.reduction!r}: expected 1 to {width}")
-        hidden = nn.relu(Conv(width // self.reduction, 1, dtype=self.dtype, name="conv1")(both))
-        weights = nn.sigmoid(Conv(2, 3, dtype=self.dtype, name="conv2")(hidden))
-        w_q, w_m = jnp.split(weights, 2, axis=-1)  # [b, H, W, 1] each
-        return jnp.concatenate([w_q * query_value, w_m * read_out], axis=-1)
-
-
-AGGREGATORS = {
-    "bca": BCA,
-    "query_only": QueryBCA,
-    "memory_only": MemoryBCA,
-    "spatial": Spatial,
-    "none": Concatenation,
-}
 
 
 class KeyValue(nn.Module):
@@ -161,9 +67,8 @@ class QueryMemoryAggregation(nn.Module):
         self.memory_kv = KeyValue(self.key_dim, self.value_dim, self.kv_kernel, self.dtype)
         self.query_kv = KeyValue(self.key_dim, self.value_dim, self.kv_kernel, self.dtype)
         self.read = variants.choose("reader", READERS, self.reader)
-        self.aggregate = variants.choose("aggregator", AGGREGATORS, self.aggregator)(
-            dtype=self.dtype
-        )
+        aggregator = variants.choose("aggregator", AGGREGATORS, self.aggregator)
+        self.aggregate = aggregator(dtype=self.dtype)
         nn.share_scope(self, self.aggregate)
 
     def memorize(self, features):
@@ -183,5 +88,125 @@ class QueryMemoryAggregation(nn.Module):
           F_a `[b, H, W, c_a]`; c_a is 2 c_v with every aggregator here.
         """
         query_key, query_value = self.query_kv(features)
-        read_out = self.read(query_key, memory_key, memory_value, valid)
+        read_out = self.read(query_key, memory_key, memory_value, valid)  # Eq. 6: V_a^m
         return self.aggregate(jnp.broadcast_to(query_value, read_out.shape), read_out)
+
+
+class BCA(nn.Module):
+    """Bidirectional Channel Aggregation (Eq. 7-9, Figure 3).
+
+    Query and read-out weigh each other's channels, from what both look like on average.
+
+    Attributes:
+      reduction: of the bottleneck between the two linear layers. The paper gives none; 16 is ours.
+      dtype: of the computation.
+    """
+
+    reduction: int = 16
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, query_value, read_out):
+        """V^q and V_a^m `[b, H, W, c]` -> F_a `[b, H, W, 2 c]`, the query's half first."""
+        both = jnp.concatenate([query_value, read_out], axis=-1)
+        weights = channel_weights(both, both.shape[-1], self.reduction)
+        w_q, w_m = jnp.split(weights, 2, axis=-1)  # Eq. 7, 8
+        return jnp.concatenate([w_q * query_value, w_m * read_out], axis=-1)  # Eq. 9
+
+
+def channel_weights(both, channels: int, reduction: int):
+    """f_mq and f_qm of Eq. 7-8: average pooling, two linear layers with a bottleneck, a sigmoid.
+
+    The weights are few, and a sigmoid is steep: they are computed in float32.
+
+    Args:
+      both: V^q and V_a^m side by side, `[b, H, W, c]`.
+      channels: how many are weighed.
+      reduction: of the bottleneck.
+
+    Returns:
+      `[b, 1, 1, channels]` in (0, 1), of `both`'s dtype.
+    """
+    dense = functools.partial(nn.Dense, dtype=jnp.float32, kernel_init=torch_init)
+    z = both.mean(axis=(1, 2), dtype=jnp.float32)  # GAP
+    hidden = nn.relu(dense(_bottleneck("bca", both, reduction), name="fc1")(z))
+    weights = nn.sigmoid(dense(channels, name="fc2")(hidden))
+    return weights.astype(both.dtype)[:, None, None, :]
+
+
+def _bottleneck(name: str, both, reduction: int) -> int:
+    """Its channels; an `InputError` if the reduction leaves none."""
+    width = both.shape[-1]
+    if not isinstance(reduction, int) or not 1 <= reduction <= width:
+        raise InputError(f"{name} reduction {reduction!r}: expected 1 to {width}")
+    return width // reduction
+
+
+# ------------------------------------------------------------------ variants
+
+
+class QueryBCA(BCA):
+    """BCA one way: the query's channels are weighed, the read-out stays as it is."""
+
+    @nn.compact
+    def __call__(self, query_value, read_out):
+        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
+        both = jnp.concatenate([query_value, read_out], axis=-1)
+        w_q = channel_weights(both, query_value.shape[-1], self.reduction)
+        return jnp.concatenate([w_q * query_value, read_out], axis=-1)
+
+
+class MemoryBCA(BCA):
+    """BCA one way: the read-out's channels are weighed, the query stays as it is."""
+
+    @nn.compact
+    def __call__(self, query_value, read_out):
+        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
+        both = jnp.concatenate([query_value, read_out], axis=-1)
+        w_m = channel_weights(both, read_out.shape[-1], self.reduction)
+        return jnp.concatenate([query_value, w_m * read_out], axis=-1)
+
+
+class Concatenation(nn.Module):
+    """No aggregation (Table 3's "w/o BCA"; STM): query and read-out side by side.
+
+    Attributes:
+      dtype: of the computation, of which there is none.
+    """
+
+    dtype: Any = jnp.float32
+
+    def __call__(self, query_value, read_out):
+        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
+        return jnp.concatenate([query_value, read_out], axis=-1)
+
+
+class Spatial(nn.Module):
+    """Places are weighed in place of channels: as BCA, without the average over the places.
+
+    Attributes:
+      reduction: of the bottleneck between the 1x1 and the 3x3 convolution.
+      dtype: of the computation.
+    """
+
+    reduction: int = 16
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, query_value, read_out):
+        """Two `[b, H, W, c]` -> `[b, H, W, 2 c]`, the query's half first."""
+        both = jnp.concatenate([query_value, read_out], axis=-1)
+        width = _bottleneck("spatial", both, self.reduction)
+        hidden = nn.relu(Conv(width, 1, dtype=self.dtype, name="conv1")(both))
+        weights = nn.sigmoid(Conv(2, 3, dtype=self.dtype, name="conv2")(hidden))
+        w_q, w_m = jnp.split(weights, 2, axis=-1)  # [b, H, W, 1] each
+        return jnp.concatenate([w_q * query_value, w_m * read_out], axis=-1)
+
+
+AGGREGATORS = {
+    "bca": BCA,
+    "query_only": QueryBCA,
+    "memory_only": MemoryBCA,
+    "spatial": Spatial,
+    "none": Concatenation,
+}

@@ -111,18 +111,17 @@ class DINOv2(nn.Module):
         Raises:
           InputError: if the shape is not this.
         """
-        b, h, w, channels = images.shape if len(images.shape) == 4 else (0, 0, 0, 0)
-        if channels != 3 or h % STRIDE or w % STRIDE or not h * w:
+        if images.ndim != 4 or images.shape[3] != 3 or any(n % STRIDE for n in images.shape[1:3]):
             raise InputError(
                 f"DINOv2 on images of shape {list(images.shape)}: expected [b,h,w,3] with h and w"
                 f" multiples of {STRIDE}"
             )
-        height, width = h // STRIDE, w // STRIDE
-        shape = (b, height * self.patch, width * self.patch, 3)
+        height, width = (n // STRIDE for n in images.shape[1:3])
+        shape = (len(images), height * self.patch, width * self.patch, 3)
         images = jnp.asarray(images, jnp.float32)
         resized = jax.image.resize(images, shape, "linear", antialias=True)
-        tokens = self.encode(resized)[:, 1:]
-        tokens = rearrange(_standardize(tokens), "b (h w) c -> b h w c", h=height)
+        tokens = _standardize(self.encode(resized)[:, 1:])
+        tokens = rearrange(tokens, "b (h w) c -> b h w c", h=height)
         return jax.lax.stop_gradient(tokens.astype(self.dtype))
 
     def encode(self, images) -> jax.Array:
@@ -139,35 +138,32 @@ class DINOv2(nn.Module):
         x = (images - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
         height, width = (size // self.patch for size in images.shape[1:3])
         x = rearrange(x, "b (h y) (w x) c -> b (h w) (y x c)", h=height, w=width)
-        x = self._dense(x, frozen["patch_kernel"], frozen["patch_bias"])
+        x = self._dense(x, frozen, "patch")
         cls = jnp.broadcast_to(frozen["cls_token"], (x.shape[0], 1, self.width))
         x = jnp.concatenate([cls, x], axis=1)
         x = x + resize_positions(frozen["positions"], height, width)
         blocks = {name: frozen[name] for name in self.block_shapes()}
         x, _ = jax.lax.scan(lambda x, block: (self._block(x, block), None), x, blocks)
-        return _standardize(x) * frozen["norm_scale"] + frozen["norm_bias"]
+        return _layer_norm(x, frozen, "norm")
 
-    def _block(self, x, arrays) -> jax.Array:
+    def _block(self, x, block) -> jax.Array:
         """Attention and MLP, each added to `[b, n, c]`."""
-        seen = _standardize(x) * arrays["norm1_scale"] + arrays["norm1_bias"]
-        qkv = self._dense(seen, arrays["qkv_kernel"], arrays["qkv_bias"]).astype(self.dtype)
+        qkv = self._dense(_layer_norm(x, block, "norm1"), block, "qkv").astype(self.dtype)
         q, k, v = rearrange(qkv, "b n (r h c) -> r b h n c", r=3, h=self.heads)
         logits = jnp.einsum("bhnc,bhmc->bhnm", q, k, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(logits / np.sqrt(self.width // self.heads), axis=-1)
-        read = jnp.einsum("bhnm,bhmc->bhnc", weights.astype(self.dtype), v)
-        read = rearrange(read, "b h n c -> b n (h c)")
-        read = self._dense(read, arrays["out_kernel"], arrays["out_bias"])
-        x = x + arrays["layer_scale1"] * read
-        seen = _standardize(x) * arrays["norm2_scale"] + arrays["norm2_bias"]
-        hidden = self._dense(seen, arrays["fc1_kernel"], arrays["fc1_bias"]).astype(self.dtype)
+        read_out = jnp.einsum("bhnm,bhmc->bhnc", weights.astype(self.dtype), v)
+        read_out = rearrange(read_out, "b h n c -> b n (h c)")
+        x = x + block["layer_scale1"] * self._dense(read_out, block, "out")
+        hidden = self._dense(_layer_norm(x, block, "norm2"), block, "fc1").astype(self.dtype)
         hidden = jax.nn.gelu(hidden, approximate=False)
-        out = self._dense(hidden, arrays["fc2_kernel"], arrays["fc2_bias"])
-        return x + arrays["layer_scale2"] * out
+        return x + block["layer_scale2"] * self._dense(hidden, block, "fc2")
 
-    def _dense(self, x, kernel, bias) -> jax.Array:
+    def _dense(self, x, arrays, name: str) -> jax.Array:
         """`[..., c_in]` -> float32 `[..., c_out]`, multiplied in `dtype`."""
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        return jnp.matmul(x, kernel, preferred_element_type=jnp.float32) + bias
+        x, kernel = x.astype(self.dtype), arrays[f"{name}_kernel"].astype(self.dtype)
+        product = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+        return product + arrays[f"{name}_bias"]
 
 
 def resize_positions(positions, height: int, width: int) -> jax.Array:
@@ -212,6 +208,10 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
     near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
     far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
     return np.where(distance <= 1, near, far)
+
+
+def _layer_norm(x, arrays, name: str) -> jax.Array:
+    return _standardize(x) * arrays[f"{name}_scale"] + arrays[f"{name}_bias"]
 
 
 def _standardize(x) -> jax.Array:

@@ -38,11 +38,7 @@ def dot(
 ):
     """Eq. 6: softmax over all memory places of `K_q K_m^T / sqrt(c_k)`, times `V_m`.
 
-    Args:
-      query_key: see the module.
-      memory_key: see the module.
-      memory_value: see the module.
-      valid: see the module.
+    Args, beside the module's:
       scale: divide by sqrt(c_k). The paper's equation shows no scale; STM, its source, has it.
       rows: see `softmax_read`.
       fused: take the kernel of `fused_read`, on a GPU or TPU; "interpret": on any device, slowly.
@@ -54,12 +50,10 @@ def dot(
     if scale:
         query_key = _scaled(query_key)
     if fused:
-        from qmra_jax.network.ops.fused_read import (
-            fused_read,
-        )  # Pallas takes half a second to import
+        from qmra_jax.network.ops import fused_read as kernels  # Pallas imports in half a second
 
         like = functools.partial(softmax_read, _product, rows=rows)
-        return fused_read(query_key, memory_key, memory_value, valid, like, fused)
+        return kernels.fused_read(query_key, memory_key, memory_value, valid, like, fused)
     return softmax_read(_product, query_key, memory_key, memory_value, valid, rows)
 
 
@@ -114,11 +108,7 @@ def kernel(
     Each memory place finds the query's place that is most similar to it, and counts less the
     further a place is from that one: by `exp(-distance^2 / (2 sigma^2))`; in training too, here.
 
-    Args:
-      query_key: see the module.
-      memory_key: see the module.
-      memory_value: see the module.
-      valid: see the module.
+    Args, beside the module's:
       sigma: the Gaussian's width in places (16 pixels each); KMN's is 7, `inf` is no prior.
       rows: see `softmax_read`.
 
@@ -131,10 +121,10 @@ def kernel(
     i, j = (x.ravel() for x in jnp.mgrid[:height, :width])
 
     def similarity(queries, keys):
-        found = _product(queries, keys)
-        best = jnp.argmax(found, axis=1)[:, None, :]  # of the query's places: [b, 1, m]
+        products = _product(queries, keys)
+        best = jnp.argmax(products, axis=1)[:, None, :]  # of the query's places: [b, 1, m]
         squared = (i[:, None] - best // width) ** 2 + (j[:, None] - best % width) ** 2
-        return found - squared / (2 * sigma**2)
+        return products - squared / (2 * sigma**2)
 
     return softmax_read(similarity, _scaled(query_key), memory_key, memory_value, valid, rows)
 
@@ -159,9 +149,9 @@ def topk(query_key, memory_key, memory_value, valid=None, *, k: int = 30):
     places = t * memory_height * memory_width
 
     def read(queries):
-        found = softmax.compare(_product, queries, keys, valid)
-        least = jax.lax.top_k(jax.lax.stop_gradient(found), min(k, places))[0][..., -1:]
-        weights = jax.nn.softmax(jnp.where(found >= least, found, -jnp.inf), axis=-1)
+        logits = softmax.compare(_product, queries, keys, valid)
+        least = jax.lax.top_k(jax.lax.stop_gradient(logits), min(k, places))[0][..., -1:]
+        weights = jax.nn.softmax(jnp.where(logits >= least, logits, -jnp.inf), axis=-1)
         return jnp.einsum("bqm,bmc->bqc", weights.astype(values.dtype), values)
 
     query_key = jnp.broadcast_to(_scaled(query_key), (b, *query_key.shape[1:]))

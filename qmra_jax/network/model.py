@@ -1,17 +1,20 @@
-"""QMRA, the network of the paper's Figure 2.
+"""QMRA, the network of the paper's Figure 2 (Lin et al., AAAI 2021).
 
-    query --f_q--> qma1 (reads memory) --> box_decoder --> B_q                       stage 1
-    query + B_q --f_m--> qma2 (reads memory) --> mask_decoder --> S_q                stage 2
-    F_a, B_q, S_q --> crm --> refine_decoder --> S_q^r                               refinement
+    memorize   F_m = f_m(I_m, B_m), its keys and values stored for both stages
+    locate     stage 1, Eq. 1-2:  query --f_q--> qma1 (reads memory) --> box_decoder --> B_q
+    segment    stage 2, Eq. 3-5:  query + B_q --f_m--> qma2 (reads memory) --> mask_decoder --> S_q
+    refine     Figure 4:          F_a, B_q, S_q --> crm --> refine_decoder --> S_q^r
 
-f_m also encodes the memory frames with their boxes: that is the siamese encoder, and what it makes
-of the query joins the memory, so that no frame is encoded twice. A batch of one image may stand
-beside several objects (the memory's batch); what does not depend on the object is computed once.
+f_m encodes both the memory frames with their boxes and stage 2's query with its predicted box: that
+is the siamese encoder. What it makes of the query joins the memory, so that no frame is encoded
+twice. A batch of one image may stand beside several objects (the memory's batch); what does not
+depend on the object is computed once.
 
-The paper's Table 3 takes parts of this away: see `QMRA`'s attributes.
+The variants of the paper's Table 3 are attributes of `QMRA`. Frozen features (`dinov2.py`) are no
+part of the paper: where a config names some, they stand behind r4 in every encoder's output.
 """
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
@@ -19,27 +22,21 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from qmra_jax.errors import InputError
-from qmra_jax.network import batch_norm, variants
-from qmra_jax.network.aggregation import AGGREGATORS, QueryMemoryAggregation
+from qmra_jax.network import variants
+from qmra_jax.network.aggregation import QueryMemoryAggregation
 from qmra_jax.network.decoder import Decoder
 from qmra_jax.network.dinov2 import FEATURES
-from qmra_jax.network.memory_read import READERS
 from qmra_jax.network.priors import PRIORS, foreground, rectified_prior
 from qmra_jax.network.refinement import REFINERS
-from qmra_jax.network.resnet import BACKBONES, Encoder
-from qmra_jax.network.structures import Answer, Located, Memory, Segmented
-
-# What an attribute may be, where it is one of a few.
-CHOICES = {
-    "stages": (1, 2),
-    "align": ("box", "mask"),
-    "siamese": (True, False),
-    "kv_kernel": (1, 3),
-    "dtype": ("float32", "bfloat16", "float16"),
-    "batch_norm": batch_norm.MODES,
-    "remat": ("none", "encoders", "all"),
-}
+from qmra_jax.network.resnet import Encoder, Features
+from qmra_jax.network.structures import (
+    Answer,
+    Located,
+    Memory,
+    Segmented,
+    TokenizedImage,
+    check_inputs,
+)
 
 
 class QMRA(nn.Module):
@@ -91,39 +88,27 @@ class QMRA(nn.Module):
     stats_axis: str | None = None
 
     def setup(self):
-        qma = (self.key_dim, self.value_dim, self.reader, self.aggregator, self.kv_kernel)
-        encoder = (self.backbone, self.dtype, self.stats_axis, self.remat != "none")
-        decoder = nn.remat(Decoder) if self.remat == "all" else Decoder
-        self.to_prior = variants.choose("prior", PRIORS, self.prior)
-        self.frozen_features = variants.choose("features", FEATURES, self.features)(
-            dtype=self.dtype
+        encoder = functools.partial(
+            Encoder, self.backbone, self.dtype, self.stats_axis, self.remat != "none"
         )
-        self.query_encoder = Encoder(*encoder)
-        self.memory_encoder = Encoder(*encoder)
-        self.qma1 = QueryMemoryAggregation(*qma, self.dtype)
-        self.mask_decoder = decoder(self.decoder_dim, self.dtype)
-        if self.stages == 1:
-            return
-        self.box_decoder = decoder(self.decoder_dim, self.dtype)
-        if not self.siamese:
-            self.refined_query_encoder = Encoder(*encoder)
-        self.qma2 = QueryMemoryAggregation(*qma, self.dtype)
+        qma = functools.partial(
+            QueryMemoryAggregation,
+            *(self.key_dim, self.value_dim, self.reader, self.aggregator, self.kv_kernel),
+            self.dtype,
+        )
+        decoder = functools.partial(
+            nn.remat(Decoder) if self.remat == "all" else Decoder, self.decoder_dim, self.dtype
+        )
+        # A part that a variant does not call has no parameters.
+        self.query_encoder = encoder()  # f_q
+        self.memory_encoder = encoder()  # f_m
+        self.refined_query_encoder = encoder()  # f_q^r where it is not f_m
+        self.qma1, self.qma2 = qma(), qma()
+        self.box_decoder, self.mask_decoder, self.refine_decoder = decoder(), decoder(), decoder()
         self.crm = variants.choose("refine", REFINERS, self.refine)(dtype=self.dtype)
-        if self.crm is not None:
-            self.refine_decoder = decoder(self.decoder_dim, self.dtype)
-
-    @property
-    def targets(self) -> dict[str, str]:
-        """What each output is trained on, in their order: the "box" (Eq. 10's B_l) or "mask"."""
-        if self.stages == 1:
-            return {"mask": "mask"}
-        refined = {} if self.refine.partition(":")[0] == "none" else {"refined": "mask"}
-        return {"box": self.align, "mask": "mask"} | refined
-
-    @property
-    def remembers(self) -> str:
-        """What a memory frame's map shows: the object's filled "box", or in STM its "mask"."""
-        return self.align if self.stages == 1 else "box"
+        self.to_prior = variants.choose("prior", PRIORS, self.prior)
+        features = variants.choose("features", FEATURES, self.features)
+        self.frozen_features = features(dtype=self.dtype)
 
     def __call__(self, query, memory_images, memory_maps) -> dict[str, jax.Array]:
         """The whole network on a query and its memory frames, as in training.
@@ -142,16 +127,91 @@ class QMRA(nn.Module):
           InputError: if the shapes are not these.
         """
         check_inputs(query, memory_images, memory_maps)
-        *stored, tokens = self._tokens_of_frames(query, memory_images)
-        memory = self.memorize(
-            rearrange(memory_images, "b t h w c -> (b t) h w c"),
-            rearrange(memory_maps, "b t h w c -> (b t) h w c"),
-            None if tokens is None else rearrange(stored, "t b h w c -> (b t) h w c"),
+        query, frames = self._tokenize_all(query, memory_images)
+        frames, maps = jax.tree.map(
+            lambda x: rearrange(x, "b t h w c -> (b t) h w c"), (frames, memory_maps)
         )
         memory = jax.tree.map(
-            lambda x: rearrange(x, "(b t) 1 h w c -> b t h w c", b=query.shape[0]), memory
+            lambda x: rearrange(x, "(b t) 1 h w c -> b t h w c", t=memory_images.shape[1]),
+            self.memorize(frames, maps),
         )
-        return self._predict(query, memory, tokens=tokens)[0]
+        outputs, _, _ = self._predict(query, memory)
+        return outputs
+
+    def _predict(self, query, memory: Memory, valid=None, given_box=None):
+        """Locates, segments and refines: `answer`'s outputs and box, and stage 2's r4 (or None)."""
+        if self.stages == 1:
+            return self._predict_in_one_stage(query, memory, valid, given_box)
+        located = self.locate(query, memory, valid)
+        predicted_box = foreground(located.box)
+        box = predicted_box if given_box is None else given_box
+        stage2_prior = box if self.align == "box" else predicted_box
+        segmented = self.segment(query, stage2_prior, memory, located.feature, valid)
+        outputs = {"box": located.box, "mask": segmented.mask, "refined": segmented.refined}
+        return {name: outputs[name] for name in self.targets}, box, segmented.r4
+
+    def memorize(self, images, maps) -> Memory:
+        """Encodes memory frames: F_m = f_m(I_m, B_m) of Eq. 1 and 3.
+
+        Args:
+          images: float32 `[b, h, w, 3]`, or a `TokenizedImage`; b may be 1 beside several maps.
+          maps: float32 `[b, h, w, 1]` in [0, 1].
+
+        Returns:
+          their keys and values, each `[b, 1, H, W, c]`.
+        """
+        return self._to_memory(self._encode(self.memory_encoder, self._tokenize(images), maps).r4)
+
+    def locate(self, query, memory: Memory, valid=None) -> Located:
+        """Stage 1 (Eq. 1-2): where is the object?
+
+        Args:
+          query: float32 `[b, h, w, 3]`, or a `TokenizedImage`; b may be 1 beside several objects.
+          memory: of t frames.
+          valid: bool `[b, t]`: which memory frames count; None for all.
+        """
+        r4, r3, r2 = self._encode(self.query_encoder, self._tokenize(query))  # F_q = f_q(I_q)
+        feature = self.qma1(r4, memory.key1, memory.value1, valid)  # Eq. 1, and phi_1's F_a
+        decoder = self.mask_decoder if self.stages == 1 else self.box_decoder
+        return Located(decoder(feature, r3, r2), feature)  # Eq. 2: M_q, which is B_q
+
+    def segment(self, query, box, memory: Memory, stage1, valid=None) -> Segmented:
+        """Stage 2 (Eq. 3-5) and the refinement: which pixels are the object's?
+
+        Args:
+          query: float32 `[b, h, w, 3]`, or a `TokenizedImage`; b may be 1 beside several objects.
+          box: foreground probability of stage 1's map, float32 `[b, h, w, 1]`, or a given box's.
+          memory: of t frames.
+          stage1: F_a of stage 1 `[b, H, W, c_a]`.
+          valid: bool `[b, t]`: which memory frames count; None for all.
+        """
+        encoder = self.memory_encoder if self.siamese else self.refined_query_encoder  # Eq. 5, or 3
+        r4, r3, r2 = self._encode(encoder, self._tokenize(query), self.to_prior(box))  # F_q^r
+        feature = self.qma2(r4, memory.key2, memory.value2, valid)  # Eq. 3, and phi_2's F_a
+        mask = self.mask_decoder(feature, r3, r2)  # Eq. 4: S_q
+        refined = None
+        if self.crm is not None:
+            refined_feature = self.crm(stage1, feature, box, foreground(mask))  # Figure 4
+            refined = self.refine_decoder(refined_feature, r3, r2)  # S_q^r
+        return Segmented(mask, refined, r4)
+
+    def answer(self, query, memory: Memory, valid=None, given_box=None) -> Answer:
+        """Both stages and the refinement, and the frame as a memory frame.
+
+        Args:
+          query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
+          memory: of t frames.
+          valid: bool `[b, t]`: which memory frames count; None for all.
+          given_box: the map float32 `[b, h, w, 1]` that a user gave for this very frame: the filled
+            box, or the mask where the network `remembers` such. It stands for stage 1's map, and is
+            the frame's in the memory.
+        """
+        query = self._tokenize(query)
+        outputs, box, r4 = self._predict(query, memory, valid, given_box)
+        if self.stages == 2 and self.siamese and self.align == "box":
+            return Answer(outputs, box, self._to_memory(r4))  # F_q^r is f_m's already
+        stored_map = self._to_stored(box) if given_box is None else given_box
+        return Answer(outputs, box, self.memorize(query, stored_map))
 
     def with_predicted_maps(
         self, query, memory_images, memory_maps, predicted, gradient: bool = False
@@ -173,197 +233,87 @@ class QMRA(nn.Module):
           as `__call__`.
         """
         check_inputs(query, memory_images, memory_maps)
-        tokens = self._tokens_of_frames(query, memory_images)
-        memory = self.memorize(memory_images[:, 0], memory_maps[:, 0], tokens[0])
-        for i in range(1, memory_images.shape[1]):
-            image, given = memory_images[:, i], memory_maps[:, i]
-            box = self.locate(image, memory, tokens=tokens[i]).box
-            stored = self._to_stored(foreground(box))
+        query, frames = self._tokenize_all(query, memory_images)
+        first, *later = (
+            jax.tree.map(lambda x, i=i: x[:, i], (frames, memory_maps))
+            for i in range(memory_images.shape[1])
+        )
+        memory = self.memorize(*first)
+        for image, given_map in later:
+            stored_map = self._to_stored(foreground(self.locate(image, memory).box))
             if not gradient:
-                stored = jax.lax.stop_gradient(stored)
-            stored = jnp.where(predicted[:, None, None, None], stored, given)
-            frame = self.memorize(image, stored, tokens[i])
+                stored_map = jax.lax.stop_gradient(stored_map)
+            stored_map = jnp.where(predicted[:, None, None, None], stored_map, given_map)
+            frame = self.memorize(image, stored_map)
             memory = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), memory, frame)
-        return self._predict(query, memory, tokens=tokens[-1])[0]
-
-    def answer(self, query, memory: Memory, valid=None, given=None) -> Answer:
-        """Both stages and the refinement, and the frame as a memory frame.
-
-        Args:
-          query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
-          memory: of t frames.
-          valid: bool `[b, t]`: which memory frames count; None for all.
-          given: the map float32 `[b, h, w, 1]` that a user gave for this very frame. It stands for
-            stage 1's box map, and is the frame's in the memory.
-        """
-        tokens = self._tokens(query)
-        outputs, box, r4 = self._predict(query, memory, valid, given, tokens)
-        if r4 is not None and self.siamese and self.align == "box":  # f_m has seen it already
-            return Answer(outputs, box, self._to_memory(r4))
-        stored = self._to_stored(box) if given is None else given
-        return Answer(outputs, box, self.memorize(query, stored, tokens))
-
-    def memorize(self, images, maps, tokens=None) -> Memory:
-        """Encodes memory frames with f_m.
-
-        Args:
-          images: float32 `[b, h, w, 3]`; b may be 1 beside several maps.
-          maps: float32 `[b, h, w, 1]` in [0, 1].
-          tokens: the images' frozen features, where they are known already.
-
-        Returns:
-          their keys and values, each `[b, 1, H, W, c]`.
-        """
-        tokens = self._tokens(images) if tokens is None else tokens
-        return self._to_memory(_join(self.memory_encoder(images, maps).r4, tokens))
-
-    def locate(self, query, memory: Memory, valid=None, tokens=None) -> Located:
-        """Stage 1 (Eq. 1-2): where is the object?
-
-        Args:
-          query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
-          memory: of t frames.
-          valid: bool `[b, t]`: which memory frames count; None for all.
-          tokens: the query's frozen features, where they are known already.
-        """
-        tokens = self._tokens(query) if tokens is None else tokens
-        r4, r3, r2 = self.query_encoder(query)
-        feature = self.qma1(_join(r4, tokens), memory.key1, memory.value1, valid)
-        decoder = self.mask_decoder if self.stages == 1 else self.box_decoder
-        return Located(decoder(feature, r3, r2), feature)
-
-    def segment(self, query, box, memory: Memory, stage1, valid=None, tokens=None) -> Segmented:
-        """Stage 2 and the refinement (Eq. 3-5, Figure 4): which pixels are the object's?
-
-        Args:
-          query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
-          box: foreground probability of stage 1's map, float32 `[b, h, w, 1]`, or a given box's.
-          memory: of t frames.
-          stage1: F_a of stage 1 `[b, H, W, c_a]`.
-          valid: bool `[b, t]`: which memory frames count; None for all.
-          tokens: the query's frozen features, where they are known already.
-        """
-        tokens = self._tokens(query) if tokens is None else tokens
-        encoder = self.memory_encoder if self.siamese else self.refined_query_encoder
-        r4, r3, r2 = encoder(query, self.to_prior(box))
-        r4 = _join(r4, tokens)
-        feature = self.qma2(r4, memory.key2, memory.value2, valid)
-        mask = self.mask_decoder(feature, r3, r2)
-        if self.crm is None:
-            return Segmented(mask, None, r4)
-        refined = self.crm(stage1, feature, box, foreground(mask))
-        return Segmented(mask, self.refine_decoder(refined, r3, r2), r4)
-
-    def key_features(self, query):
-        """What the query's keys are made of: r4 of f_q and its frozen features.
-
-        `[b, h, w, 3]` -> `[b, H, W, c]` and `[b, H, W, c_f]`, the latter None without such.
-        """
-        return self.query_encoder(query).r4, self._tokens(query)
-
-    def _tokens(self, images):
-        """The images' frozen features `[b, H, W, c_f]`, or None."""
-        return None if self.frozen_features is None else self.frozen_features(images)
-
-    def _tokens_of_frames(self, query, memory_images) -> list:
-        """`_tokens` of each memory frame and, last, of the query, all made as one batch."""
-        if self.frozen_features is None:
-            return [None] * (memory_images.shape[1] + 1)
-        frames = jnp.concatenate([memory_images, query[:, None]], axis=1)
-        tokens = self._tokens(rearrange(frames, "b t h w c -> (b t) h w c"))
-        return list(rearrange(tokens, "(b t) h w c -> t b h w c", t=frames.shape[1]))
-
-    def _predict(self, query, memory: Memory, valid=None, given=None, tokens=None):
-        """`answer`'s outputs and box, and the feature r4 of stage 2, None without one."""
-        tokens = self._tokens(query) if tokens is None else tokens
-        located = self.locate(query, memory, valid, tokens)
-        found = foreground(located.box)
-        box = found if given is None else given
-        if self.stages == 1:
-            return {"mask": located.box}, box, None
-        told = box if self.align == "box" else found
-        mask, refined, r4 = self.segment(query, told, memory, located.feature, valid, tokens)
-        outputs = {"box": located.box, "mask": mask}
-        outputs |= {} if refined is None else {"refined": refined}
-        return outputs, box, r4
+        outputs, _, _ = self._predict(query, memory)
+        return outputs
 
     def _to_memory(self, r4) -> Memory:
-        """f_m's r4 `[b, H, W, c]` as a memory frame of both stages."""
-        arrays = self.qma1.memorize(r4)
-        if self.stages == 2:
-            arrays = (*arrays, *self.qma2.memorize(r4))
-        return Memory(*(x[:, None] for x in arrays))
+        """f_m's r4 `[b, H, W, c]` as a memory frame of each stage."""
+        qmas = (self.qma1, self.qma2)[: self.stages]
+        return Memory(*(x[:, None] for qma in qmas for x in qma.memorize(r4)))
+
+    # ------------------------------------------------------------------ variants
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """What each output is trained on, in their order: the "box" (Eq. 10's B_l) or "mask"."""
+        if self.stages == 1:
+            return {"mask": "mask"}
+        refined = {} if self.refine.partition(":")[0] == "none" else {"refined": "mask"}
+        return {"box": self.align, "mask": "mask"} | refined
+
+    @property
+    def remembers(self) -> str:
+        """What a memory frame's map shows: the object's filled "box", or in STM its "mask"."""
+        return self.align if self.stages == 1 else "box"
+
+    def _predict_in_one_stage(self, query, memory: Memory, valid, given_map):
+        """`_predict` by stage 1 alone, which is trained on the mask."""
+        mask = self.locate(query, memory, valid).box
+        return {"mask": mask}, foreground(mask) if given_map is None else given_map, None
 
     def _to_stored(self, probability):
         """A frame's map in the memory, of stage 1's foreground probability `[b, h, w, 1]`."""
         masks_become_boxes = self.remembers == "box" and "box" not in self.targets.values()
         return rectified_prior(probability) if masks_become_boxes else self.to_prior(probability)
 
+    # ------------------------------------------------------------------ frozen features
 
-def _join(r4, tokens):
-    """r4 `[b, H, W, c]` with the tokens `[b, H, W, c_f]` behind it, whose b may be 1."""
-    if tokens is None:
-        return r4
-    tokens = jnp.broadcast_to(tokens.astype(r4.dtype), (*r4.shape[:3], tokens.shape[-1]))
-    return jnp.concatenate([r4, tokens], axis=-1)
+    def key_features(self, query):
+        """What the query's keys are made of: r4 of f_q and its frozen features.
 
+        `[b, h, w, 3]` -> `[b, H, W, c]` and `[b, H, W, c_f]`, the latter None without such.
+        """
+        return self.query_encoder(query).r4, self._tokenize(query).tokens
 
-def check_inputs(query, memory_images, memory_maps) -> None:
-    """Raises `InputError` unless the shapes are what `QMRA.__call__` documents."""
-    shapes = tuple(tuple(x.shape) for x in (query, memory_images, memory_maps))
-    b, h, w = shapes[0][:3] if len(shapes[0]) == 4 else (0, 0, 0)
-    t = shapes[1][1] if len(shapes[1]) == 5 else 0
-    if shapes != ((b, h, w, 3), (b, t, h, w, 3), (b, t, h, w, 1)) or t == 0:
-        raise InputError(
-            f"query, memory_images, memory_maps of shapes {shapes[0]}, {shapes[1]}, {shapes[2]}:"
-            " expected [b,h,w,3], [b,t,h,w,3], [b,t,h,w,1] with at least one memory frame"
+    def _encode(self, encoder: Encoder, image: TokenizedImage, box_map=None) -> Features:
+        """The encoder's features, and behind r4's channels the image's tokens.
+
+        The image's b may be 1 beside several maps, `[b, h, w, 1]`.
+        """
+        features = encoder(image.image, box_map)
+        if image.tokens is None:
+            return features
+        b, height, width, _ = features.r4.shape
+        tokens = jnp.broadcast_to(image.tokens, (b, height, width, image.tokens.shape[-1]))
+        r4 = jnp.concatenate([features.r4, tokens.astype(features.r4.dtype)], axis=-1)
+        return features._replace(r4=r4)
+
+    def _tokenize(self, image) -> TokenizedImage:
+        """`[b, h, w, 3]` with its frozen features; a `TokenizedImage` stays as it is."""
+        if isinstance(image, TokenizedImage):
+            return image
+        return TokenizedImage(
+            image, None if self.frozen_features is None else self.frozen_features(image)
         )
-    if h % 16 or w % 16 or not h * w:
-        raise InputError(
-            f"images {h} high and {w} wide: both must be multiples of 16; pad with zeros"
-        )
 
-
-def build_model(config: Mapping[str, Any]) -> QMRA:
-    """The network that `config.model` describes.
-
-    Args:
-      config: a mapping, ConfigDict or otherwise, from `QMRA`'s attributes to values; what is left
-        out keeps the paper's value.
-
-    Raises:
-      InputError: if a key or a variant's name does not exist.
-    """
-    known = QMRA.__dataclass_fields__.keys() - {"parent", "name", "stats_axis"}
-    unknown = sorted(set(config) - known)
-    if unknown:
-        raise InputError(
-            f"model config has no {', '.join(unknown)}: expected {', '.join(sorted(known))}"
-        )
-    model = QMRA(**config)
-    for name in ("key_dim", "value_dim", "decoder_dim"):
-        width = getattr(model, name)
-        if not isinstance(width, int) or width < 1:
-            raise InputError(f"model {name} {width!r}: expected a whole number of at least 1")
-    for name, values in CHOICES.items():
-        value = getattr(model, name)
-        if value not in values or type(value) is not type(values[0]):  # 1 is no True
-            listed = ", ".join(map(str, values))
-            raise InputError(f"model {name} {value!r}: expected one of {listed}")
-    refiner = model.refine.partition(":")[0]
-    for name, value, of_stage2 in (
-        ("siamese", model.siamese, False),
-        ("refine", refiner, "crm_no_coord"),
-    ):
-        if model.stages == 1 and value == of_stage2:
-            raise InputError(
-                f"model {name}={value} with stages=1: it is of stage 2, which there is none of"
-            )
-    # Linen would find these only when the module is first applied, after other work is done.
-    variants.lookup("backbone", BACKBONES, model.backbone)
-    variants.choose("features", FEATURES, model.features)
-    variants.choose("reader", READERS, model.reader)
-    variants.choose("aggregator", AGGREGATORS, model.aggregator)
-    variants.choose("prior", PRIORS, model.prior)
-    variants.choose("refine", REFINERS, model.refine)
-    return model
+    def _tokenize_all(self, query, memory_images) -> tuple[TokenizedImage, TokenizedImage]:
+        """The query and the memory frames `[b, t, h, w, 3]`, their features made as one batch."""
+        if self.frozen_features is None:
+            return TokenizedImage(query), TokenizedImage(memory_images)
+        images = jnp.concatenate([query[:, None], memory_images], axis=1)
+        tokens = self.frozen_features(rearrange(images, "b n h w c -> (b n) h w c"))
+        tokens = rearrange(tokens, "(b n) h w c -> b n h w c", b=len(query))
+        return TokenizedImage(query, tokens[:, 0]), TokenizedImage(memory_images, tokens[:, 1:])

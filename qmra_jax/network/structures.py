@@ -1,9 +1,11 @@
-"""What the network's methods hand to each other."""
+"""What the network takes, and what its methods hand to each other."""
 
 from typing import NamedTuple
 
 import jax
 from flax import struct
+
+from qmra_jax.errors import InputError
 
 
 class Memory(struct.PyTreeNode):
@@ -20,6 +22,18 @@ class Memory(struct.PyTreeNode):
     value1: jax.Array
     key2: jax.Array | None = None
     value2: jax.Array | None = None
+
+
+class TokenizedImage(NamedTuple):
+    """An image, and what the frozen features see in it.
+
+    Attributes:
+      image: float32 `[b, h, w, 3]` RGB in [0, 1].
+      tokens: `[b, H, W, c_f]`; None in a network without frozen features.
+    """
+
+    image: jax.Array
+    tokens: jax.Array | None = None
 
 
 class Located(NamedTuple):
@@ -67,3 +81,19 @@ class Answer(NamedTuple):
     def logits(self) -> jax.Array:
         """The network's answer: its last output."""
         return list(self.outputs.values())[-1]
+
+
+def check_inputs(query, memory_images, memory_maps) -> None:
+    """Raises `InputError` unless the shapes are what `QMRA.__call__` documents."""
+    shapes = tuple(tuple(x.shape) for x in (query, memory_images, memory_maps))
+    b, h, w = shapes[0][:3] if len(shapes[0]) == 4 else (0, 0, 0)
+    t = shapes[1][1] if len(shapes[1]) == 5 else 0
+    if shapes != ((b, h, w, 3), (b, t, h, w, 3), (b, t, h, w, 1)) or t == 0:
+        raise InputError(
+            f"query, memory_images, memory_maps of shapes {shapes[0]}, {shapes[1]}, {shapes[2]}:"
+            " expected [b,h,w,3], [b,t,h,w,3], [b,t,h,w,1] with at least one memory frame"
+        )
+    if h % 16 or w % 16 or not h * w:
+        raise InputError(
+            f"images {h} high and {w} wide: both must be multiples of 16; pad with zeros"
+        )

@@ -108,16 +108,16 @@ class SegmentedVideo:
         lines = []
         if self.skipped:
             count = len(self.skipped)
-            which = "1 frame could not be decoded and carries"
-            if count > 1:
-                which = f"{count} frames could not be decoded and carry"
+            verbs = "could not be decoded and " + ("carries" if count == 1 else "carry")
             shown = ", ".join(map(str, self.skipped[:20])) + ", ..." * (count > 20)
-            lines.append(f"{which} the last mask: {shown}")
+            lines.append(f"{_frames(count)} {verbs} the last mask: {shown}")
         if self.missing:
-            which = (
-                "1 frame at the end is"
-                if self.missing == 1
-                else f"{self.missing} frames at the end are"
+            verb = "is" if self.missing == 1 else "are"
+            lines.append(
+                f"{_frames(self.missing)} at the end {verb} not in the file: it was cut off"
             )
-            lines.append(f"{which} not in the file: it was cut off")
         return "; ".join(lines) or None
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"

@@ -3,34 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from qmra_jax.boxes import box_to_map, check_box, mask_to_box
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID, foreground, read_labels
-
-
-class Objects(NamedTuple):
-    """What was drawn in one frame.
-
-    Attributes:
-      boxes: int32 `[n, 4]`: x, y, width, height in pixels.
-      ids: of the n objects, 1 to 254.
-      masks: bool `[n, h, w]`, of which these are the tight boxes, where any of them was drawn as a
-        mask; those that were not are filled boxes.
-    """
-
-    boxes: np.ndarray
-    ids: tuple[int, ...]
-    masks: np.ndarray | None = None
-
-    def prompt(self) -> dict[str, Any]:
-        """What `Propagator.start` and `step` are told of them."""
-        if self.masks is None:
-            return {"boxes": self.boxes, "ids": self.ids}
-        return {"masks": self.masks, "ids": self.ids}
+from qmra_jax.inference.prompts import MOST, Prompts, split_objects
+from qmra_jax.masks import read_labels
 
 
 def parse_box(text: str) -> tuple[tuple[int, int, int, int], int | None]:
@@ -56,7 +35,7 @@ def read_objects(
     mask: Path | None = None,
     *,
     frame: int = 0,
-) -> Mapping[int, Objects]:
+) -> Mapping[int, Prompts]:
     """All objects by the frame in which they were drawn.
 
     The objects of a mask file keep its labels as ids; of their masks QMRA takes the tight boxes.
@@ -75,26 +54,25 @@ def read_objects(
     shown: dict[int, np.ndarray] = {}  # the masks, by id
     if mask is not None:
         shown = _read_mask(mask, size)
-        drawn[frame] = [(mask_to_box(own), id) for id, own in shown.items()]
-    taken = set(shown)
-    free = (id for id in range(1, VOID) if id not in taken)
+        drawn[frame] = [(mask_to_box(object_mask), id) for id, object_mask in shown.items()]
+    free = (id for id in range(1, MOST + 1) if id not in shown)
     for text in boxes:
         box, at = parse_box(text)
         id = next(free, None)
         if id is None:
-            raise InputError(f"box {text!r}: expected at most {VOID - 1} objects")
+            raise InputError(f"box {text!r}: expected at most {MOST} objects")
         drawn.setdefault(frame if at is None else at, []).append((check_box(box, *size), id))
     if not drawn:
         raise InputError("no object: give at least one --box x,y,width,height or a --mask FILE")
-    found = {}
-    for number, some in sorted(drawn.items()):
-        tight, ids = np.stack([box for box, _ in some]), tuple(id for _, id in some)
+    objects = {}
+    for number, there in sorted(drawn.items()):
+        tight, ids = np.stack([box for box, _ in there]), tuple(id for _, id in there)
         masks = None
         if shown and number == frame:
             filled = box_to_map(tight, *size) > 0
-            masks = np.stack([shown.get(id, own) for id, own in zip(ids, filled, strict=True)])
-        found[number] = Objects(tight, ids, masks)
-    return found
+            masks = np.stack([shown.get(id, box) for id, box in zip(ids, filled, strict=True)])
+        objects[number] = Prompts(ids, tight, masks)
+    return objects
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> dict[int, np.ndarray]:
@@ -105,9 +83,7 @@ def _read_mask(path: Path, size: tuple[int, int]) -> dict[int, np.ndarray]:
             f"mask {path} is {labels.shape[1]}x{labels.shape[0]}, the video {size[1]}x{size[0]}"
             " (width x height): expected one size"
         )
-    if set(np.unique(labels).tolist()) <= {0, VOID}:
-        labels = foreground(labels).astype(np.uint8)  # a 0/255 mask of one object
-    ids = [id for id in np.unique(labels).tolist() if id not in (0, VOID)]
-    if not ids:
+    masks = split_objects(labels)
+    if not masks:
         raise InputError(f"mask {path} is empty: expected the pixels of at least one object")
-    return {id: labels == id for id in ids}
+    return masks

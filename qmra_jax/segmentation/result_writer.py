@@ -97,10 +97,6 @@ class TextWriter(ResultWriter):
         self._stack.close()
 
     def discard(self) -> None:
-        discard(self._stack)
-
-
-def discard(stack: contextlib.ExitStack) -> None:
-    """Leaves the blocks as an error would, so that `written_whole` puts nothing in its place."""
-    with contextlib.suppress(InputError), stack:
-        raise InputError("discarded")
+        # As an error would leave the blocks, so that `written_whole` puts nothing in its place.
+        with contextlib.suppress(InputError), self._stack:
+            raise InputError("discarded")

@@ -6,22 +6,25 @@ then one pass over the video in order feeds every writer.
 """
 
 import contextlib
+import itertools
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from qmra_jax.background_io import WriteBehind, read_ahead
+from qmra_jax.background_io import WriteBehind
 from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder
+from qmra_jax.inference.frame_loop import follow
+from qmra_jax.inference.prompts import Prompts
+from qmra_jax.inference.propagator import FrameResult, Propagator
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.segmentation import outputs
 from qmra_jax.segmentation.outputs import Output, SegmentedVideo
-from qmra_jax.segmentation.prompt_parsing import Objects
 from qmra_jax.segmentation.result_writer import FrameObjects, ResultWriter
 from qmra_jax.video.reader import Frame, VideoReader
 
@@ -30,7 +33,7 @@ _WAITING = 4  # frames that may wait to be written
 
 def check_request(
     video: VideoReader,
-    objects: Mapping[int, Objects],
+    objects: Mapping[int, Prompts],
     output: Output,
     kinds: Sequence[str] = outputs.DEFAULT,
     *,
@@ -78,8 +81,8 @@ def check_request(
 
 def segment_video(
     video: VideoReader,
-    objects: Mapping[int, Objects],
-    propagator,
+    objects: Mapping[int, Prompts],
+    propagator: Propagator,
     output: Output,
     kinds: Sequence[str] = outputs.DEFAULT,
     *,
@@ -95,7 +98,7 @@ def segment_video(
     Args:
       video: to be segmented.
       objects: as `check_request` takes them.
-      propagator: a `qmra_jax.Propagator`.
+      propagator: with the network.
       output: where to write.
       kinds: of files, of `outputs.WRITERS`.
       skip_bad: a frame that cannot be decoded carries the last mask, and the network never sees it.
@@ -123,7 +126,7 @@ def segment_video(
             stack.enter_context(writer)
         results = _Results(video, writers, spool)
         frames = stack.enter_context(
-            contextlib.closing(_follow(video, objects, propagator, skip_bad))
+            contextlib.closing(_follow_both_ways(video, objects, propagator, skip_bad))
         )
         with WriteBehind(_WAITING) as behind:
             try:
@@ -148,9 +151,9 @@ def segment_video(
     )
 
 
-def _follow(
-    video: VideoReader, objects: Mapping[int, Objects], propagator, skip_bad: bool
-) -> Generator[tuple[Frame, Any, bool]]:
+def _follow_both_ways(
+    video: VideoReader, objects: Mapping[int, Prompts], propagator: Propagator, skip_bad: bool
+) -> Iterator[tuple[Frame, FrameResult | None, bool]]:
     """(frame, its result, whether it comes before its turn).
 
     The frames before the first with objects come twice: backwards with their results, then in
@@ -159,36 +162,17 @@ def _follow(
     Raises:
       InputError: at such a frame, unless `skip_bad` is set.
     """
+
+    def run(frames: Iterable[Frame]) -> Iterator[tuple[Frame, FrameResult | None]]:
+        prompted = ((f, o.arguments() if (o := objects.get(f.number)) else None) for f in frames)
+        return follow(propagator, prompted, skip_bad=skip_bad, ahead=True)
+
     start = min(objects)
     if start:
-        propagator.start(video.frame(start), **objects[start].prompt())
-        with _ahead(video.frames_backwards(start)) as frames:
-            for frame in frames:
-                if frame.problem and not skip_bad:
-                    raise InputError(frame.problem)
-                yield frame, None if frame.problem else propagator.step(frame.image), True
-    with _ahead(video.frames()) as frames:
-        for frame in frames:
-            enter = objects.get(frame.number)
-            if frame.problem and (enter or not skip_bad):
-                raise InputError(frame.problem)
-            if frame.number < start or frame.problem:
-                yield frame, None, False
-            elif enter is None:
-                yield frame, propagator.step(frame.image), False
-            else:
-                take = propagator.start if frame.number == start else propagator.step
-                yield frame, take(frame.image, **enter.prompt()), False
-
-
-@contextlib.contextmanager
-def _ahead(frames: Iterator[Frame]) -> Generator[Iterator[Frame]]:
-    """The frames, read ahead; the thread ends with the block."""
-    reading = read_ahead(frames)
-    try:
-        yield reading
-    finally:
-        reading.close()  # type: ignore[attr-defined]
+        first = Frame(start, Fraction(0), Fraction(0), video.frame(start))
+        results = run(itertools.chain([first], video.frames_backwards(start)))
+        yield from ((frame, result, True) for frame, result in itertools.islice(results, 1, None))
+    yield from ((frame, result, False) for frame, result in run(video.frames()))
 
 
 class _Results:
@@ -203,17 +187,17 @@ class _Results:
         self.boxes: dict[int, np.ndarray] = {}
         self.skipped: list[int] = []
 
-    def keep(self, frame: Frame, result) -> None:
+    def keep(self, frame: Frame, result: FrameResult | None) -> None:
         """A frame before the first one with objects: it is written later, in its turn."""
-        shown = self._found(result)
+        shown = self._shown(result)
         write_labels(self._path(frame), shown.labels)
         self._early[frame.number] = shown._replace(labels=np.zeros((0, 0), np.uint8))
 
-    def write(self, frame: Frame, result) -> None:
+    def write(self, frame: Frame, result: FrameResult | None) -> None:
         """The next frame; no result for one that was kept, or that cannot be decoded."""
         early = self._early.pop(frame.number, None)
         if early is None:
-            shown = self._found(result)
+            shown = self._shown(result)
         else:
             shown = early._replace(labels=read_labels(self._path(frame)))
         if frame.image is None:
@@ -227,18 +211,18 @@ class _Results:
     def _path(self, frame: Frame) -> Path:
         return self._spool / f"{frame.number:05d}.png"
 
-    def _found(self, result) -> FrameObjects:
+    def _shown(self, result: FrameResult | None) -> FrameObjects:
         if result is not None:
             scores = score(result) if self._scored else ()
             self._last = FrameObjects(result.labels, np.asarray(result.boxes), result.ids, scores)
         return self._last
 
 
-def score(result) -> tuple[float, ...]:
+def score(result: FrameResult) -> tuple[float, ...]:
     """How sure the network is of each object: its mean probability over its mask, in [0, 1].
 
     Args:
-      result: a `FrameResult`.
+      result: of a frame.
 
     Returns:
       one for each of its ids; 0 where the object is not seen.

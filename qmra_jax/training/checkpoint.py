@@ -22,12 +22,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import build_model
+from qmra_jax.files import is_remote
+from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.training import distributed, parallel
 from qmra_jax.training.train_state import TrainState
-from qmra_jax.training.workdir import is_remote, plain
+from qmra_jax.training.workdir import plain
 from qmra_jax.weights import frozen_features
-from qmra_jax.weights.torch_names import variable_shapes
 
 ITEMS = ("model", "training", "meta")
 
@@ -201,9 +201,8 @@ def restore_model(
             args = ocp.args.Composite(model=ocp.args.StandardRestore(target))
             variables = dict(manager.restore(step, args=args).model)
             if frozen is not None:
-                path = config.init.features
-                variables["frozen"] = frozen_features.load(path, frozen)
-                _check_frozen(meta, variables["frozen"], path)
+                variables["frozen"] = frozen_features.load(config.init.features, frozen)
+                _check_frozen(meta, variables["frozen"])
             return config, variables
     except InputError:
         raise
@@ -226,17 +225,18 @@ def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
             ),
         )
     if like.frozen is not None:
-        _check_frozen(found.meta, like.frozen, found.meta["config"]["init"]["features"])
+        _check_frozen(found.meta, like.frozen)
     return like.joined(found.model, found.training)
 
 
-def _check_frozen(meta: dict[str, Any], frozen: Any, path: str) -> None:
+def _check_frozen(meta: dict[str, Any], frozen: Any) -> None:
     """Raises `InputError` unless a checkpoint was trained with these frozen features."""
-    here = frozen_features.digest(frozen)
-    if meta["frozen"] != here:
+    here, there = frozen_features.digest(frozen), meta.get("frozen", "")  # older ones have no key
+    if here != there:
+        path = meta["config"]["init"].get("features")
         raise InputError(
             f"features {path} are not those that the checkpoint was trained with: their digest is"
-            f" {here[:12]}, expected {meta['frozen'][:12]}; put the file back"
+            f" {here[:12]}, expected {there[:12] or 'none'}; put the file back"
         )
 
 

@@ -6,6 +6,7 @@ needs none of this: every function here then answers at once.
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from qmra_jax.errors import InputError
 
 EXPECTED = (
     "expected auto (a TPU slice, SLURM, Open MPI), or ADDRESS:PORT,COUNT,INDEX: of the first"
-    " process, how many there are, and which this is, such as 10.0.0.1:8476,2,0"
+    " process, how many there are, and which this is, from 0, such as 10.0.0.1:8476,2,0"
 )
 
 
@@ -45,18 +46,10 @@ def initialize(how: str) -> None:
 
 
 def _parse(how: str) -> tuple[str, int, int]:
-    address, *numbers = how.split(",")
-    _, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or len(numbers) != 2:
+    match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", how)
+    if not match or int(match[3]) >= int(match[2]):
         raise InputError(f"--distributed={how}: {EXPECTED}")
-    if not all(number.isdecimal() for number in numbers):
-        raise InputError(f"--distributed={how}: {EXPECTED}")
-    count, index = map(int, numbers)
-    if index >= count:
-        raise InputError(
-            f"--distributed={how}: process {index} of {count}; they are numbered from 0"
-        )
-    return address, count, index
+    return match[1], int(match[2]), int(match[3])
 
 
 def place() -> tuple[int, int]:

@@ -10,20 +10,21 @@ checkpoint a run stood for when it was taken is noted in the workdir, for a rest
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from qmra_jax import weights
 from qmra_jax.errors import InputError
+from qmra_jax.files import is_remote
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.model import QMRA
 from qmra_jax.training import checkpoint, distributed, key_projection, workdir
 from qmra_jax.weights import frozen_features, imagenet
-from qmra_jax.weights.torch_names import variable_shapes
 
 EXPECTED = "expected the workdir of a run, WORKDIR/checkpoints/STEP, or a .safetensors file"
 # How a network is computed; every other setting of config.model is part of what it is.
@@ -46,10 +47,11 @@ class Start:
     taken: dict[str, Any] | None = None
     frozen: dict[str, Any] | None = None
 
-    def variables(self, fresh: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def variables(self, model: QMRA, fresh: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The variables that the run starts with.
 
         Args:
+          model: to be trained.
           fresh: gives what they are where nothing is taken from anywhere.
         """
         if self.taken is not None:
@@ -57,11 +59,14 @@ class Start:
         init, variables = self.config.init, fresh()
         if self.frozen is not None:
             variables = {**variables, "frozen": self.frozen}
-        if not init.encoders:
-            return variables
-        return imagenet.load_encoders(
-            variables, init.encoders, extra_channel=init.extra_channel, seed=self.config.seed
-        )
+        if init.encoders:
+            variables = imagenet.load_encoders(
+                variables, init.encoders, extra_channel=init.extra_channel, seed=self.config.seed
+            )
+        if init.key_projection == "pca":
+            images = key_projection.training_images(self.config)
+            variables = key_projection.with_pca_keys(model, variables, images)
+        return variables
 
 
 def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) -> Start:
@@ -74,17 +79,10 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) 
       frozen: the network's frozen features, from `load_frozen`.
 
     Raises:
-      InputError: if a file cannot be used, is another network's, or both are given.
+      InputError: if a file cannot be used or is another network's.
     """
-    if config.init_from and config.init.encoders:
-        raise InputError(
-            f"init_from {config.init_from} and init.encoders {config.init.encoders}: expected one"
-            " of them, as the former has the encoders too"
-        )
     if config.init.encoders:
-        imagenet.check_extra_channel(config.init.extra_channel)
         imagenet.check_encoders(model, config.init.encoders)
-    key_projection.check_keys(config.init.key_projection)
     if not config.init_from:
         return Start(config, frozen=frozen)
     noted = workdir.resolved_init_from(run, config)
@@ -105,26 +103,22 @@ def check(model: QMRA, config: ConfigDict, run: epath.Path, frozen: Any = None) 
         ) from None
 
 
-def load_frozen(model: QMRA, config: ConfigDict) -> dict[str, Any] | None:
+def load_frozen(shapes: Mapping[str, Any], config: ConfigDict) -> dict[str, Any] | None:
     """The network's frozen features, from the file that `config.init.features` names.
 
+    Args:
+      shapes: of the network's variables, from `variable_shapes`.
+      config: of the whole run.
+
+    Returns:
+      The collection "frozen", or None for a network without one.
+
     Raises:
-      InputError: if the network has such features and no file is named, the file cannot be used, or
-        one is named for a network without.
+      InputError: if the file cannot be used.
     """
-    path, like = config.init.features, variable_shapes(model).get("frozen")
-    if like is None:
-        if path:
-            raise InputError(
-                f"init.features {path}: expected none with model.features {model.features}"
-            )
+    if "frozen" not in shapes:
         return None
-    if not path:
-        raise InputError(
-            f"model.features {model.features} needs --config.init.features=FILE, its weights:"
-            " see `qmra weights import-dinov2 --help`"
-        )
-    return frozen_features.load(path, like)
+    return frozen_features.load(config.init.features, shapes["frozen"])
 
 
 def load(source: str, model: QMRA, config: ConfigDict) -> dict[str, Any]:
@@ -195,7 +189,7 @@ def _read(source: str, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
     if not _is_file(source):
         there, variables = checkpoint.restore_model(*locate(source))
         return there.model, variables
-    if workdir.is_remote(source):
+    if is_remote(source):
         raise InputError(
             f"init_from {source}: weights files are read from this machine's disks alone; copy it"
             " there, or name a run"
@@ -232,8 +226,8 @@ def _is_file(source: str) -> bool:
 
 
 def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(dict(variables))
-    return {"/".join(str(key.key) for key in path): tuple(np.shape(leaf)) for path, leaf in leaves}
+    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
+    return {name: tuple(np.shape(leaf)) for name, leaf in leaves.items()}
 
 
 def _name(config: ConfigDict) -> str:

@@ -22,12 +22,6 @@ SELF_MATCH = 20.0  # the mean logit of a place with itself, K_q K_m^T / sqrt(c_k
 IMAGES = 256  # to fit the components on
 
 
-def check_keys(mode: str) -> None:
-    """Raises `InputError` unless keys can start that way."""
-    if mode not in MODES:
-        raise InputError(f"init.key_projection {mode!r}: expected one of {', '.join(MODES)}")
-
-
 def training_images(config: Any) -> np.ndarray:
     """The frames of a run's first examples: uint8 `[IMAGES, crop, crop, 3]`, RGB.
 

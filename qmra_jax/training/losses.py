@@ -5,8 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from qmra_jax.errors import InputError
-
 DICE_WEIGHT = 0.1  # "by experience", section "Cascaded Refinement and Prediction"
 
 
@@ -93,29 +91,11 @@ def loss_options(config: Any, step) -> dict[str, Any]:
     """The keyword arguments of `qmra_loss` that a config asks for at a step.
 
     Args:
-      config: `config.loss`, once `check_loss` has passed it.
+      config: `config.loss`.
       step: steps done.
     """
     share = bootstrap_share(tuple(config.bootstrap), step) if config.bootstrap else None
     return {"dice_weight": config.dice_weight, "share": share}
-
-
-def check_loss(config: Any) -> None:
-    """Raises `InputError` unless `config.loss` can be meant."""
-    if not config.dice_weight >= 0:
-        raise InputError(f"loss.dice_weight {config.dice_weight}: expected 0 or more")
-    if not config.bootstrap:
-        return
-    try:
-        start, end, share = config.bootstrap
-        good = 0 <= start < end and 0 < share <= 1
-    except (TypeError, ValueError):
-        good = False
-    if not good:
-        raise InputError(
-            f"loss.bootstrap {config.bootstrap}: expected (start step, end step, final share of the"
-            " pixels), such as (20_000, 70_000, 0.15), or () for none"
-        )
 
 
 def batch_jaccard(logits, target):

@@ -10,25 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from qmra_jax.errors import InputError
-
 MODES = ("truth", "predicted", "mixed")
-
-
-def check_memory_maps(config: Any) -> None:
-    """Raises `InputError` unless memory_maps and predicted_share can be meant."""
-    if config.memory_maps not in MODES:
-        raise InputError(f"memory_maps {config.memory_maps!r}: expected one of {', '.join(MODES)}")
-    try:
-        starts = [int(start) for start, _ in config.predicted_share]
-        good = all(0 <= share <= 1 for _, share in config.predicted_share)
-    except (TypeError, ValueError):
-        starts, good = [], False
-    if not good or starts[:1] != [0] or starts != sorted(set(starts)):
-        raise InputError(
-            f"predicted_share {config.predicted_share}: expected pairs (from step, share from 0 to"
-            " 1), the first from step 0, such as ((0, 0.0), (1000, 0.5))"
-        )
 
 
 def draw_predicted(config: Any, step, examples):
@@ -38,7 +20,7 @@ def draw_predicted(config: Any, step, examples):
     devices, so that any number of devices draws the same.
 
     Args:
-      config: with seed, memory_maps and predicted_share, once `check_memory_maps` has passed it.
+      config: of the run: seed, memory_maps, predicted_share.
       step: int32 scalar: steps done.
       examples: int32 `[b]`: their numbers in the global batch.
 

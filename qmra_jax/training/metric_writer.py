@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,35 +14,21 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from qmra_jax.files import is_remote
 from qmra_jax.training import distributed
-from qmra_jax.training.workdir import is_remote, make_subfolder, write_text
+from qmra_jax.training.workdir import make_subfolder, write_text
 
-REMOTE_SECONDS = (
-    60  # between writings of the lines to a bucket, whose objects cannot be appended to
-)
-
-
-class Writer(Protocol):
-    """What `open_writer` gives."""
-
-    def scalars(self, step: int, values: dict[str, Any]) -> None:
-        """Writes figures of a step, floats by name."""
-
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """Writes a picture of a step, uint8 `[h, w, 3]`."""
-
-    def close(self) -> None:
-        """Flushes and closes the files."""
+# Between writings of the lines to a bucket, whose objects cannot be appended to.
+REMOTE_SECONDS = 60
 
 
-def open_writer(workdir: epath.PathLike, first_step: int = 0) -> Writer:
+def open_writer(workdir: epath.PathLike, first_step: int = 0) -> "MetricWriter | NoWriter":
     """A run's writer in the first process; in others one that writes nothing."""
-    workdir = epath.Path(workdir)
     return MetricWriter(workdir, first_step) if distributed.is_first() else NoWriter()
 
 
 class NoWriter:
-    """Writes nothing."""
+    """A `MetricWriter` that writes nothing."""
 
     def scalars(self, step: int, values: dict[str, Any]) -> None: ...
 

@@ -10,7 +10,6 @@ from einops import rearrange
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from qmra_jax.errors import InputError
 from qmra_jax.training.train_step import AXIS
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -32,22 +31,6 @@ def simulate_devices(count: int) -> None:
         flags += "" if flag in flags else f" {flag}={seconds}"
     os.environ["XLA_FLAGS"] = flags.strip()
     jax.config.update("jax_num_cpu_devices", count)
-
-
-def check_batch(global_batch: int, grad_accumulation: int = 1) -> None:
-    """Raises `InputError` unless the devices share the batch, and its micro-batches, evenly."""
-    devices = jax.device_count()
-    if global_batch < 1 or global_batch % devices:
-        raise InputError(
-            f"batch_size {global_batch} does not divide over {devices} devices: give a multiple of"
-            f" {devices}"
-        )
-    if grad_accumulation > 0 and global_batch // devices % grad_accumulation:
-        raise InputError(
-            f"batch_size {global_batch} is {global_batch // devices} examples on each of {devices}"
-            f" devices, which grad_accumulation {grad_accumulation} does not divide: give a batch"
-            f" that is a multiple of {devices * grad_accumulation}"
-        )
 
 
 def in_order(devices: Devices | None) -> list[jax.Device]:
@@ -116,12 +99,7 @@ def parallelize(step: Step, mode: str = "pmap", devices: Devices | None = None) 
       (state, batch) -> (state, metrics): `state` as `replicate` gives it, which is donated; `batch`
       NumPy arrays `[local batch, ...]`, this process's contiguous part of the global batch, whose
       first axis its devices share in their order.
-
-    Raises:
-      InputError: if there is no such mode.
     """
-    if mode not in WRAPPERS:
-        raise InputError(f"parallel {mode!r}: expected one of {', '.join(WRAPPERS)}")
     return WRAPPERS[mode](step, in_order(devices))
 
 

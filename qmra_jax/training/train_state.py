@@ -8,8 +8,6 @@ import numpy as np
 import optax
 from flax import struct
 
-from qmra_jax.network.model import QMRA
-
 
 class TrainState(struct.PyTreeNode):
     """The state of a run.
@@ -64,12 +62,6 @@ class TrainState(struct.PyTreeNode):
             ema_params=model["params"] if averaged else None,
             halted=np.zeros((), bool),
         )
-
-
-def init_variables(model: QMRA, seed: int = 0) -> dict[str, Any]:
-    """Fresh `{"params", "batch_stats"}` of a model; their shapes depend on no image size."""
-    images, maps = jnp.zeros((1, 1, 16, 16, 3)), jnp.zeros((1, 1, 16, 16, 1))
-    return jax.jit(model.init)(jax.random.key(seed), images[:, 0], images, maps)
 
 
 def create_train_state(

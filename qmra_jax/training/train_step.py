@@ -9,17 +9,10 @@ import optax
 from einops import rearrange
 
 from qmra_jax import boxes
-from qmra_jax.errors import InputError
 from qmra_jax.network.model import QMRA
-from qmra_jax.training import ema
-from qmra_jax.training.losses import (
-    batch_jaccard,
-    check_loss,
-    example_losses,
-    loss_options,
-    qmra_loss,
-)
-from qmra_jax.training.memory_maps import check_memory_maps, draw_predicted
+from qmra_jax.training.losses import batch_jaccard, example_losses, loss_options, qmra_loss
+from qmra_jax.training.memory_maps import draw_predicted
+from qmra_jax.training.optimizer import update_ema
 from qmra_jax.training.train_state import TrainState
 
 AXIS = "data"
@@ -60,22 +53,6 @@ def example_numbers(batch) -> jax.Array:
     """int32 `[b]`: the numbers of a device's examples in the batch of all devices."""
     local = len(batch["images"])
     return jax.lax.axis_index(AXIS) * local + jnp.arange(local)
-
-
-def check_config(model: QMRA, config: Any) -> None:
-    """Raises `InputError` unless the settings that a step follows can be meant."""
-    if not isinstance(config.grad_accumulation, int) or config.grad_accumulation < 1:
-        raise InputError(
-            f"grad_accumulation {config.grad_accumulation}: expected a whole number of at least 1"
-        )
-    if model.dtype == "float16":
-        raise InputError(
-            "model.dtype float16: gradients would underflow, and nothing here scales the loss;"
-            " train in bfloat16 or float32"
-        )
-    check_loss(config.loss)
-    check_memory_maps(config)
-    ema.check_decay(config.ema_decay)
 
 
 def make_forward(model: QMRA, config: Any) -> Callable:
@@ -184,11 +161,7 @@ def make_train_step(
       output, grad_norm (before clipping), update_norm, param_norm (after the step), learning_rate
       and finite (1, or 0 for a step that changed nothing). A batch may have "stop", bool `[b]`,
       beside its triplets: the metric stop is 1 where any example of any device has it.
-
-    Raises:
-      InputError: if a setting cannot be meant.
     """
-    check_config(model, config)
     gradient = make_gradient(model, config)
 
     def train_step(state: TrainState, batch) -> tuple[TrainState, Metrics]:
@@ -204,7 +177,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         average = state.ema_params
         if average is not None:
-            average = ema.update(average, params, state.step, config.ema_decay)
+            average = update_ema(average, params, state.step, config.ema_decay)
         metrics["grad_norm"] = optax.tree.norm(grads)
         # The last tells of what a finite gradient can still do: too large a step.
         watched = (metrics["loss"], metrics["grad_norm"], optax.tree.norm((params, batch_stats)))
@@ -223,27 +196,6 @@ def make_train_step(
         return new, metrics
 
     return train_step
-
-
-def make_predict(model: QMRA) -> Callable[[TrainState, Any], dict[str, jax.Array]]:
-    """(state, batch) -> foreground probabilities of the queries, for pictures.
-
-    They are what evaluation would see: by stored statistics, true maps and the average.
-
-    Returns:
-      a jitted function: one local copy of a `TrainState`, triplets -> `[b, h, w]` by the
-      outputs' names.
-    """
-
-    @jax.jit
-    def predict(state: TrainState, batch):
-        inputs = unpack(batch, model.remembers)
-        outputs: Any = model.apply(
-            state.variables, inputs["query"], inputs["memory_images"], inputs["memory_maps"]
-        )
-        return {name: jax.nn.softmax(logits)[..., 1] for name, logits in outputs.items()}
-
-    return predict
 
 
 def make_diagnose(

@@ -1,7 +1,7 @@
 """Evaluation while training: J and F on held-out videos, kept in workdir/validation/STEP.json.
 
 Videos lie in the DAVIS layout, and every one starts from its first mask, of which the network takes
-the tight boxes, as in `evaluate.py`. Several processes share the videos.
+the tight boxes, as in `evaluate.py`. All devices of all processes share the videos.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -18,8 +19,9 @@ from data_pipeline.eval_videos import EvalVideo, find_eval_videos
 from data_pipeline.triplets.entries import Entry, resolve
 from qmra_jax import masks
 from qmra_jax.errors import InputError
-from qmra_jax.images import check_headers, read_image
-from qmra_jax.inference.propagator import Propagator
+from qmra_jax.evaluation import segmenter
+from qmra_jax.files import is_remote
+from qmra_jax.images import check_headers
 from qmra_jax.network.model import QMRA
 from qmra_jax.scoring import protocols
 from qmra_jax.training import distributed, workdir
@@ -75,9 +77,8 @@ class Validation:
           among: the steps that may be chosen; those without scores are not.
         """
         paths = {step: self._path(step) for step in among if count and self.is_done(step)}
-        scores = {
-            step: _metric(json.loads(path.read_text()), self.metric) for step, path in paths.items()
-        }
+        scores = {step: json.loads(path.read_text())[self.metric] for step, path in paths.items()}
+        scores = {step: x if np.isfinite(x) else -1.0 for step, x in scores.items()}
         # Of equals the earlier: the choice then does not change when the run goes on.
         return sorted(scores, key=lambda step: (-scores[step], step))[:count]
 
@@ -93,8 +94,8 @@ class Validation:
         Args:
           step: whose scores these are.
           module: the network.
-          variables: its weights on one device.
-          stop: whether to give up; asked before each frame.
+          variables: its weights on one device; every local device gets a copy.
+          stop: whether to give up; asked before each video and after each frame.
 
         Returns:
           `{"J", "F", "J&F"}`, the means that the protocol takes.
@@ -102,17 +103,35 @@ class Validation:
         Raises:
           Abandoned: if `stop` said so.
         """
-        propagator = Propagator(
+        make = segmenter.make_segmenter(
             module,
             variables,
+            start="mask",
             interval=self.interval,
             short_side=self.short_side,
             extra_frames=self.extra_frames,
         )
-        index, count = distributed.place()
         table = np.zeros((len(self.videos), 3))  # J, F, and how many objects these are means of
-        for k in range(index, len(self.videos), count):
-            table[k] = self._score(propagator, self.videos[k], stop)
+        row = {video.name: k for k, video in enumerate(self.videos)}
+
+        def score(segment: segmenter.Segmenter, video: EvalVideo, tick: Callable) -> None:
+            tick()  # before anything is compiled
+            truth = np.stack([masks.read_labels(self.truth[frame]) for frame in video.frames])
+            predicted = np.zeros_like(truth)
+            for frame in segment.frames(video):
+                predicted[frame.index] = frame.labels
+                tick()
+            scores = protocols.score_sequence(truth, predicted, self.protocol, name=video.name)
+            objects = len(scores.get("objects", "1"))
+            table[row[video.name]] = scores["J"]["mean"], scores["F"]["mean"], objects
+
+        def check_stop() -> None:
+            if stop():
+                raise Abandoned
+
+        index, count = distributed.place()
+        mine = segmenter.shard(self.videos, index + 1, count)
+        segmenter.over_devices(mine, make, score, jax.local_devices(), tick=check_stop)
         table = distributed.gather(table).sum(axis=0)
         j, f = np.average(table[:, :2], axis=0, weights=table[:, 2])
         means = {"J&F": float(j + f) / 2, "J": float(j), "F": float(f)}
@@ -127,21 +146,6 @@ class Validation:
             workdir.write_text(self._path(step), json.dumps(scores, indent=2) + "\n")
         distributed.barrier(f"validation of step {step}")
         return means
-
-    def _score(self, propagator: Propagator, video: EvalVideo, stop: Callable[[], bool]):
-        truth = np.stack([masks.read_labels(self.truth[frame]) for frame in video.frames])
-        predicted = np.zeros_like(truth)
-        for number, path in enumerate(video.frames):
-            if stop():
-                raise Abandoned
-            if number:
-                result = propagator.step(read_image(path))
-            else:
-                start = video.starts[0]
-                result = propagator.start(read_image(path), masks=start.read(), ids=start.ids)
-            predicted[number] = result.labels
-        score = protocols.score_sequence(truth, predicted, self.protocol, name=video.name)
-        return score["J"]["mean"], score["F"]["mean"], len(score.get("objects", "1"))
 
     def _path(self, step: int) -> epath.Path:
         return self.folder / f"{step:07d}.json"
@@ -197,7 +201,7 @@ def _find(wanted: ConfigDict, root: str) -> tuple[tuple[EvalVideo, ...], dict[Pa
         raise entry.error("@REPEAT is for training: leave it out")
     try:
         folder = resolve(entry, root)
-        if workdir.is_remote(folder):
+        if is_remote(folder):
             raise InputError("these are read from this machine's disks alone: copy them there")
         split = entry.split or "all"
         chosen = find_eval_videos(Path(folder), wanted.protocol, split=split, year=entry.year)
@@ -210,7 +214,3 @@ def _find(wanted: ConfigDict, root: str) -> tuple[tuple[EvalVideo, ...], dict[Pa
     truth = {frame: mask for frame, mask in chosen.pairs if frame in frames}
     check_headers(truth.items())
     return videos, truth
-
-
-def _metric(scores: dict[str, Any], name: str) -> float:
-    return scores[name] if np.isfinite(scores[name]) else -1.0

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from qmra_jax import weights
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model
 from qmra_jax.training import checkpoint
 from qmra_jax.training.initialization import MAY_DIFFER, locate
 

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from etils import epath
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from qmra_jax.errors import InputError
@@ -146,20 +147,10 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _check_same(
     workdir: epath.Path, old: dict[str, Any], new: ConfigDict, free: Collection[str]
 ) -> None:
-    before, now = _flat(old), _flat(plain(new))
+    before, now = (traverse_util.flatten_dict(config, sep=".") for config in (old, plain(new)))
     different = [
         f"{key}: {before.get(key, 'absent')} there, {now.get(key, 'absent')} here"
         for key in sorted(before.keys() | now.keys())

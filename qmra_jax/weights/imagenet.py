@@ -16,14 +16,10 @@ import jax
 import numpy as np
 
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.model import QMRA
 from qmra_jax.weights.state_dict_files import check_state, read_state
-from qmra_jax.weights.torch_names import (
-    to_torch,
-    to_variables,
-    torch_shapes,
-    variable_shapes,
-)
+from qmra_jax.weights.torch_names import to_torch, to_variables, torch_shapes
 
 BATCH_NORM_EPS = 1e-5
 EXTRA_CHANNEL = ("zeros", "random")

@@ -15,7 +15,8 @@ from typing import Any
 import ml_collections
 
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import QMRA, build_model
+from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.network.model import QMRA
 from qmra_jax.weights import frozen_features
 from qmra_jax.weights.state_dict_files import (
     cast,
@@ -25,12 +26,7 @@ from qmra_jax.weights.state_dict_files import (
     to_int8,
     write_safetensors,
 )
-from qmra_jax.weights.torch_names import (
-    to_torch,
-    to_variables,
-    torch_shapes,
-    variable_shapes,
-)
+from qmra_jax.weights.torch_names import to_torch, to_variables, torch_shapes
 
 FORMAT, FORMAT_VERSION = "qmra-jax", "1"
 

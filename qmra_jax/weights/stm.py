@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.network.resnet import IMAGENET_MEAN, IMAGENET_STD
 from qmra_jax.weights.state_dict_files import check_state
-from qmra_jax.weights.torch_names import torch_shapes, variable_shapes
+from qmra_jax.weights.torch_names import torch_shapes
 
 # What makes QMRA's network STM's, as configs/stm.py trains it; the widths are the files' own.
 STM_MODEL = {

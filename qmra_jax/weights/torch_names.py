@@ -10,13 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import QMRA, build_model
+from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.weights import frozen_features
 from qmra_jax.weights.state_dict_files import COUNTER, check_state, from_int8
 
@@ -65,15 +64,6 @@ def from_torch(state: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
       InputError: naming every missing, unexpected and misshapen key.
     """
     return to_variables(state, variable_shapes(build_model(config)))
-
-
-def variable_shapes(module: QMRA) -> dict[str, Any]:
-    """The module's variables as `jax.ShapeDtypeStruct`s; nothing is computed."""
-    size, frames = 32, 1
-    query = jnp.zeros((1, size, size, 3))
-    images = jnp.zeros((1, frames, size, size, 3))
-    maps = jnp.zeros((1, frames, size, size, 1))
-    return jax.eval_shape(module.init, jax.random.key(0), query, images, maps)
 
 
 def to_variables(

@@ -12,7 +12,7 @@ from benchmarks.stages import cost
 from data_pipeline.triplets.triplets import Augmentation, static_triplet
 
 TINY = [
-    "--crop=32", "--batch=2", "--seconds=0.05", "--batches=40", "--workers=1", "--data=",
+    "--crop=32", "--batch=2", "--seconds=0.05", "--batches=8", "--workers=1", "--data=",
     "--stills=2", "--videos=1", "--frames=3",
 ]  # fmt: skip
 
@@ -21,7 +21,8 @@ TINY = [
 def small_and_quick(monkeypatch):
     monkeypatch.setattr(made_files, "STILL", (30, 40))
     monkeypatch.setattr(made_files, "FRAME", (48, 64))
-    monkeypatch.setattr(benchmark, "WINDOWS", 2)
+    monkeypatch.setattr(benchmark, "WINDOWS", 1)
+    monkeypatch.setattr(benchmark, "RESTARTS", 1)
 
 
 @pytest.mark.usefixtures("small_and_quick")
@@ -48,7 +49,7 @@ def test_every_source_is_measured_and_told_twice(tmp_path, capsys):
         assert sum(parts) == pytest.approx(whole)
         # A stage whose functions have other names by now would cost nothing.
         assert all(parts if "synthetic" not in name else parts[3:])
-    assert memory[0][0] == 40
+    assert memory[0][0] == 8
 
 
 def test_made_files_are_as_large_as_real_ones(tmp_path):

@@ -93,7 +93,7 @@ def test_slots_of_frames_that_no_object_left_has_seen_are_free_again():
     assert slots.capacity == 8
 
 
-def test_slots_cleared_are_as_new_and_keep_the_interval_asked_for():
+def test_slots_cleared_are_as_new_with_the_interval_asked_for_and_too_few_are_refused():
     slots = Slots(1, max_memory=3)
     for number in range(1, 20):
         slots.place(number)
@@ -102,10 +102,7 @@ def test_slots_cleared_are_as_new_and_keep_the_interval_asked_for():
         slots.place(number)
     slots.clear()
     assert (slots.interval, slots.capacity, slots.extras) == (2, 3, {})
-
-
-def test_too_little_memory_is_refused():
-    with pytest.raises(InputError, match="max_memory 1: expected at least 2"):
+    with pytest.raises(InputError, match="max_memory 1"):
         Slots(10, 1)
 
 
@@ -117,13 +114,13 @@ def test_objects_are_padded_to_few_sizes_and_by_no_more_than_half():
 
 def test_a_bank_that_grows_frees_each_old_array_once_its_copy_is_made(monkeypatch):
     old = {name: jnp.full((2, 3, 4, 4, 1), i) for i, name in enumerate("abc")}
-    left = []
-    pad = memory_bank._pad
-    monkeypatch.setattr(
-        memory_bank,
-        "_pad",
-        lambda *a: (left.append(sum(not x.is_deleted() for x in old.values())), pad(*a))[1],
-    )
+    left, pad = [], memory_bank._pad
+
+    def counted(*arguments):
+        left.append(sum(not x.is_deleted() for x in old.values()))
+        return pad(*arguments)
+
+    monkeypatch.setattr(memory_bank, "_pad", counted)
     new = memory_bank.grow(old, 3, 6)
     assert left == [3, 2, 1]
     assert all(x.is_deleted() for x in old.values())

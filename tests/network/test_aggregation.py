@@ -83,5 +83,5 @@ def test_spatial_weighs_each_place_of_each_half():
 
 @pytest.mark.parametrize("name", ["bca", "spatial", "query_only"])
 def test_a_reduction_to_nothing_is_refused(name):
-    with pytest.raises(InputError, match="reduction 17: expected 1 to 16"):
+    with pytest.raises(InputError, match="reduction 17"):
         AGGREGATORS[name](reduction=17).init(jax.random.key(0), QUERY, READ)

@@ -10,6 +10,8 @@ RNG = np.random.default_rng(0)
 QUERY = RNG.standard_normal((2, 3, 4, 8)).astype(np.float32)
 KEY = RNG.standard_normal((2, 5, 3, 4, 8)).astype(np.float32)
 VALUE = RNG.standard_normal((2, 5, 3, 4, 6)).astype(np.float32)
+# The first object's first frames do not count, so that reading in parts begins with nothing.
+VALID = np.array([[False, False, True, True, False], [True, False, True, True, True]])
 
 
 def by_the_equation(query, key, value, scale):
@@ -32,49 +34,41 @@ def test_the_scale_can_be_left_out_as_the_equation_has_it():
     np.testing.assert_allclose(dot(QUERY, KEY, VALUE, scale=False), expected, atol=1e-5)
 
 
-def test_invalid_frames_do_not_count_for_the_object_they_are_invalid_for():
-    valid = np.array([[True, False, True, True, False], [True] * 5])
-    read = dot(QUERY, KEY, VALUE, valid)
-    kept = dot(QUERY[:1], KEY[:1, valid[0]], VALUE[:1, valid[0]])
-    np.testing.assert_allclose(read[:1], kept, atol=1e-6)
-    np.testing.assert_allclose(read[1:], dot(QUERY[1:], KEY[1:], VALUE[1:]), atol=1e-6)
-
-
-def test_frames_are_read_as_if_those_that_do_not_count_were_not_there():
-    """What inference on a CPU does: an object and a frame at a time, the query's b 1 or n."""
-    valid = np.array([[True, False, False, True, False], [False, True, True, True, True]])
-    for query in (QUERY, QUERY[:1]):
-        whole = dot(query, KEY, VALUE, valid, rows=0)
-        np.testing.assert_allclose(dot(query, KEY, VALUE, valid), whole, atol=1e-5)
+@pytest.mark.parametrize("rows", [None, 0])
+def test_frames_are_read_as_if_those_that_do_not_count_were_not_there(rows):
+    """None is what inference on a CPU does: an object and a frame at a time."""
+    for query in (QUERY, np.repeat(QUERY[:1], 2, axis=0)):
+        read = dot(query, KEY, VALUE, VALID, rows=rows)
+        for b in range(2):
+            kept = (query[b : b + 1], KEY[b : b + 1, VALID[b]], VALUE[b : b + 1, VALID[b]])
+            np.testing.assert_allclose(read[b : b + 1], dot(*kept), atol=1e-5)
 
 
 def test_one_query_reads_the_memories_of_several_objects():
-    one = dot(QUERY[:1], KEY, VALUE)
-    each = dot(np.repeat(QUERY[:1], 2, axis=0), KEY, VALUE)
-    np.testing.assert_allclose(one, each, atol=1e-6)
+    for valid in (None, VALID):
+        one = dot(QUERY[:1], KEY, VALUE, valid)
+        each = dot(np.repeat(QUERY[:1], 2, axis=0), KEY, VALUE, valid)
+        np.testing.assert_allclose(one, each, atol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 5])
 @pytest.mark.parametrize("scale", [True, False])
 def test_reading_in_parts_gives_the_same(rows, scale):
-    valid = np.array([[False, False, True, True, False], [True] * 5])
-    for mask in (None, valid):
-        whole = dot(QUERY, KEY, VALUE, mask, scale=scale, rows=0)
-        found = dot(QUERY, KEY, VALUE, mask, scale=scale, rows=rows)
+    for valid in (None, VALID):
+        whole = dot(QUERY, KEY, VALUE, valid, scale=scale, rows=0)
+        found = dot(QUERY, KEY, VALUE, valid, scale=scale, rows=rows)
         np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [4, -3, 30])
 def test_parts_that_do_not_divide_the_memory_are_refused(rows):
-    with pytest.raises(InputError, match=f"rows {rows}: expected a divisor of 15"):
+    with pytest.raises(InputError, match=f"rows {rows}: .* 15"):
         dot(QUERY, KEY, VALUE, rows=rows)
 
 
 def test_reading_in_parts_has_the_same_gradients():
-    valid = np.array([[True, False, True, True, False], [True] * 5])
-
     def loss(arrays, rows):
-        return (dot(*arrays, valid, rows=rows) ** 2).sum()
+        return (dot(*arrays, VALID, rows=rows) ** 2).sum()
 
     arrays = (QUERY, KEY, VALUE)
     for a, b in zip(jax.grad(loss)(arrays, 0), jax.grad(loss)(arrays, 3), strict=True):
@@ -101,8 +95,6 @@ def test_large_keys_do_not_overflow(rows):
 
 
 # ------------------------------------------------------------------ other readers
-
-VALID = np.array([[True, False, True, True, False], [True] * 5])
 
 
 def softmax_of(similarity, values):
@@ -201,9 +193,9 @@ def test_a_large_memory_s_topk_is_read_for_some_rows_of_the_query_at_a_time(monk
 @pytest.mark.parametrize(
     ("read", "says"),
     [
-        (lambda *x: topk(*x, k=0), "topk k 0: expected a whole number of at least 1"),
+        (lambda *x: topk(*x, k=0), "topk k 0"),
         (lambda *x: topk(*x, k=2.5), "topk k 2.5"),
-        (lambda *x: kernel(*x, sigma=0), "kernel sigma 0: expected a number above 0"),
+        (lambda *x: kernel(*x, sigma=0), "kernel sigma 0"),
         (lambda *x: cosine(*x, temperature=-1), "cosine temperature -1"),
     ],
 )

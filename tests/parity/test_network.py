@@ -10,12 +10,20 @@ from configs import common, small
 from qmra_jax import build_model, weights
 from qmra_jax.boxes import box_to_map, mask_to_box
 from qmra_jax.training.losses import qmra_loss
+from tests.support.tiny import TINY
 
 torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
 from benchmarks import torch_qmra  # noqa: E402
 
-MODELS = {"small": small.get_config().model, "paper": common.get_config().model}
-PARAMETERS = {"small": 7_867_430, "paper": 53_235_782}
+FEATURES = {"width": 24, "depth": 2, "heads": 2, "grid": 5}
+OPTIONS = ",".join(f"{name}={value}" for name, value in FEATURES.items())
+MODELS = {
+    "small": small.get_config().model,
+    "paper": common.get_config().model,
+    "features": {**TINY, "features": f"dinov2_vits14:{OPTIONS}"},
+}
+TWINS = torch_qmra.SIZES | {"features": {**TINY, "features": FEATURES}}
+PARAMETERS = {"small": 7_867_430, "paper": 53_235_782, "features": 5_665_714}
 
 BATCH, FRAMES, HEIGHT, WIDTH = 2, 2, 48, 80
 DRAWS = 3
@@ -25,7 +33,7 @@ DRAWS = 3
 def both(request):
     """Forward and backward passes of both implementations, from the same weights and triplets."""
     config = MODELS[request.param]
-    twin = torch_qmra.QMRA(**torch_qmra.SIZES[request.param])
+    twin = torch_qmra.QMRA(**TWINS[request.param])
     rng = np.random.default_rng(0)
     variables = weights.from_torch(random_state(twin.state_dict(), rng), config)
     state = weights.to_torch(variables)
@@ -34,20 +42,21 @@ def both(request):
     module = build_model(config)
 
     @jax.jit
-    def ours(params, batch_stats, query, memory_images, memory_maps, mask, box_map):
+    def ours(variables, query, memory_images, memory_maps, mask, box_map):
         def loss(params):
-            variables = {"params": params, "batch_stats": batch_stats}
-            outputs = module.apply(variables, query, memory_images, memory_maps)
+            outputs = module.apply(
+                {**variables, "params": params}, query, memory_images, memory_maps
+            )
             targets = {"box": box_map, "mask": mask, "refined": mask}
             return qmra_loss(outputs, targets)[0], outputs
 
-        return jax.value_and_grad(loss, has_aux=True)(params)
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
     draws = []
     for _ in range(DRAWS):
         query, memory_images, memory_maps, mask, box_map = batch = random_batch(rng)
         with jax.default_matmul_precision("float32"):
-            (loss, outputs), gradients = ours(variables["params"], variables["batch_stats"], *batch)
+            (loss, outputs), gradients = ours(variables, *batch)
         twin_outputs = twin(*map(channels_first, (query, memory_images, memory_maps)))
         twin_loss = torch_qmra.qmra_loss(
             twin_outputs, torch.from_numpy(mask), torch.from_numpy(box_map)
@@ -61,7 +70,7 @@ def both(request):
                 float(loss),
                 twin_loss.item(),
                 weights.to_torch({"params": gradients}),
-                {name: np.asarray(p.grad) for name, p in twin.named_parameters()},
+                {name: np.asarray(p.grad) for name, p in trained(twin)},
             )
         )
     return Both(PARAMETERS[request.param], variables, twin, draws)
@@ -87,9 +96,9 @@ class Both(NamedTuple):
     draws: list[Draw]
 
 
-def test_both_have_the_papers_number_of_parameters(both):
+def test_both_have_the_number_of_parameters_they_should(both):
     ours = sum(x.size for x in jax.tree.leaves(both.variables["params"]))
-    assert ours == sum(p.numel() for p in both.twin.parameters()) == both.parameters
+    assert ours == sum(p.numel() for _, p in trained(both.twin)) == both.parameters
 
 
 @pytest.mark.parametrize("name", ["box", "mask", "refined"])
@@ -119,6 +128,11 @@ def test_the_gradient_of_every_parameter_agrees(both):
                 scale = np.linalg.norm(draw.twin_gradients[name.replace("memory_kv", "query_kv")])
             errors.append(np.linalg.norm(ours - twin) / scale)
         assert min(errors) <= 1e-3, name
+
+
+def trained(twin):
+    """Name and parameter; the frozen features' are none."""
+    return [(name, p) for name, p in twin.named_parameters() if p.requires_grad]
 
 
 def random_batch(rng):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qmra_jax import build_model, weights
-from qmra_jax.weights.torch_names import variable_shapes
+from qmra_jax.network.build import variable_shapes
 from tests.support.tiny import TINY, random_variables
 
 torch = pytest.importorskip("torch", reason="the variants' twins are written in PyTorch")
@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict] = {
     "query_only": {"aggregator": "query_only"},
     "memory_only": {"aggregator": "memory_only"},
     "spatial": {"aggregator": "spatial"},
+    "features": {"features": "dinov2_vits14:width=24,depth=2,heads=2,grid=5"},
 }
 
 RNG = np.random.default_rng(0)

@@ -9,9 +9,10 @@ from configs import stm as stm_config
 from qmra_jax import build_model, cli
 from qmra_jax.errors import InputError
 from qmra_jax.inference.object_merging import soft_aggregation
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.priors import odds_prior
-from qmra_jax.weights.stm import STM_MODEL, from_stm
-from qmra_jax.weights.torch_names import torch_shapes, variable_shapes
+from qmra_jax.weights.stm import from_stm
+from qmra_jax.weights.torch_names import torch_shapes
 from tests.support.tiny import TINY
 
 torch = pytest.importorskip("torch", reason="STM's twin is written in PyTorch")
@@ -128,14 +129,6 @@ def test_the_official_checkpoint_s_names_and_shapes_are_those_of_our_config():
     assert sum(int(np.prod(s)) for s in learned) == count
 
 
-def test_every_config_of_stm_is_the_model_that_the_converter_names():
-    for which in ("", "pretrain", "small"):
-        model = stm_config.get_config(which).model
-        assert {name: model[name] for name in STM_MODEL} == STM_MODEL
-    with pytest.raises(ValueError, match="expected pretrain or small"):
-        stm_config.get_config("large")
-
-
 def test_what_is_left_out_is_told(checkpoint, capsys):
     out = checkpoint.with_name("again.safetensors")
     assert run("import-stm", checkpoint, out, "--dtype", "float16") == 0
@@ -150,13 +143,12 @@ def test_what_is_left_out_is_told(checkpoint, capsys):
 def test_another_network_s_weights_are_refused_by_stm_s_names(twin):
     state = {name: x.numpy() for name, x in twin.state_dict().items()}
     lacking = {name: x for name, x in state.items() if name != "KV_M_r4.Key.bias"}
-    with pytest.raises(InputError, match=r"1 missing: KV_M_r4\.Key\.bias \[8\]"):
-        from_stm(lacking)
-    with pytest.raises(InputError, match=r"1 unexpected: Decoder\.pred3\.bias \[2\]"):
-        from_stm({**state, "Decoder.pred3.bias": np.zeros(2)})
-    with pytest.raises(InputError, match=r"Encoder_M\.conv1_m\.weight is \[64,2,7,7\], expected"):
-        from_stm({**state, "Encoder_M.conv1_m.weight": np.zeros((64, 2, 7, 7))})
-    with pytest.raises(InputError, match=r"Encoder_Q\.mean is \[0\.0, .*expected ImageNet's"):
-        from_stm({**state, "Encoder_Q.mean": np.zeros((1, 3, 1, 1))})
-    with pytest.raises(InputError, match=r"conv1\.weight"):
-        from_stm({"conv1.weight": np.zeros((64, 3, 7, 7))})
+    for wrong, named in (
+        (lacking, r"1 missing: KV_M_r4\.Key\.bias"),
+        ({**state, "Decoder.pred3.bias": np.zeros(2)}, r"1 unexpected: Decoder\.pred3\.bias"),
+        ({**state, "Encoder_M.conv1_m.weight": np.zeros((64, 2, 7, 7))}, r"Encoder_M\.conv1_m"),
+        ({**state, "Encoder_Q.mean": np.zeros((1, 3, 1, 1))}, r"Encoder_Q\.mean"),
+        ({"conv1.weight": np.zeros((64, 3, 7, 7))}, r"conv1\.weight"),
+    ):
+        with pytest.raises(InputError, match=named):
+            from_stm(wrong)

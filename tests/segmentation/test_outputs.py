@@ -41,12 +41,12 @@ def video(tmp_path):
     return VideoReader(folder)
 
 
-def write(kind, folder, video):
-    """The path that a writer made of a frame with two objects, one without and one with."""
+def write(kind, folder, video, shown=(FOUND, GONE, FOUND)):
+    """The path that a writer made of three frames."""
     writer = WRITERS[kind](folder, video)
     with writer:
-        for frame, found in zip(video.frames(), (FOUND, GONE, FOUND), strict=True):
-            writer.write(frame, found)
+        for frame, objects in zip(video.frames(), shown, strict=True):
+            writer.write(frame, objects)
     return writer.path
 
 
@@ -72,11 +72,8 @@ def test_cocos_own_toolkit_reads_the_masks_back(tmp_path, video):
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(path))
         results = coco.loadRes(json.loads(path.read_text())["annotations"])
-    assert [image["file_name"] for image in coco.loadImgs([0, 1, 2])] == [
-        "f0.png",
-        "f1.png",
-        "f2.png",
-    ]
+    names = [image["file_name"] for image in coco.loadImgs([0, 1, 2])]
+    assert names == ["f0.png", "f1.png", "f2.png"]
     assert coco.getAnnIds(imgIds=[1]) == []
     for image in (0, 2):
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image]))
@@ -91,11 +88,7 @@ def test_cocos_own_toolkit_reads_the_masks_back(tmp_path, video):
 
 
 def test_coco_without_objects_is_still_json(tmp_path, video):
-    writer = WRITERS["coco"](tmp_path, video)
-    with writer:
-        for frame in video.frames():
-            writer.write(frame, GONE)
-    content = json.loads(writer.path.read_text())
+    content = json.loads(write("coco", tmp_path, video, (GONE,) * 3).read_text())
     assert content["annotations"] == []
     assert len(content["images"]) == 3
 

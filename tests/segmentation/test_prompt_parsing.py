@@ -27,24 +27,18 @@ def test_a_mask_of_one_object_in_0_and_255_is_object_1(tmp_path):
     assert objects[4].boxes.tolist() == [[30, 10, 5, 10]]
 
 
-def test_an_empty_mask_is_refused(tmp_path):
+def test_an_empty_mask_and_more_objects_than_labels_are_refused(tmp_path):
     write_labels(tmp_path / "empty.png", np.zeros(SIZE, np.uint8))
     with pytest.raises(InputError, match=r"empty\.png is empty"):
         read_objects(SIZE, [], tmp_path / "empty.png")
-
-
-def test_more_objects_than_labels_are_refused():
     with pytest.raises(InputError, match="at most 254"):
         read_objects(SIZE, ["1,1,2,2"] * 255)
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "1,2,3,4@", "1,2,3,4@a", "1.5,2,3,4", "1,2,3,4@1@2", ""])
-def test_what_is_no_box_is_refused(text):
+def test_what_is_no_box_is_refused_but_spaces_do_no_harm(text):
     with pytest.raises(InputError, match=r"x,y,width,height"):
         parse_box(text)
-
-
-def test_spaces_do_no_harm():
     assert parse_box("1, 2, 3, 4 @ 5") == ((1, 2, 3, 4), 5)
 
 
@@ -59,6 +53,6 @@ def test_a_mask_keeps_its_pixels_for_networks_that_want_them_and_boxes_beside_it
     assert objects[0].ids == (7, 1)
     np.testing.assert_array_equal(objects[0].masks[0], labels == 7)
     assert objects[0].masks[1].sum() == objects[0].masks[1, 11:16, 10:14].sum() == 20
-    assert objects[0].prompt().keys() == {"masks", "ids"}
+    assert objects[0].arguments().keys() == {"masks", "ids"}
     assert objects[6].masks is None
-    assert objects[6].prompt().keys() == {"boxes", "ids"}
+    assert objects[6].arguments().keys() == {"boxes", "ids"}

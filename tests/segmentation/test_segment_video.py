@@ -167,11 +167,11 @@ def test_a_damaged_frame_is_named_and_what_was_found_is_kept(tmp_path, folder, b
 
 
 def test_a_frame_that_changes_size_ends_the_run_and_what_was_found_is_kept(tmp_path, folder):
-    reader, network = VideoReader(folder), Echo()
+    reader = VideoReader(folder)
     Image.fromarray(np.zeros((32, 50, 3), np.uint8)).save(folder / "5.png")
     objects = read_objects(reader.size, ["1,1,4,4"])
     with pytest.raises(InputError, match=r"5\.png is 50x32"):
-        segment_video(reader, objects, network, Output(tmp_path / "out"), progress=False)
+        segment_video(reader, objects, Echo(), Output(tmp_path / "out"), progress=False)
     assert widths(tmp_path / "out" / "masks") == [1, 2, 3, 4, 5]
     assert VideoReader(tmp_path / "out" / "overlay.mp4").count == 5
 
@@ -183,13 +183,19 @@ def test_another_error_leaves_no_half_file(tmp_path, folder, monkeypatch):
     assert all(path.is_dir() for path in (tmp_path / "out").iterdir())
 
 
-def test_the_frame_of_a_box_must_be_sound(tmp_path, folder):
+def check(video, output, *arguments, boxes=("1,1,4,4",), **options):
+    reader = VideoReader(video)
+    objects = read_objects(reader.size, boxes)
+    check_request(reader, objects, Output(output), *arguments, **{"overwrite": False, **options})
+
+
+def test_the_frame_of_a_box_must_be_sound_and_a_kind_known(tmp_path, folder):
     damage(folder, 6)
-    reader = VideoReader(folder)
-    for texts in (["1,1,4,4@6"], ["1,1,4,4", "1,1,4,4@6"]):
-        objects = read_objects(reader.size, texts)
+    for boxes in (["1,1,4,4@6"], ["1,1,4,4", "1,1,4,4@6"]):
         with pytest.raises(InputError, match="frame 6"):
-            check_request(reader, objects, Output(tmp_path / "out"), overwrite=False, skip_bad=True)
+            check(folder, tmp_path / "out", boxes=boxes, skip_bad=True)
+    with pytest.raises(InputError, match="sketch"):
+        check(folder, tmp_path / "out", ["sketch"])
 
 
 def test_a_video_that_was_cut_off_is_refused_or_taken_as_far_as_it_goes(tmp_path):
@@ -197,11 +203,9 @@ def test_a_video_that_was_cut_off_is_refused_or_taken_as_far_as_it_goes(tmp_path
     noise = (rng.integers(0, 255, (*SIZE, 3), np.uint8) for _ in range(30))
     whole = write_video(tmp_path / "whole.mp4", noise, 25).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    reader, output = VideoReader(tmp_path / "cut.mp4"), Output(tmp_path / "out")
-    objects = read_objects(reader.size, ["1,1,4,4"])
     with pytest.raises(InputError, match=r"cut\.mp4 was cut off: it lacks \d+ of.*--skip-bad"):
-        check_request(reader, objects, output, overwrite=False)
-    check_request(reader, objects, output, overwrite=False, skip_bad=True)
+        check(tmp_path / "cut.mp4", tmp_path / "out")
+    check(tmp_path / "cut.mp4", tmp_path / "out", skip_bad=True)
     done, _ = run(tmp_path / "cut.mp4", tmp_path / "out", skip_bad=True)
     assert 0 < done.frames < 30
     assert f"{done.missing} frames at the end are not in the file" in done.damage()
@@ -215,25 +219,15 @@ def test_no_output_replaces_what_is_read(tmp_path, kind):
     name = WRITERS[kind].name
     target = tmp_path / name
     if "." in name:
-        source = write_video(target, images(2), 25)
-        if target.suffix != ".mp4":
-            source = target  # a video by its content, whatever its name
+        write_video(target, images(2), 25)
+        source = target  # a video by its content, whatever its name
     else:
         target.mkdir()
         for number, image in enumerate(images(2)):
             Image.fromarray(image).save(target / f"{number}.png")
         source = target / "*.png"
-    reader = VideoReader(source)
-    objects = read_objects(reader.size, ["1,1,4,4"])
     with pytest.raises(InputError, match="replaced by its own result"):
-        check_request(reader, objects, Output(tmp_path), overwrite=True)
-
-
-def test_an_unknown_kind_is_refused(tmp_path, folder):
-    reader = VideoReader(folder)
-    objects = read_objects(reader.size, ["1,1,4,4"])
-    with pytest.raises(InputError, match=r"sketch: expected at least one of masks, overlay"):
-        check_request(reader, objects, Output(tmp_path / "out"), ["sketch"], overwrite=False)
+        check(source, tmp_path, overwrite=True)
 
 
 def test_an_objects_score_is_its_mean_probability_over_its_mask():

@@ -20,13 +20,12 @@ from flax import traverse_util
 from configs import common
 from qmra_jax import build_model
 from qmra_jax.network.batch_norm import BatchNorm
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.model import QMRA
 from qmra_jax.training import parallel
-from qmra_jax.training.optimizer import make_optimizer
-from qmra_jax.training.schedules import make_schedule
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
 from qmra_jax.training.train_state import create_train_state
 from qmra_jax.training.train_step import make_train_step
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY, random_variables
 
 STEPS, BATCH, SIZE = 5, 16, 32
@@ -41,6 +40,7 @@ class Miniature(nn.Module):
     batch_norm: str = "sync"
     dtype: str = "float32"
     stats_axis: str | None = None
+    reader: str = "none"
     stages: int = 2
     align: str = "box"
     refine: str = "crm"

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from data_pipeline.triplets import Triplet
 from data_pipeline.triplets.host_examples import HostExamples
+from data_pipeline.triplets.triplets import Triplet
 
 HEAVY = {"jax", "jaxlib", "flax", "tensorflow", "tensorflow_datasets", "av", "google.protobuf"}
 

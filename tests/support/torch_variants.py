@@ -144,10 +144,13 @@ class Variant(torch_qmra.QMRA):
         reader: str = "dot",
         aggregator: str = "bca",
         refine: str = "crm",
+        features: str = "",
     ):
-        super().__init__(backbone, key_dim, value_dim, decoder_dim)
+        items = (item.split("=") for item in filter(None, features.partition(":")[2].split(",")))
+        sizes = {name: int(value) for name, value in items} or None
+        super().__init__(backbone, key_dim, value_dim, decoder_dim, features=sizes)
         self.stages, self.align, self.refine = stages, align, refine
-        inputs = self.query_encoder.widths[2]
+        inputs = self.qma1.query_kv.key.in_channels
         self.qma1 = Aggregation(inputs, key_dim, value_dim, reader, aggregator)
         self.qma2 = Aggregation(inputs, key_dim, value_dim, reader, aggregator)
         self.stage2_encoder = [self.memory_encoder]  # in a list: under one name in the state dict
@@ -162,7 +165,7 @@ class Variant(torch_qmra.QMRA):
 
     def predict(self, query: Tensor, memory: Memory) -> tuple[dict[str, Tensor], Memory]:
         """The outputs, and the query frame's own memory (t = 1)."""
-        r4, r3, r2 = self.query_encoder(query)
+        r4, r3, r2 = self.encode(self.query_encoder, query)
         first = self.mask_decoder if self.stages == 1 else self.box_decoder
         located = first(self.qma1(r4, memory.stage1), r3, r2)
         # Memory frames carry boxes: where a mask is predicted, its tight box.
@@ -171,7 +174,7 @@ class Variant(torch_qmra.QMRA):
         entry = self.memorize(query[:, None], stored[:, None])
         if self.stages == 1:
             return {"mask": located}, entry
-        s4, s3, s2 = self.stage2_encoder[0](query, foreground(located))
+        s4, s3, s2 = self.encode(self.stage2_encoder[0], query, foreground(located))
         aggregated = self.qma2(s4, memory.stage2)
         mask = self.mask_decoder(aggregated, s3, s2)
         outputs = {"box": located, "mask": mask}

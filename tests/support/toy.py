@@ -8,8 +8,7 @@ import numpy as np
 import optax
 
 from configs import common
-from qmra_jax.training.optimizer import make_optimizer
-from qmra_jax.training.schedules import make_schedule
+from qmra_jax.training.optimizer import make_optimizer, make_schedule
 from qmra_jax.training.train_state import create_train_state
 from qmra_jax.training.train_step import make_train_step
 
@@ -34,6 +33,7 @@ class Toy:
 
     batch_norm = "frozen"
     dtype = "float32"
+    reader = "none"
     remembers = "box"
     targets = MappingProxyType({"box": "box", "mask": "mask", "refined": "mask"})
 

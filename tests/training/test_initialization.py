@@ -6,10 +6,9 @@ from etils import epath
 import qmra_jax
 from configs import common
 from qmra_jax.errors import InputError
-from qmra_jax.network.model import build_model
+from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.training import initialization
 from qmra_jax.weights import frozen_features
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY, assert_same_tree, random_variables
 from tests.support.toy_dinov2 import FROZEN, LIKE, random_state
 

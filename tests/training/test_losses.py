@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from configs import common
-from qmra_jax.errors import InputError
 from qmra_jax.training import losses
 
 RNG = np.random.default_rng(0)
@@ -86,19 +84,3 @@ def test_an_example_s_losses_are_its_own():
     for name, part in both.items():
         assert part.shape == (2,)
         np.testing.assert_allclose(part[1:], alone[name], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"dice_weight": -0.1}, r"loss\.dice_weight -0\.1: expected 0 or more"),
-        ({"bootstrap": (0, 5)}, r"loss\.bootstrap \(0, 5\): expected \(start step"),
-        ({"bootstrap": (5, 5, 0.5)}, r"loss\.bootstrap"),
-        ({"bootstrap": (0, 5, 0.0)}, r"loss\.bootstrap"),
-    ],
-)
-def test_a_loss_that_cannot_be_meant_is_refused(values, says):
-    config = common.get_config().loss
-    config.update(values)
-    with pytest.raises(InputError, match=says):
-        losses.check_loss(config)

@@ -2,10 +2,9 @@ import json
 
 import cv2
 import numpy as np
-import pytest
 from etils import epath
 
-from qmra_jax.training import distributed, metric_writer, progress
+from qmra_jax.training import distributed, metric_writer
 from qmra_jax.training.metric_writer import MetricWriter, open_writer
 
 
@@ -47,8 +46,6 @@ def test_a_bucket_gets_the_lines_whole_as_it_cannot_be_appended_to(tmp_path, mon
 
 
 def test_pictures_are_written_as_they_are(tmp_path):
-    import cv2
-
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     writer = MetricWriter(epath.Path(tmp_path))
     writer.picture(12, "triplets", image)
@@ -65,50 +62,6 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     writer.picture(1, "triplets", np.zeros((4, 4, 3), np.uint8))
     writer.close()
     assert not any(tmp_path.iterdir())
-
-
-class Time:
-    """Stands for the module `time`: passes when told to."""
-
-    now = 0.0
-
-    def perf_counter(self):
-        return self.now
-
-
-@pytest.fixture
-def time(monkeypatch):
-    monkeypatch.setattr(progress, "time", Time())
-    return progress.time
-
-
-def test_the_clock_counts_training_and_waiting_and_no_pauses(time):
-    clock = progress.StepClock(batch_size=8)
-
-    def slow_batches():
-        while True:
-            time.now += 1
-            yield "batch"
-
-    stream = slow_batches()
-    for _ in range(2):
-        assert clock.next(stream) == "batch"
-        time.now += 3
-        clock.count()
-    with clock.pause():
-        time.now += 100
-    assert clock.read() == {"triplets_per_second": 2.0, "data_wait_share": 0.25}
-
-
-def test_where_no_step_was_timed_there_is_no_rate(time):
-    clock = progress.StepClock(batch_size=8)
-    time.now += 5
-    assert clock.read() == {}
-    assert "triplets/s" not in progress.summary({"loss": 1.0, "J_refined": 0.5})
-
-
-def test_memory_is_in_gibibytes():
-    assert 0.05 < progress.memory()["host_memory_gib"] < 1000
 
 
 def test_tensorboard_reads_what_was_written(tmp_path):

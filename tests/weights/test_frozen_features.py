@@ -6,8 +6,8 @@ import pytest
 import qmra_jax
 from qmra_jax import cli, weights
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.network.dinov2 import FEATURES
-from qmra_jax.network.model import build_model
 from qmra_jax.weights.frozen_features import (
     DIGEST,
     NAME,
@@ -20,7 +20,6 @@ from qmra_jax.weights.frozen_features import (
     to_names,
 )
 from qmra_jax.weights.state_dict_files import read_metadata, read_state, write_safetensors
-from qmra_jax.weights.torch_names import variable_shapes
 from tests.support.tiny import TINY, assert_same_tree, random_variables
 from tests.support.toy_dinov2 import FROZEN, LIKE, STATE, TOY, random_state
 

@@ -11,8 +11,8 @@ import safetensors.numpy
 import qmra_jax
 from qmra_jax import weights
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.network.resnet import Encoder
-from qmra_jax.weights.torch_names import variable_shapes
 
 CONFIG = {"backbone": "resnet18", "key_dim": 8, "value_dim": 16, "decoder_dim": 8}
 

@@ -11,18 +11,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from pycocotools import mask as coco_mask
 
-from data_pipeline.builders.base import (
-    ByDesign,
-    Item,
-    Listing,
-    PairBuilder,
-    Record,
-    index_png,
-)
-from data_pipeline.builders.pairs import MAX_ID, find_root, read_encoded
+from data_pipeline.builders.base import PairBuilder
+from data_pipeline.builders.items import ByDesign, Item, Listing, Record, index_png
+from data_pipeline.builders.pairs import find_root, read_encoded
 from data_pipeline.builders.unread import IMAGE_SUFFIXES
+from data_pipeline.datasets.davis import visible_files
+from data_pipeline.datasets.targets import MAX_ID
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID
+from qmra_jax.images import size_text
+from qmra_jax.masks import VOID, objects_in
 
 _FOLDERS = {"train": "train2017", "val": "val2017"}
 
@@ -61,8 +58,7 @@ alone is built."""
 
 def _listing(folder: Path, path: Path) -> Listing:
     images, by_image = _read_annotations(path)
-    files = [path for path in folder.iterdir() if path.name[0] != "."]
-    on_disk = {path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    on_disk = {path.name for path in visible_files(folder, IMAGE_SUFFIXES)}
     listed = {image["file_name"] for image in images}
     faults = [
         f"image {folder / name} is in {path.name}, but not there" for name in listed - on_disk
@@ -116,10 +112,10 @@ def make_record(
     data, size = read_encoded(path)
     if size != expected:
         raise InputError(
-            f"image {path} is {size[1]}x{size[0]}, but annotated as {expected[1]}x{expected[0]}"
+            f"image {path} is {size_text(size)}, but annotated as {size_text(expected)}"
         )
     labels, hidden = paint(instances, size, str(path))
-    objects = np.unique(labels[(labels > 0) & (labels < VOID)]).size
+    objects = len(objects_in(labels))
     if not objects:
         raise ByDesign("images with nothing but crowds")
     features = {"name": path.name, "image": data, "mask": index_png(labels)}
@@ -159,10 +155,10 @@ def paint(
     areas = [int(mask.sum()) for mask in masks]
     for index in sorted(range(len(masks)), key=lambda index: -areas[index]):
         labels[masks[index]] = index + 1
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:VOID]) + 1
+    present = objects_in(labels)
     # Without gaps, so that ids count the objects.
     table = np.zeros(256, np.uint8)
-    table[present], table[VOID] = np.arange(1, len(present) + 1), VOID
+    table[[*present, VOID]] = [*range(1, len(present) + 1), VOID]
     return table[labels], len(masks) - len(present)
 
 
@@ -180,7 +176,6 @@ def _decoded(segmentation: Any, size: tuple[int, int], name: str) -> np.ndarray:
         raise InputError(f"image {name}: a segmentation cannot be decoded ({error!r})") from None
     if mask.shape != size:
         raise InputError(
-            f"image {name} is {size[1]}x{size[0]}, but a segmentation is of"
-            f" {mask.shape[1]}x{mask.shape[0]}"
+            f"image {name} is {size_text(size)}, but a segmentation is of {size_text(mask.shape)}"
         )
     return mask

@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipeline.builders.base import Item, Listing, Record, VideoBuilder, index_png
+from data_pipeline.builders.base import VideoBuilder
+from data_pipeline.builders.items import Item, Listing, Record, index_png
 from data_pipeline.synthetic import videos
+from qmra_jax.masks import objects_in
 
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
 _CODE = tuple(sorted(Path(videos.__file__).parent.glob("*.py")))
@@ -76,7 +78,7 @@ def make_record(split: str, height: int, item: int) -> Record:
     clip = videos.SyntheticVideos(split, height).clip(item)
     labels = [clip.labels(k) for k in range(clip.length)]
     images = [clip.image(k) for k in range(clip.length)]
-    shown = Counter(int(label) for mask in labels for label in np.unique(mask) if label)
+    shown = Counter(label for mask in labels for label in objects_in(mask))
     objects = [
         {"id": label, "category": "", "first_frame": 0, "frames": shown[label]}
         for label in sorted(shown)

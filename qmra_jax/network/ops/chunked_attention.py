@@ -78,11 +78,11 @@ def compare(similarity: Similarity, queries, keys, valid):
 
     `keys` `[b, r, W, c]` and `valid` bool `[b, r]` are by rows of memory places.
     """
-    found = similarity(queries, rearrange(keys, "b r w c -> b (r w) c"))
-    if valid is not None:
-        places = repeat(valid, "b r -> b 1 (r w)", w=keys.shape[2])
-        found = jnp.where(places, found, -jnp.inf)
-    return found
+    logits = similarity(queries, rearrange(keys, "b r w c -> b (r w) c"))
+    if valid is None:
+        return logits
+    places = repeat(valid, "b r -> b 1 (r w)", w=keys.shape[2])
+    return jnp.where(places, logits, -jnp.inf)
 
 
 def largest_divisor(n: int, most: int) -> int:
@@ -113,10 +113,10 @@ def _read_in_parts(
     def add(carry, part):
         largest, total, read_out = carry
         keys, values, valid = part
-        found = compare(similarity, queries, keys, None if whole_parts else valid)
-        new = jnp.maximum(largest, found.max(axis=-1))
+        logits = compare(similarity, queries, keys, None if whole_parts else valid)
+        new = jnp.maximum(largest, logits.max(axis=-1))
         finite = jnp.where(jnp.isfinite(new), new, 0.0)  # nothing has counted yet for this object
-        weights = jnp.exp(found - finite[..., None])
+        weights = jnp.exp(logits - finite[..., None])
         shrink = jnp.exp(largest - finite)
         values = rearrange(values, "b r w c -> b (r w) c")
         more = jnp.einsum(

@@ -2,7 +2,6 @@
 
 import functools
 import io
-import json
 import shutil
 
 import numpy as np
@@ -11,7 +10,8 @@ import tensorflow_datasets as tfds
 
 from data_pipeline import build as command
 from data_pipeline.builders import shards, writing
-from data_pipeline.builders.base import ByDesign, Item, Listing, PairBuilder, Record, index_png
+from data_pipeline.builders.base import PairBuilder
+from data_pipeline.builders.items import ByDesign, Item, Listing, Record, index_png
 from qmra_jax.errors import InputError
 from tests.support.reading import built, decoded, records, summary
 
@@ -103,23 +103,18 @@ def test_faults_stop_a_build_with_the_first_20_and_their_number(letters, tmp_pat
         (letters / f"{index:02}.txt").write_text("bad!")
     with pytest.raises(InputError) as error:
         built(Letters, letters, tmp_path / "data")
-    text = str(error.value)
-    assert "letters/1.0.0: 30 faults" in text
-    assert "00.txt is bad" in text
-    assert "19.txt is bad" in text
-    assert "20.txt" not in text
-    assert "and 10 more" in text
-    assert "--skip_bad" in text
-    assert "what was made is kept for the next try" in text
-    assert "not been checked" not in text
-    assert datasets_in(tmp_path) == []
+    told = str(error.value).splitlines()
+    assert told[0].startswith("letters/1.0.0: 30 faults")
+    assert "--skip_bad" in told[0]
+    assert "what was made is kept" in told[0]
+    shown = [f"{index:02}.txt is bad" for index in range(20)]
+    assert [line.strip() for line in told[1:]] == [*shown, "and 10 more"]
     assert not (tmp_path / "data/letters/1.0.0").exists()
 
 
 def test_faults_known_by_name_stop_a_build_before_it_makes_anything(letters, tmp_path):
     (letters / "x.bad").touch()
-    message = r"1 fault, so no dataset[^$]*contents have not been checked yet[^$]*x\.bad: no use"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=r"(?s)1 fault.*not been checked yet.*x\.bad: no use"):
         built(Letters, letters, tmp_path / "data")
     assert made == []
     assert datasets_in(tmp_path) == []
@@ -132,9 +127,6 @@ def test_skip_bad_leaves_bad_items_out_and_lists_them(letters, tmp_path, monkeyp
         (letters / f"{letter}.txt").write_text("bad!")
     folder = built(Letters, letters, tmp_path / "data")
     assert names(folder) == list("bef")
-    assert [
-        info.num_examples for info in [tfds.builder_from_directory(folder).info.splits["train"]]
-    ]
     assert len(decoded(folder)) == 3
     assert len(list(folder.glob("*.tfrecord-?????-of-00002"))) == 2
     faults = ["x.bad: no use", "a.txt is bad", "c.txt is bad", "d.txt is bad"]
@@ -161,18 +153,40 @@ def test_what_a_dataset_leaves_out_by_design_is_told_and_no_fault(letters, tmp_p
     assert "left out by design: 3 letters that say none" in capsys.readouterr().out
 
 
-def test_an_interrupted_build_goes_on_after_the_shards_it_has(letters, tmp_path, capsys):
+@pytest.fixture
+def interrupted(letters, tmp_path):
+    """Where a build was stopped in the last of its three shards."""
     (letters / "e.txt").write_text("STOP")
     with pytest.raises(KeyboardInterrupt):
         built(Letters, letters, tmp_path / "data")
     assert datasets_in(tmp_path) == []
     made.clear()
-    folder = built(Letters, letters, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_an_interrupted_build_goes_on_after_the_shards_it_has(letters, interrupted, capsys):
+    folder = built(Letters, letters, interrupted)
     assert made == ["e", "f"]
     assert "2 of 3 shards are there from before" in capsys.readouterr().out
     assert names(folder) == list("abcdef")
     assert len(decoded(folder)) == 6
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]  # nothing is left
+
+
+def test_a_shard_of_changed_files_is_made_again(letters, interrupted):
+    (letters / "b.txt").write_text("next")  # of the same size
+    folder = built(Letters, letters, interrupted)
+    assert made == ["a", "b", "e", "f"]
+    assert decoded(folder)[1]["mask"][0, 0, 0] == ord("n") % 100
+
+
+def test_an_unfinished_or_damaged_shard_is_made_again(letters, interrupted):
+    staged = sorted((interrupted / "letters/.1.0.0.partial").glob("*.tfrecord"))
+    assert len(staged) == 3  # the last one was begun
+    for path in staged:
+        path.write_bytes(path.read_bytes()[:-3])
+    built(Letters, letters, interrupted)
+    assert made == list("abcdef")
 
 
 def test_what_tfds_left_of_a_killed_build_is_removed_and_told(letters, tmp_path, capsys):
@@ -185,30 +199,6 @@ def test_what_tfds_left_of_a_killed_build_is_removed_and_told(letters, tmp_path,
     assert "incomplete.ABC123_1.0.0, of a build that was killed, is removed" in (
         capsys.readouterr().out
     )
-
-
-def test_a_shard_of_changed_files_is_made_again(letters, tmp_path):
-    (letters / "e.txt").write_text("STOP")
-    with pytest.raises(KeyboardInterrupt):
-        built(Letters, letters, tmp_path / "data")
-    made.clear()
-    (letters / "b.txt").write_text("next")  # of the same size
-    folder = built(Letters, letters, tmp_path / "data")
-    assert made == ["a", "b", "e", "f"]
-    assert decoded(folder)[1]["mask"][0, 0, 0] == ord("n") % 100
-
-
-def test_an_unfinished_or_damaged_shard_is_made_again(letters, tmp_path):
-    (letters / "e.txt").write_text("STOP")
-    with pytest.raises(KeyboardInterrupt):
-        built(Letters, letters, tmp_path / "data")
-    staged = sorted((tmp_path / "data/letters/.1.0.0.partial").glob("*.tfrecord"))
-    assert len(staged) == 3  # the last one was begun
-    for path in staged:
-        path.write_bytes(path.read_bytes()[:-3])
-    made.clear()
-    built(Letters, letters, tmp_path / "data")
-    assert made == list("abcdef")
 
 
 def test_after_a_stop_skip_bad_uses_what_was_made_and_a_repair_makes_the_rest(
@@ -265,41 +255,41 @@ def test_an_absent_or_empty_manual_dir_is_an_input_error(tmp_path):
         built(Letters, tmp_path / "nowhere", tmp_path / "data")
 
 
-def item_of(folder, name, size, *shared):
-    path = folder / name
-    path.write_bytes(bytes(size))
-    return Item(name, make_letter, (path, *shared))
-
-
-def planned(items, folder, target=100, count=0):
-    return shards.plan("train", items, folder=folder, maker="x", target=target, count=count)
+def planned(folder, sizes, target=100, count=0, shared=()):
+    """The shards of items of one file each, by the items' keys."""
+    items = []
+    for k, size in enumerate(sizes):
+        path = folder / f"{k:03}"
+        if not path.exists():
+            path.write_bytes(bytes(size))
+        items.append(Item(str(k), make_letter, (path, *shared)))
+    found = shards.plan("train", items, folder=folder, maker="x", target=target, count=count)
+    return found, [[item.key for item in shard.items] for shard in found]
 
 
 def test_shards_are_of_about_the_same_size_and_the_same_each_time(tmp_path):
-    items = [item_of(tmp_path, f"{k}", size) for k, size in enumerate([50, 50, 95, 20, 10, 170])]
-    found = planned(items, tmp_path)
-    keys = [[item.key for item in shard.items] for shard in found]
+    sizes = [50, 50, 95, 20, 10, 170]
+    found, keys = planned(tmp_path, sizes)
     assert keys == [["0"], ["1", "2"], ["3", "4"], ["5"]]
-    assert [shard.path for shard in planned(items, tmp_path)] == [shard.path for shard in found]
-    assert len(planned(items, tmp_path, target=1000)) == 1
-    assert len(planned(items, tmp_path, count=2)) == 2
+    assert [s.path for s in planned(tmp_path, sizes)[0]] == [s.path for s in found]
+    assert len(planned(tmp_path, sizes, target=1000)[0]) == 1
+    assert len(planned(tmp_path, sizes, count=2)[0]) == 2
 
 
 def test_a_file_that_all_items_share_does_not_make_more_shards_but_makes_them_stale(tmp_path):
     shared = tmp_path / "all.json"
-    shared.write_bytes(bytes(1000))
-    items = [item_of(tmp_path, f"{k}", 10, shared) for k in range(4)]
-    before = planned(items, tmp_path)
-    assert len(before) == 1
-    shared.write_bytes(bytes(1001))
-    assert planned(items, tmp_path)[0].path != before[0].path
+    paths = set()
+    for size in (1000, 1001):
+        shared.write_bytes(bytes(size))
+        (shard,), _ = planned(tmp_path, [10] * 4, shared=(shared,))
+        paths.add(shard.path)
+    assert len(paths) == 2
 
 
 def test_many_small_items_make_a_few_shards_to_share_out(tmp_path):
-    items = [item_of(tmp_path, f"{k:04}", 1) for k in range(300)]
-    lengths = [len(shard.items) for shard in planned(items, tmp_path, target=1 << 20)]
-    assert lengths == [37, 38, 37, 38, 37, 38, 37, 38]
-    assert len(planned(items[:40], tmp_path, target=1 << 20)) == 1
+    _, keys = planned(tmp_path, [1] * 300, target=1 << 20)
+    assert [len(shard) for shard in keys] == [37, 38] * 4
+    assert len(planned(tmp_path, [1] * 40, target=1 << 20)[0]) == 1
 
 
 def test_progress_in_a_log_file_is_lines_not_redrawn():
@@ -339,12 +329,19 @@ def test_the_command_lists_every_builder_with_a_line_about_it(capsys):
     status, out, _ = run(capsys, "--list")
     assert status == 0
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert {"duts", "hku_is", "msra10k", "soc", "ecssd", "coco_masks", "image_masks"} <= set(lines)
+    assert len(lines) == 12
     assert lines["ecssd"].startswith("ECSSD: 1,000 images")
 
 
-def test_the_command_builds_keeps_what_exists_and_replaces_it_when_told(pictures, tmp_path, capsys):
-    arguments = ["image_masks", f"--manual_dir={pictures}", f"--data_dir={tmp_path / 'data'}"]
+@pytest.fixture
+def arguments(pictures, tmp_path):
+    """The command that builds `pictures` in `data`."""
+    return ["image_masks", f"--manual_dir={pictures}", f"--data_dir={tmp_path / 'data'}"]
+
+
+def test_the_command_builds_keeps_what_exists_and_replaces_it_when_told(
+    arguments, pictures, tmp_path, capsys
+):
     folder = tmp_path / "data/image_masks/1.0.0"
     assert run(capsys, *arguments)[0] == 0
     assert summary(folder)["records"] == 2
@@ -354,7 +351,6 @@ def test_the_command_builds_keeps_what_exists_and_replaces_it_when_told(pictures
     status, out, _ = run(capsys, *arguments)
     assert status == 0
     assert f"{folder} exists and is kept" in out
-    assert summary(folder)["records"] == 2
 
     (pictures / "masks/two.png").write_bytes(index_png(np.zeros((4, 6), np.uint8)))
     status, _, error = run(capsys, *arguments, "--overwrite")
@@ -368,8 +364,7 @@ def test_the_command_builds_keeps_what_exists_and_replaces_it_when_told(pictures
     assert datasets_in(tmp_path) == [folder]
 
 
-def test_a_dataset_that_a_killed_build_moved_away_is_put_back(pictures, tmp_path, capsys):
-    arguments = ["image_masks", f"--manual_dir={pictures}", f"--data_dir={tmp_path / 'data'}"]
+def test_a_dataset_that_a_killed_build_moved_away_is_put_back(arguments, tmp_path, capsys):
     folder = tmp_path / "data/image_masks/1.0.0"
     aside = folder.with_name(".1.0.0.replaced")
     assert run(capsys, *arguments)[0] == 0
@@ -378,39 +373,22 @@ def test_a_dataset_that_a_killed_build_moved_away_is_put_back(pictures, tmp_path
     assert status == 0
     assert f"{folder}, moved away by a build that was killed, is back" in out
     assert f"{folder} exists and is kept" in out
-    assert summary(folder)["records"] == 2
-    assert not aside.exists()
 
     shutil.copytree(folder, aside)  # killed once the new dataset was there
-    status, out, _ = run(capsys, *arguments, "--overwrite")
-    assert status == 0
-    assert "is removed" in out
+    assert run(capsys, *arguments, "--overwrite")[0] == 0
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
 
 
-def test_what_reads_no_files_needs_no_manual_dir(tmp_path, capsys):
-    options = [f"--data_dir={tmp_path}", "--max_examples_per_split=1"]
-    assert run(capsys, "synthetic/small", *options)[0] == 0
-    folder = tmp_path / "synthetic/small/2.0.0"
-    (record,) = decoded(folder)
-    shown = [
-        (record["masks"] == label).any(axis=(1, 2, 3)).sum() for label in record["objects"]["id"]
-    ]
-    np.testing.assert_array_equal(record["objects"]["frames"], shown)
-
-
-def test_the_command_s_skip_bad_leaves_bad_files_out(pictures, tmp_path, capsys, monkeypatch):
+def test_the_command_s_skip_bad_leaves_bad_files_out(
+    arguments, pictures, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("QMRA_SKIP_BAD", "0")  # put back after the test, which sets it
     (pictures / "masks/one.png").unlink()
-    arguments = ["image_masks", f"--manual_dir={pictures}", f"--data_dir={tmp_path / 'data'}"]
     status, _, error = run(capsys, *arguments)
     assert status == 2
     assert error.startswith("error: image_masks/1.0.0: 1 fault, so no dataset was written")
-    assert "one.png has no mask" in error
     assert run(capsys, *arguments, "--skip_bad")[0] == 0
-    folder = tmp_path / "data/image_masks/1.0.0"
-    assert json.loads((folder / "dataset_info.json").read_text())["name"] == "image_masks"
-    assert len(summary(folder)["faults"]) == 1
+    assert len(summary(tmp_path / "data/image_masks/1.0.0")["faults"]) == 1
 
 
 def test_the_command_says_that_an_interrupted_build_can_go_on(pictures, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,12 +49,6 @@ def square(value=255, left=4, size=SIZE):
     return mask
 
 
-def blended(value=255):
-    """A square with soft edges, and where it is at least half there."""
-    mask = cv2.GaussianBlur(square(value), (5, 5), 1)
-    return mask, (mask >= 128).astype(np.uint8)
-
-
 def add(image, mask, pixels=None, seed=0):
     """A pair at these two paths; the mask 0/255 unless given."""
     save(image, picture(seed))
@@ -94,16 +89,26 @@ INNER = {  # the folder that an archive makes, which may be given as well, or th
 }
 
 
-def make_tree(name, root, stems=("ILSVRC_1", "x.y", "b")):
-    """The dataset's layout below a folder; gives its images by split and file name."""
-    images = {}
-    for number, (split, (image, mask)) in enumerate(LAYOUTS[name].items()):
-        for seed, stem in enumerate(stems):
-            path = add(
-                root / image.format(stem), root / mask.format(stem), square(left=seed), 9 * number
-            )
-            images[split, path.name] = path
-    return images
+STEMS = ("ILSVRC_1", "x.y", "b")
+
+
+def make_tree(name, root, stems=STEMS):
+    """The dataset's layout below a folder, the k-th mask's square k pixels further right.
+
+    Returns:
+      split -> the images, in the order of the stems.
+    """
+    return {
+        split: [
+            add(root / image.format(stem), root / mask.format(stem), square(left=k), k)
+            for k, stem in enumerate(stems)
+        ]
+        for split, (image, mask) in LAYOUTS[name].items()
+    }
+
+
+def listings(name, manual_dir):
+    return builder(name)(data_dir=manual_dir / "data").listings(manual_dir)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -111,16 +116,11 @@ def test_the_official_layout_becomes_records_of_the_very_bytes(name, tmp_path):
     images = make_tree(name, tmp_path / "downloads")
     folder = built(builder(name), tmp_path / "downloads", tmp_path / "data")
     assert folder == tmp_path / f"data/{name}/1.0.0"
-    for split in LAYOUTS[name]:
-        found = {record["name"][0].decode(): record for record in records(folder, split)}
-        assert sorted(found) == sorted(file for s, file in images if s == split)
-        for seed, stem in enumerate(("ILSVRC_1", "x.y", "b")):
-            file = next(file for file in found if file.startswith(f"{stem}."))
-            assert found[file]["image"] == [images[split, file].read_bytes()]
-            labels = decode_labels(found[file]["mask"][0], file)
-            np.testing.assert_array_equal(labels, square(1, left=seed))
-            with Image.open(images[split, file]) as image:
-                assert image.size == SIZE[::-1]
+    for split, paths in images.items():
+        stored = {record["name"][0].decode(): record["image"] for record in records(folder, split)}
+        assert stored == {path.name: [path.read_bytes()] for path in paths}
+        for k, path in enumerate(paths):
+            np.testing.assert_array_equal(masks_of(folder, split)[path.name], square(1, left=k))
         assert summary(folder, split)["counts"] == {"objects": 3}
     first = decoded(folder)[0]
     assert first["image"].shape == (*SIZE, 3)
@@ -137,27 +137,27 @@ def test_the_folder_above_or_the_one_the_archive_makes_is_found_too(name, tmp_pa
         for path in content:
             path.rename(inner / path.name)
     for manual_dir in (tmp_path, inner):
-        listings = builder(name)(data_dir=tmp_path / "data").listings(manual_dir)
-        assert [len(listing.items) for listing in listings.values()] == [1] * len(LAYOUTS[name])
+        counts = [len(listing.items) for listing in listings(name, manual_dir).values()]
+        assert counts == [1] * len(LAYOUTS[name])
 
 
 @pytest.mark.parametrize("name", [*LAYOUTS, "coco_masks"])
 def test_another_layout_is_refused_with_what_was_expected_and_found(name, tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(InputError, match=r"expected .*found .*pictures"):
-        builder(name)(data_dir=tmp_path / "data").listings(tmp_path)
+        listings(name, tmp_path)
 
 
 def test_duts_without_its_test_half_is_its_training_half(tmp_path):
     make_tree("duts", tmp_path)
     (tmp_path / "DUTS-TE").rename(tmp_path / "elsewhere")
-    assert list(builder("duts")(data_dir=tmp_path / "data").listings(tmp_path)) == ["train"]
+    assert list(listings("duts", tmp_path)) == ["train"]
 
 
 def test_soc_s_images_without_a_salient_object_are_told_and_left_out(tmp_path):
     make_tree("soc", tmp_path / "in")
     train = tmp_path / "in/SOC6K_Release/TrainSet"
-    add(train / "Imgs/empty.jpg", train / "gt/empty.png", np.zeros(SIZE, np.uint8))
+    add(train / "Imgs/empty.jpg", train / "gt/empty.png", square(0))
     save(train / "Imgs/none.jpg", picture())
     folder = built(builder("soc"), tmp_path / "in", tmp_path / "data")
     assert len(records(folder, "train")) == 3
@@ -170,145 +170,75 @@ def test_soc_s_images_without_a_salient_object_are_told_and_left_out(tmp_path):
 
 @pytest.fixture
 def ecssd(tmp_path):
-    """Two good pairs, a and z, to which a test adds a bad one."""
-    for stem in "az":
+    """Three good pairs: a, b and z."""
+    for stem in "abz":
         add(tmp_path / f"in/images/{stem}.jpg", tmp_path / f"in/ground_truth_mask/{stem}.png")
     return tmp_path / "in"
 
 
-def truncated(root):
-    path = save(root / "images/bad.jpg", picture(size=(90, 90)))
-    save(root / "ground_truth_mask/bad.png", square(size=(90, 90)))
-    path.write_bytes(path.read_bytes()[:-200])
+SPOILED = {  # what is done to the image and mask of b; what is told; whether b stays
+    "cut short": (lambda i, m: i.write_bytes(i.read_bytes()[:-80]), r"b\.jpg cannot", False),
+    "WebP": (lambda i, m: Image.open(i).save(i, "WEBP"), r"b\.jpg is neither JPEG", False),
+    "sizes": (lambda i, m: save(m, square(size=(24, 31))), r"b\.png is 31x24 .*32x24", False),
+    "empty mask": (lambda i, m: save(m, square(0)), r"b\.png is empty", False),
+    "colours": (lambda i, m: save(m, picture()), r"b\.png: .* RGB", False),
+    "ids": (lambda i, m: save(m, square(2)), r"b\.png holds values up to 2", False),
+    "broken mask": (lambda i, m: m.write_bytes(b"\x89PNG\r\n\x1a\n"), r"b\.png.* cannot", False),
+    "no bytes": (lambda i, m: m.write_bytes(b""), r"b\.png cannot be read \(no image\)", False),
+    "no mask": (lambda i, m: m.unlink(), r"b\.jpg has no mask", False),
+    "no image": (lambda i, m: i.unlink(), r"b\.png has no image", False),
+    "twice": (lambda i, m: save(i.with_suffix(".png"), picture()), r"b\.png: .* as b\.jpg", True),
+    "BMP": (lambda i, m: save(i.with_name("c.bmp"), picture()), r"not read: 1 \(c\.bmp\)", True),
+    "JPEG mask": (lambda i, m: save(m.with_suffix(".jpg"), square()), r"1 \(b\.jpg\)", True),
+}
 
 
-def other_size(root):
-    add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png", square(size=(24, 31)))
-
-
-def empty(root):
-    add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png", square(0))
-
-
-def colours(root):
-    pixels = np.zeros((*SIZE, 3), np.uint8)
-    pixels[4:9, 4:9] = (128, 0, 0)
-    add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png", pixels)
-
-
-def ids(root):
-    add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png", square(2))
-
-
-def no_mask(root):
-    save(root / "images/bad.jpg", picture())
-
-
-def no_image(root):
-    save(root / "ground_truth_mask/bad.png", square())
-
-
-def twice(root):
-    add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png")
-    save(root / "images/bad.png", picture())
-
-
-def another_format(root):
-    add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png")
-    Image.fromarray(picture()).save(root / "images/bad.jpg", format="WEBP")
-
-
-def bmp_image(root):
-    path = save(root / "images/bad.bmp", picture())
-    assert path.is_file()
-
-
-def jpeg_mask(root):
-    path = root / "ground_truth_mask/z.jpg"
-    Image.fromarray(square()).save(path)
-
-
-def broken_mask(root):
-    add(root / "images/bad.jpg", root / "ground_truth_mask/bad.png")
-    (root / "ground_truth_mask/bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (truncated, r"bad\.jpg cannot be read .*truncated"),
-        (other_size, r"bad\.png is 31x24 but .*bad\.jpg is 32x24"),
-        (empty, r"bad\.png is empty"),
-        (colours, r"bad\.png: its pixels are of kind RGB"),
-        (ids, r"bad\.png holds values up to 2: expected 0/1 or 0/255"),
-        (no_mask, r"bad\.jpg has no mask"),
-        (no_image, r"bad\.png has no image"),
-        (twice, r"bad\.png: the same name as bad\.jpg"),
-        (another_format, r"bad\.jpg is neither JPEG nor PNG"),
-        (bmp_image, r"images: images of kinds that are not read: 1 \(bad\.bmp\); expected images"),
-        (
-            jpeg_mask,
-            r"_mask: images of kinds that are not read: 1 \(z\.jpg\); expected masks as \.png",
-        ),
-        (broken_mask, r"mask .*bad\.png.* cannot be read"),
-    ],
-)
-def test_a_bad_pair_stops_the_build_or_is_left_out_and_told(
-    ecssd, tmp_path, monkeypatch, spoil, message
-):
-    spoil(ecssd)
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_bad_pair_stops_the_build_or_is_left_out_and_told(ecssd, tmp_path, monkeypatch, kind):
+    spoil, message, stays = SPOILED[kind]
+    spoil(ecssd / "images/b.jpg", ecssd / "ground_truth_mask/b.png")
     with pytest.raises(InputError, match=f"(?s)1 fault, so no dataset was written.*{message}"):
         built(builder("ecssd"), ecssd, tmp_path / "data")
     assert not (tmp_path / "data/ecssd/1.0.0").exists()
     monkeypatch.setenv("QMRA_SKIP_BAD", "1")
     folder = built(builder("ecssd"), ecssd, tmp_path / "data")
-    expected = ["a.jpg", "bad.jpg", "z.jpg"] if spoil is twice else ["a.jpg", "z.jpg"]
-    assert sorted(masks_of(folder)) == expected
+    assert sorted(masks_of(folder)) == ["a.jpg", *["b.jpg"] * stays, "z.jpg"]
     assert len(summary(folder)["faults"]) == 1
 
 
 def test_in_one_folder_of_images_and_masks_both_kinds_are_read_and_others_told(tmp_path):
     make_tree("msra10k", tmp_path)
     folder = tmp_path / "MSRA10K_Imgs_GT/Imgs"
-    listings = builder("msra10k")(data_dir=tmp_path / "data").listings
-    assert listings(tmp_path)["train"].faults == ()
+    assert listings("msra10k", tmp_path)["train"].faults == ()
     (folder / "a.tif").touch()
     (folder / "b.WEBP").touch()
-    (fault,) = listings(tmp_path)["train"].faults
-    assert "not read: 2 (a.tif, b.WEBP); expected images and masks as .jpg or .png" in fault
+    (fault,) = listings("msra10k", tmp_path)["train"].faults
+    assert "2 (a.tif, b.WEBP)" in fault
 
 
-def test_no_message_holds_a_place_in_memory(ecssd):
-    path = ecssd / "ground_truth_mask/a.png"
-    path.write_bytes(b"")
-    item = builder("ecssd")(data_dir=ecssd / "data").listings(ecssd)["train"].items[0]
-    with pytest.raises(InputError, match=r"mask .*a\.png cannot be read \(no image\)"):
-        item.make()
+SOFT = cv2.GaussianBlur(square(), (5, 5), 1)
+WHITE_IS_0 = np.zeros((256, 3), np.uint8)  # a palette
+WHITE_IS_0[0] = 255
+BINARY = {  # a mask, and its palette if it has one
+    "one": (square(1), None),
+    "soft": (SOFT, None),
+    "rgb": (np.repeat(square()[..., None], 3, axis=-1), None),
+    "bit": (square() > 0, None),
+    "palette": (np.where(square() > 0, 0, 200).astype(np.uint8), WHITE_IS_0),
+    "davis": (square(1), PALETTE),
+}
 
 
-def test_binary_masks_of_every_kind_become_0_and_1_and_repairs_are_counted(ecssd, tmp_path):
-    soft, hard = blended()
-    greys = np.repeat(square()[..., None], 3, axis=-1)
-    shuffled = np.zeros((256, 3), np.uint8)
-    shuffled[0] = 255  # the object is index 0, white; the background index 200, black
-    masks = {
-        "one": square(1),
-        "soft": soft,
-        "rgb": greys,
-        "bit": square() > 0,
-        "palette": (np.where(square() > 0, 0, 200).astype(np.uint8), shuffled),
-        "davis": (square(1), PALETTE),
-    }
-    for stem, pixels in masks.items():
-        save(ecssd / f"images/{stem}.jpg", picture())
-        pixels, palette = pixels if isinstance(pixels, tuple) else (pixels, None)
-        save(ecssd / f"ground_truth_mask/{stem}.png", pixels, palette)
-    folder = built(builder("ecssd"), ecssd, tmp_path / "data")
+def test_binary_masks_of_every_kind_become_0_and_1_and_repairs_are_counted(tmp_path):
+    for stem, (mask, palette) in BINARY.items():
+        save(tmp_path / f"in/images/{stem}.jpg", picture())
+        save(tmp_path / f"in/ground_truth_mask/{stem}.png", mask, palette)
+    folder = built(builder("ecssd"), tmp_path / "in", tmp_path / "data")
     for file, labels in masks_of(folder).items():
-        expected = hard if file == "soft.jpg" else square(1)
+        expected = SOFT >= 128 if file == "soft.jpg" else square(1)
         np.testing.assert_array_equal(labels, expected, err_msg=file)
     assert summary(folder)["counts"] == {
-        "objects": 8,
+        "objects": 6,
         "masks with blended edges, cut at 128": 1,
         "grey masks saved as colour, read as grey": 1,
     }
@@ -317,53 +247,44 @@ def test_binary_masks_of_every_kind_become_0_and_1_and_repairs_are_counted(ecssd
 def test_image_masks_keep_ids_also_of_a_palette_png_and_split_folders(tmp_path):
     labels = square(3) + square(7, left=18)
     labels[0, :5] = VOID
-    save(tmp_path / "in/train/images/p.jpg", picture())
-    save(tmp_path / "in/train/masks/p.png", labels, PALETTE)
-    save(tmp_path / "in/train/images/grey.jpg", picture())
     greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None] * 40, 3, axis=1)
-    save(tmp_path / "in/train/masks/grey.png", labels, greys)
-    save(tmp_path / "in/held_out/images/q.png", picture())
-    save(tmp_path / "in/held_out/masks/q.png", square(255))
+    for split, stem, mask, palette in (
+        ("train", "p", labels, PALETTE),
+        ("train", "grey", labels, greys),
+        ("held_out", "q", square(), None),
+    ):
+        save(tmp_path / f"in/{split}/images/{stem}.jpg", picture())
+        save(tmp_path / f"in/{split}/masks/{stem}.png", mask, palette)
     folder = built(builder("image_masks"), tmp_path / "in", tmp_path / "data")
     for file in ("grey.jpg", "p.jpg"):
         np.testing.assert_array_equal(masks_of(folder)[file], labels)
-    np.testing.assert_array_equal(masks_of(folder, "held_out")["q.png"], square(1))
+    np.testing.assert_array_equal(masks_of(folder, "held_out")["q.jpg"], square(1))
     assert summary(folder)["counts"] == {"objects": 4}
     shown = decoded(folder)[0]["mask"][..., 0]  # TFDS's own decoder sees the ids too
     np.testing.assert_array_equal(shown, labels)
 
 
 def test_ids_and_binary_masks_are_told_apart_and_what_could_be_either_is_refused():
-    soft, hard = blended()
-    labels, cut = pairs.ids_index(soft, "m.png")
-    np.testing.assert_array_equal(labels, hard)
+    labels, cut = pairs.as_index(SOFT, "ids or binary", "m.png")
+    np.testing.assert_array_equal(labels, SOFT >= 128)
     assert cut
-    plain, cut = pairs.ids_index(square(9), "m.png")
-    assert (plain == square(9)).all()
+    labels, cut = pairs.as_index(square(9), "ids or binary", "m.png")
+    np.testing.assert_array_equal(labels, square(9))
     assert not cut
-    with pytest.raises(InputError, match=r"m\.png holds values of 128 to 254, and 255 is not"):
-        pairs.ids_index(blended(200)[0], "m.png")
-    void = square(VOID)
-    void[7:9, 6:9] = 2
-    with pytest.raises(InputError, match=r"m\.png holds ids but more of 255"):
-        pairs.ids_index(void, "m.png")
+    with pytest.raises(InputError, match=r"m\.png"):  # as tests of `targets` tell in full
+        pairs.as_index(cv2.GaussianBlur(square(200), (5, 5), 1), "ids or binary", "m.png")
 
 
 # COCO
 
 
 def rle(mask, compressed):
-    found = coco_mask.encode(np.asfortranarray(mask))
+    encoded = coco_mask.encode(np.asfortranarray(mask))
     if compressed:
-        return {"size": found["size"], "counts": found["counts"].decode()}
-    runs, last = [], 0
-    for value in mask.T.ravel().tolist():  # column by column, zeros first
-        if value != last or not runs:
-            runs += [0] if not runs and value else []
-            runs.append(0)
-            last = value
-        runs[-1] += 1
-    return {"size": list(mask.shape), "counts": runs}
+        return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+    pixels = mask.T.ravel().astype(int)  # column by column
+    edges = np.flatnonzero(np.diff(pixels, prepend=0, append=pixels[-1] + 1))
+    return {"size": list(mask.shape), "counts": np.diff(edges, prepend=0).tolist()}  # zeros first
 
 
 def rectangle(left, top, width, height):
@@ -448,22 +369,10 @@ def change_annotations(coco, change):
     ("change", "message"),
     [
         (lambda c: c["images"].pop(), r"000003\.jpg is not in instances_train2017\.json"),
-        (
-            lambda c: c["images"].append(c["images"][0] | {"file_name": "gone.jpg"}),
-            r"gone\.jpg is in instances_train2017\.json, but not there",
-        ),
-        (
-            lambda c: c["images"][0].update(height=99),
-            r"000001\.jpg is 32x24, but annotated as 32x99",
-        ),
-        (
-            lambda c: c["annotations"][1]["segmentation"].update(size=[32, 24]),
-            r"000001\.jpg is 32x24, but a segmentation is of 24x32",
-        ),
-        (
-            lambda c: c["annotations"][0].update(segmentation="polygon"),
-            r"000001\.jpg: a segmentation cannot be decoded",
-        ),
+        (lambda c: c["images"].append(c["images"][0] | {"file_name": "no.jpg"}), r"no\.jpg"),
+        (lambda c: c["images"][0].update(height=99), r"000001\.jpg is 32x24, .* 32x99"),
+        (lambda c: c["annotations"][1]["segmentation"].update(size=[32, 24]), r"1\.jpg.* 24x32"),
+        (lambda c: c["annotations"][0].update(segmentation="polygon"), r"000001\.jpg: a segm"),
     ],
 )
 def test_coco_files_that_do_not_fit_their_annotations_are_faults(coco, tmp_path, change, message):
@@ -472,21 +381,20 @@ def test_coco_files_that_do_not_fit_their_annotations_are_faults(coco, tmp_path,
         built(builder("coco_masks"), coco, tmp_path / "data")
 
 
-def test_coco_images_of_any_ending_must_be_in_the_annotations(coco, tmp_path):
+def test_coco_images_of_any_ending_must_be_in_the_annotations(coco):
     save(coco / "train2017/up.JPG", picture())
     save(coco / "train2017/p.png", picture())
     (coco / "train2017/b.bmp").touch()
-    listing = builder("coco_masks")(data_dir=tmp_path / "data").listings(coco)["train"]
-    found = [fault.split("train2017/")[1] for fault in listing.faults]
-    assert found == [
-        f"{name} is not in instances_train2017.json" for name in ("b.bmp", "p.png", "up.JPG")
+    faults = listings("coco_masks", coco)["train"].faults
+    assert [re.search(r"train2017/(\S+)", fault)[1] for fault in faults] == [
+        *("b.bmp", "p.png", "up.JPG")
     ]
 
 
-def test_a_file_that_is_no_coco_annotations_is_refused(coco, tmp_path):
+def test_a_file_that_is_no_coco_annotations_is_refused(coco):
     change_annotations(coco, lambda content: content.pop("images"))
     with pytest.raises(InputError, match=r"instances_train2017\.json are no COCO instances"):
-        builder("coco_masks")(data_dir=tmp_path / "data").listings(coco)
+        listings("coco_masks", coco)
 
 
 def test_tfds_build_takes_the_builder_s_folder(tmp_path):

@@ -1,7 +1,6 @@
 """Video builders make one record a video: frames untouched, masks exact, bad videos told."""
 
 import importlib
-import json
 import os
 import pickle
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -71,11 +69,10 @@ def davis(tmp_path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("edition", ["2018", "2019"])
-def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path, edition):
+def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path):
     root = trees.youtube_vos(tmp_path / "YouTubeVOS")
-    dataset = build(builder("youtube_vos", edition), root)
-    assert dataset.info.full_name == f"youtube_vos/{edition}/1.0.0"
+    dataset = build(builder("youtube_vos", "2019"), root)
+    assert dataset.info.full_name == "youtube_vos/2019/1.0.0"
     assert set(dataset.info.splits) == {"train", "valid", "valid_all_frames"}
 
     video = records(dataset, "train")["0a1b"]
@@ -86,14 +83,6 @@ def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path, edition):
     np.testing.assert_array_equal(video["objects"]["id"], [1, 2])
     assert video["objects"]["category"].tolist() == [b"penguin", b"person"]
     np.testing.assert_array_equal(video["objects"]["first_frame"], [0, 2])
-    stored = dataset.as_dataset(
-        split="train", decoders={"frames": tfds.decode.SkipDecoding()}
-    ).filter(lambda record: record["name"] == "0a1b")
-    files = sorted((root / "train/JPEGImages/0a1b").iterdir())
-    assert next(iter(stored))["frames"].numpy().tolist() == [path.read_bytes() for path in files]
-    for frame, path in zip(video["frames"], files, strict=True):
-        decoded = tf.io.decode_jpeg(path.read_bytes()).numpy().astype(int)
-        np.testing.assert_allclose(frame, decoded, atol=4)  # of two decoders
 
     sparse = records(dataset, "valid")["fe98"]
     np.testing.assert_array_equal(sparse["annotated"], [0, 2])
@@ -104,9 +93,11 @@ def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path, edition):
     np.testing.assert_array_equal(full["masks"], sparse["masks"])
 
 
-def test_masks_become_grey_pngs_and_what_was_read_is_counted(builder, tmp_path):
+def test_frames_keep_their_bytes_masks_become_grey_pngs_and_both_are_counted(builder, tmp_path):
     root = trees.youtube_vos(tmp_path)
     record = made(builder("youtube_vos", "2018"), root)["0a1b"]
+    files = sorted((root / "train/JPEGImages/0a1b").iterdir())
+    assert record.features["frames"] == [path.read_bytes() for path in files]
     for data, ids in zip(record.features["masks"], ([1], [1], [1, 2], [1, 2]), strict=True):
         assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).ndim == 2
         np.testing.assert_array_equal(decode_labels(data, "mask"), label_map(ids))
@@ -129,8 +120,13 @@ def test_an_item_names_all_its_files_and_can_be_sent_to_another_process(builder,
     assert pickle.loads(pickle.dumps(item)).make() == item.make()
 
 
-def test_editions_of_youtube_vos_side_by_side_are_kept_apart(builder, tmp_path):
-    trees.youtube_vos(tmp_path / "2019")
+def test_editions_of_youtube_vos_are_not_taken_for_each_other(builder, tmp_path, monkeypatch):
+    root = trees.youtube_vos(tmp_path / "2019")
+    module = importlib.import_module(builder("youtube_vos", "2019").__module__)
+    monkeypatch.setitem(module._VALID, "2019", 1)
+    assert "valid" in builder("youtube_vos", "2019").listings(root)
+    with pytest.raises(InputError, match=r"is the edition 2019 and not 2018, .*--config=2019"):
+        builder("youtube_vos", "2018").listings(root)
     assert set(made(builder("youtube_vos", "2019"), tmp_path)) == {"0a1b", "0c2d"}
     with pytest.raises(InputError, match=r"holds 2019 and not 2018"):
         builder("youtube_vos", "2018").listings(tmp_path)
@@ -169,32 +165,10 @@ def test_davis_2016_merges_objects_and_reads_both_kinds_of_lists(builder, davis)
     }
 
 
-def test_masks_of_0_and_255_become_0_and_1(builder, tmp_path):
-    masks = [label_map([255]), label_map([]), label_map([255])]
-    root = one_video(tmp_path, masks)
-    trees.add_list(root, "480p/train", ["cow"])
-    for name in ("davis2016", "vos_folder"):
-        (cow,) = made(builder(name), root).values()
-        np.testing.assert_array_equal(
-            masks_of(cow), [label_map([1]), label_map([]), label_map([1])]
-        )
-        assert cow.counts["masks relabelled to one object"] == 3
-    trees.add_list(root, "2017/train", ["cow"])
-    with pytest.raises(InputError, match=r"video cow: its masks hold 0 and 255 only"):
-        made(builder("davis2017"), root)
-
-
-def test_255_beside_ids_stays_void_even_in_a_frame_of_void_alone(builder, tmp_path):
-    masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
-    (cow,) = made(builder("vos_folder"), one_video(tmp_path, masks)).values()
-    np.testing.assert_array_equal(masks_of(cow), masks)
-    assert [o["id"] for o in cow.features["objects"]] == [1, 2]
-
-
-def stray(ids, value=1):
-    """A mask with one pixel too many."""
+def stray(ids):
+    """A mask with one pixel of 1 too many."""
     labels = label_map(ids)
-    labels[0, 0] = value
+    labels[0, 0] = 1
     return labels
 
 
@@ -206,8 +180,9 @@ def raw(root, split=None):
 
 
 ONE_OBJECT = {
+    "0/255 alone": [label_map([255]), label_map([]), label_map([255])],
+    "0/255 after an empty one": [label_map([]), label_map([255]), label_map([255])],
     "0/1 among 0/255": [label_map([255]), label_map([1]), label_map([255])],
-    "0/255 alone": [label_map([]), label_map([255]), label_map([255])],
     "0/1 alone": [label_map([1]), label_map([]), label_map([1])],
 }
 
@@ -217,12 +192,33 @@ def test_masks_of_one_object_are_built_as_they_are_read_without_building(builder
     masks = ONE_OBJECT[kind]
     expected = [(mask > 0).astype(np.uint8) for mask in masks]
     root = one_video(tmp_path / "own", masks)
+    for name, split in (("vos_folder", None), ("davis2016", "train")):
+        if split:
+            trees.add_list(root, "2016/train", ["cow"])
+        (cow,) = made(builder(name), root).values()
+        np.testing.assert_array_equal(masks_of(cow), expected)
+        np.testing.assert_array_equal(raw(root, split), expected)
+        kept = kind == "0/1 alone" and name == "vos_folder"
+        assert cow.counts["masks relabelled to one object"] == (0 if kept else 3)
+
+
+def test_ids_of_davis_2017_are_never_0_and_255(builder, tmp_path):
+    root = one_video(tmp_path, ONE_OBJECT["0/255 alone"])
+    trees.add_list(root, "2017/train", ["cow"])
+    with pytest.raises(InputError, match=r"video cow: its masks hold 0 and 255 only"):
+        made(builder("davis2017"), root)
+
+
+def test_255_beside_ids_stays_void_even_in_a_frame_of_void_alone(builder, tmp_path):
+    masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
+    root = one_video(tmp_path / "own", masks)
     (cow,) = made(builder("vos_folder"), root).values()
-    np.testing.assert_array_equal(masks_of(cow), expected)
-    np.testing.assert_array_equal(raw(root), expected)
-    trees.add_list(root, "2016/train", ["cow"])
+    np.testing.assert_array_equal(masks_of(cow), masks)
+    assert [o["id"] for o in cow.features["objects"]] == [1, 2]
+    trees.add_list(root, "2016/train", ["cow"])  # where objects are merged
     (cow,) = made(builder("davis2016"), root).values()
-    np.testing.assert_array_equal(masks_of(cow), expected)
+    expected = [(mask > 0) & (mask < VOID) for mask in masks]
+    np.testing.assert_array_equal([mask == 1 for mask in masks_of(cow)], expected)
     np.testing.assert_array_equal(raw(root, "train"), expected)
 
 
@@ -237,16 +233,6 @@ def test_objects_merge_beside_masks_of_0_and_255_as_without_building(builder, tm
     np.testing.assert_array_equal(raw(root, "train"), masks_of(cow))
 
 
-def test_void_beside_merged_objects_stays_void_as_without_building(builder, tmp_path):
-    masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
-    root = one_video(tmp_path / "own", masks)
-    trees.add_list(root, "2016/train", ["cow"])
-    (cow,) = made(builder("davis2016"), root).values()
-    expected = [(mask > 0) & (mask < VOID) for mask in masks]
-    np.testing.assert_array_equal([mask == 1 for mask in masks_of(cow)], expected)
-    np.testing.assert_array_equal(raw(root, "train"), expected)
-
-
 UNCLEAR = {
     "0/1 first, then 0/255": [label_map([1]), label_map([255]), label_map([255])],
     "0/255 last": [label_map([1]), label_map([1]), label_map([255])],
@@ -258,18 +244,13 @@ UNCLEAR = {
 @pytest.mark.parametrize("kind", UNCLEAR)
 def test_masks_in_which_255_may_be_the_object_or_void_are_told(builder, tmp_path, kind):
     root = one_video(tmp_path / "own", UNCLEAR[kind])
-    message = r"video cow: its masks hold 0, 1, 255, .*255 may be the object or void"
-    with pytest.raises(InputError, match=message) as caught:
-        made(builder("vos_folder"), root)
-    assert "\n" not in str(caught.value)
-    trees.add_list(root, "480p/train", ["cow"])
-    with pytest.raises(InputError, match=message):
-        made(builder("davis2016"), root)
-    if kind == "0/255 last":  # ids by DAVIS 2017's rules, and no more void than ids
-        return
-    trees.add_list(root, "2017/train", ["cow"])
-    with pytest.raises(InputError, match=message):
-        made(builder("davis2017"), root)
+    # By DAVIS 2017's rules the masks of "0/255 last" are ids, and no more void than ids.
+    lists = {"vos_folder": None, "davis2016": "480p/train", "davis2017": "2017/train"}
+    for name in list(lists)[: 2 if kind == "0/255 last" else 3]:
+        if lists[name]:
+            trees.add_list(root, lists[name], ["cow"])
+        with pytest.raises(InputError, match=r"^video cow: .*255 may be the object or void.*$"):
+            made(builder(name), root)
 
 
 def test_images_of_kinds_that_are_not_read_are_told_and_their_video_left_out(builder, tmp_path):
@@ -282,15 +263,8 @@ def test_images_of_kinds_that_are_not_read_are_told_and_their_video_left_out(bui
     listing = builder("vos_folder").listings(tmp_path)["train"]
     assert [item.key for item in listing.items] == ["ant"]
     bee, cow = listing.faults
-    assert "video bee: " in bee
     assert "480p/bee: images of kinds that are not read: 1 (00009.webp); expected frames" in bee
     assert "Annotations/480p/cow: images of kinds that are not read: 1 (00003.JPG)" in cow
-
-    root = trees.youtube_vos(tmp_path / "yt")
-    (root / "train/Annotations/0a1b/00000.gif").write_bytes(b"")
-    listing = builder("youtube_vos", "2018").listings(root)["train"]
-    assert [item.key for item in listing.items] == ["0c2d"]
-    assert "00000.gif" in listing.faults[0]
 
 
 def test_frames_without_a_mask_and_videos_too_short_for_a_triplet_are_counted(builder, tmp_path):
@@ -298,28 +272,12 @@ def test_frames_without_a_mask_and_videos_too_short_for_a_triplet_are_counted(bu
     trees.add_video(tmp_path, "cow", dict(zip("012", masks, strict=True)), frames=list("012345"))
     trees.add_video(tmp_path, "dog", {"0": label_map([1]), "1": label_map([1])}, frames=list("01"))
     trees.add_video(tmp_path, "eel", {k: label_map([int(k)]) for k in "1234"})
-    dataset = build(builder("vos_folder"), tmp_path)
-    summary = json.loads((tmp_path / "tfds/vos_folder/1.0.0/build_summary.json").read_text())
-    counts = summary["splits"]["train"]["counts"]
-    assert counts["frames without a mask"] == 3
-    assert counts["videos no triplet can be drawn from"] == 2  # eel's four objects show once each
-    found = records(dataset, "train")
-    np.testing.assert_array_equal(found["cow"]["objects"]["frames"], [3, 1])
-    np.testing.assert_array_equal(found["dog"]["objects"]["frames"], [2])
-    np.testing.assert_array_equal(found["eel"]["objects"]["frames"], [1, 1, 1, 1])
-
-
-def test_a_folder_of_one_edition_of_youtube_vos_is_not_taken_for_the_other(
-    builder, tmp_path, monkeypatch
-):
-    root = trees.youtube_vos(tmp_path / "flat")
-    module = importlib.import_module(
-        "data_pipeline.builders.youtube_vos.youtube_vos_dataset_builder"
-    )
-    monkeypatch.setitem(module._VALID, "2019", 1)
-    assert "valid" in builder("youtube_vos", "2019").listings(root)
-    with pytest.raises(InputError, match=r"is the edition 2019 and not 2018, .*--config=2019"):
-        builder("youtube_vos", "2018").listings(root)
+    videos = made(builder("vos_folder"), tmp_path)
+    assert videos["cow"].counts["frames without a mask"] == 3
+    short = [video.counts["videos no triplet can be drawn from"] for video in videos.values()]
+    assert short == [0, 1, 1]  # eel's four objects show once each
+    shown = [[o["frames"] for o in video.features["objects"]] for video in videos.values()]
+    assert shown == [[3, 1], [2], [1, 1, 1, 1]]
 
 
 def test_a_folder_without_lists_is_one_split_and_may_lack_masks_and_the_480p_level(
@@ -368,45 +326,35 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-80])
 
 
-def save(path, pixels):
-    Image.fromarray(pixels).save(path)
+def save(path, pixels, kind=None):
+    Image.fromarray(pixels).save(path, kind)
 
 
-def all_empty(root):
-    for k in range(3):
-        write_labels(mask(root, k), label_map([]))
+def cut_png(frame, _):
+    frame.unlink()
+    noise = np.random.default_rng(0).integers(0, 256, (*trees.SIZE, 3), np.uint8)
+    save(frame.with_suffix(".png"), noise)
+    cut(frame.with_suffix(".png"))
 
 
-def blended(root):
-    edges = cv2.GaussianBlur(label_map([255]), (3, 3), 0)
-    cv2.imwrite(str(mask(root)), edges)
+def all_empty(_, mask):
+    for path in mask.parent.iterdir():
+        write_labels(path, label_map([]))
 
 
-BAD = {
-    "frame of another size": (
-        lambda r: trees.add_frames(frame(r).parent, ["00001"], (20, 30)),
-        r"00001\.jpg is 30x20 but .*00000\.jpg is 32x24",
-    ),
-    "mask of another size": (
-        lambda r: write_labels(mask(r), label_map([1], (20, 30))),
-        r"00001\.png is 30x20 but the frames are 32x24",
-    ),
-    "frame cut short": (lambda r: cut(frame(r)), r"00001\.jpg cannot be read .*truncated"),
-    "frame cut in its header": (
-        lambda r: frame(r).write_bytes(frame(r).read_bytes()[:30]),
-        r"frame .*00001\.jpg cannot be read",
-    ),
-    "empty frame file": (lambda r: frame(r).write_bytes(b""), r"frame .*00001\.jpg cannot be read"),
-    "frame of another format": (
-        lambda r: Image.new("RGB", (32, 24)).save(frame(r), "BMP"),
-        r"00001\.jpg is a BMP file: expected JPEG or PNG",
-    ),
-    "mask cut short": (lambda r: cut(mask(r)), r"mask .*00001\.png.*cannot be read"),
-    "coloured mask": (
-        lambda r: save(mask(r), PALETTE[label_map([1, 2])]),
-        r"00001\.png: its pixels are of kind RGB",
-    ),
-    "blended mask": (blended, r"00001\.png holds \d+, .*blended"),
+SOFT = cv2.GaussianBlur(label_map([255]), (3, 3), 0)
+COLOURS = PALETTE[label_map([1, 2])]
+BAD = {  # what is done to a frame and its mask; what is told
+    "frame's size": (lambda f, m: save(f, COLOURS[:20]), r"1\.jpg is 32x20 but .* is 32x24"),
+    "mask's size": (lambda f, m: write_labels(m, label_map([1], (20, 30))), r"1\.png is 30x20 "),
+    "frame cut short": (lambda f, m: cut(f), r"1\.jpg cannot be read .*truncated"),
+    "cut header": (lambda f, m: f.write_bytes(f.read_bytes()[:30]), r"1\.jpg cannot be read"),
+    "empty frame": (lambda f, m: f.write_bytes(b""), r"1\.jpg cannot be read"),
+    "PNG cut short": (cut_png, r"1\.png cannot be read"),
+    "BMP": (lambda f, m: save(f, COLOURS, "BMP"), r"1\.jpg is a BMP file"),
+    "mask cut short": (lambda f, m: cut(m), r"mask .*1\.png.*cannot be read"),
+    "coloured mask": (lambda f, m: save(m, COLOURS), r"1\.png: its pixels are of kind RGB"),
+    "blended mask": (lambda f, m: save(m, SOFT), r"1\.png holds \d+, .*blended"),
     "all masks empty": (all_empty, r"video cow: all 3 masks are empty"),
 }
 
@@ -415,21 +363,9 @@ BAD = {
 def test_what_is_bad_in_a_file_is_told(builder, tmp_path, kind):
     root = one_video(tmp_path, [label_map([1])] * 3)
     assert set(made(builder("vos_folder"), root)) == {"cow"}
-    break_it, message = BAD[kind]
-    break_it(root)
-    with pytest.raises(InputError, match=message) as caught:
-        made(builder("vos_folder"), root)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_frame_cut_short_that_is_a_png_is_told(builder, tmp_path):
-    root = one_video(tmp_path, [label_map([1])])
-    frame(root, 0).unlink()
-    png = frame(root, 0).with_suffix(".png")
-    save(png, np.random.default_rng(0).integers(0, 256, (*trees.SIZE, 3), np.uint8))
-    assert set(made(builder("vos_folder"), root)) == {"cow"}
-    cut(png)
-    with pytest.raises(InputError, match=r"00000\.png cannot be read"):
+    spoil, message = BAD[kind]
+    spoil(frame(root), mask(root))
+    with pytest.raises(InputError, match=f"^.*{message}.*$"):  # in one line
         made(builder("vos_folder"), root)
 
 
@@ -455,36 +391,11 @@ def test_objects_that_meta_json_and_the_masks_disagree_on_are_told(builder, tmp_
 def test_davis_lists_every_incomplete_sequence(builder, davis):
     (davis / "Annotations/480p/bear/00001.png").unlink()
     (davis / "JPEGImages/480p/bike/00002.jpg").unlink()
-    (davis / "Annotations/480p/taxi/00000.png").rename(davis / "Annotations/480p/taxi/00001.png")
-    listings = builder("davis2017").listings(davis)
-    bike, bear = listings["train"].faults
-    assert "sequence bike has 2 frames" in bike
-    assert "sequence bear has 3 frames" in bear
-    (taxi,) = listings["test-dev"].faults
-    assert "expected a mask of the first frame" in taxi
-    with pytest.raises(InputError, match=r"nowhere: no such folder"):
-        builder("davis2017").listings(davis / "nowhere")
-
-
-def test_bad_videos_stop_a_build_and_are_left_out_and_told_where_that_is_wanted(
-    builder, tmp_path, monkeypatch, capsys
-):
-    root = tmp_path / "own"
-    for name in ("ant", "bee", "cow", "dog"):
-        trees.add_video(root, name, {stamp: label_map([1]) for stamp in trees.names(3)})
-    cut(frame(root))
-    (root / "Annotations/480p/dog/00002.png").rename(root / "Annotations/480p/dog/00009.png")
-    monkeypatch.delenv("QMRA_SKIP_BAD", raising=False)
-    with pytest.raises(InputError, match=r"dog"):
-        build(builder("vos_folder"), root)
-    assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
-
-    monkeypatch.setenv("QMRA_SKIP_BAD", "1")
-    dataset = build(builder("vos_folder"), root)
-    assert set(records(dataset, "train")) == {"ant", "bee"}
-    told = capsys.readouterr().out
-    assert "cow/00001.jpg" in told
-    assert "sequence dog" in told
+    mask = davis / "Annotations/480p/taxi/00000.png"
+    mask.rename(mask.with_name("00001.png"))
+    found = builder("davis2017").listings(davis)
+    faults = {split: [fault.split()[1] for fault in x.faults] for split, x in found.items()}
+    assert faults == {"train": ["bike", "bear"], "val": [], "test-dev": ["taxi"]}
 
 
 def test_the_real_davis_2016_has_no_faults_and_its_masks_come_back_exactly(builder):

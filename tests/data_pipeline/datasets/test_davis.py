@@ -2,36 +2,19 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from data_pipeline.datasets.davis import (
-    available_splits,
-    find_sequences,
-    has_split,
-    read_split,
-    survey,
-)
+from data_pipeline.datasets.davis import available_splits, find_sequences, has_split, read_split
 from qmra_jax.errors import InputError
-from qmra_jax.masks import write_labels
+from tests.support.video_trees import add_list, add_video, label_map
+from tests.support.video_trees import names as stamps
 
 FRAMES = 3
+MASK = label_map([1], (4, 6))
 
 
-def add_sequence(root, name, level="480p", frames=FRAMES):
-    for i in range(frames):
-        image = root / "JPEGImages" / level / name / f"{i:05d}.jpg"
-        image.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(image)
-        mask = root / "Annotations" / level / name / f"{i:05d}.png"
-        write_labels(mask, np.zeros((4, 6), np.uint8))
-
-
-def add_list(root, name, text):
-    path = root / "ImageSets" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+def add_sequence(root, name, frames=FRAMES, **options):
+    add_video(root, name, dict.fromkeys(stamps(frames), MASK), **options)
 
 
 @pytest.fixture
@@ -40,7 +23,7 @@ def root(tmp_path) -> Path:
     root = tmp_path / "DAVIS"
     for name in ("bear", "camel", "swan"):
         add_sequence(root, name)
-    add_list(root, "2017/val.txt", "swan\nbear\n\n")
+    add_list(root, "2017/val", ["swan", "bear", ""])
     return root
 
 
@@ -59,13 +42,13 @@ def test_a_split_gives_its_sequences_in_its_order_with_frames_and_masks_in_time_
 
 def test_the_list_of_frames_that_davis_2016_was_published_with_is_read(root):
     lines = [
-        f"/JPEGImages/480p/{name}/0000{i}.jpg /Annotations/480p/{name}/0000{i}.png \n"
+        f"/JPEGImages/480p/{name}/0000{i}.jpg /Annotations/480p/{name}/0000{i}.png "
         for name in ("swan", "camel")
         for i in range(FRAMES)
     ]
-    add_list(root, "480p/train.txt", "".join(lines))
+    add_list(root, "480p/train", lines)
     assert read_split(root, "2016", "train") == ["swan", "camel"]
-    add_list(root, "2016/train.txt", "camel\n")
+    add_list(root, "2016/train", ["camel"])
     assert read_split(root, "2016", "train") == ["camel"]  # the list of names comes first
     assert available_splits(root) == ["2016/train", "2017/val", "480p/train"]
 
@@ -105,7 +88,7 @@ def test_a_root_a_list_or_a_layout_that_is_not_there_is_told_with_what_was_found
         find_sequences(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"2016/train.*expected .*2016/train\.txt; found 2017/val"):
         find_sequences(root)
-    add_list(root, "2017/none.txt", "\n")
+    add_list(root, "2017/none", [""])
     with pytest.raises(InputError, match=r"none\.txt is empty"):
         find_sequences(root, year="2017", split="none")
     (tmp_path / "other" / "images").mkdir(parents=True)
@@ -116,44 +99,26 @@ def test_a_root_a_list_or_a_layout_that_is_not_there_is_told_with_what_was_found
         find_sequences(tmp_path / "empty", split=None, need_frames=False)
 
 
-def test_a_listed_sequence_without_a_folder_is_refused(root):
-    add_list(root, "2017/val.txt", "bear\nfox\n")
-    with pytest.raises(InputError, match=r"sequence fox: no folder .*fox; found bear, camel, swan"):
-        find_sequences(root, year="2017", split="val")
+def move(path, name):
+    path.rename(path.with_name(name))
 
 
-def test_a_folder_without_masks_is_refused(root):
-    for mask in (root / "Annotations/480p/bear").iterdir():
-        mask.rename(mask.with_suffix(".bmp"))
-    with pytest.raises(InputError, match=r"bear: expected PNG masks in .*; found 00000\.bmp"):
-        find_sequences(root, split=None)
+INCOMPLETE = {  # what is done to the frames and masks of `bear`, each a folder; what is told
+    "no folder": (lambda f, m: m.rename(m.with_name("fox")), "no folder .*; found camel"),
+    "no masks": (lambda f, m: [move(p, f"{p.stem}.bmp") for p in m.iterdir()], r"found 00000\.bmp"),
+    "mask gone": (lambda f, m: (m / "00001.png").unlink(), r"3 frames .* and 2 masks.*: 00001"),
+    "frame gone": (lambda f, m: (f / "00001.jpg").unlink(), r"2 frames .* and 3 masks.*: 00001"),
+    "renumbered": (lambda f, m: move(m / "00000.png", "00003.png"), "3 masks .*: 00000, 00003"),
+    "twice": (lambda f, m: (f / "00001.png").touch(), r"4 frames .* and 3 masks.*twice"),
+}
 
 
-@pytest.mark.parametrize(
-    ("gone", "counts"),
-    [
-        ("Annotations/480p/bear/00001.png", "3 frames .* and 2 masks"),
-        ("JPEGImages/480p/bear/00001.jpg", "2 frames .* and 3 masks"),
-    ],
-)
-def test_a_frame_without_a_mask_and_a_mask_without_a_frame_are_refused(root, gone, counts):
-    (root / gone).unlink()
-    with pytest.raises(InputError, match=f"sequence bear has {counts}.*partner: 00001"):
-        find_sequences(root, split=None)
-
-
-def test_masks_numbered_otherwise_than_the_frames_are_refused(root):
-    mask = root / "Annotations/480p/bear/00000.png"
-    mask.rename(mask.with_name("00003.png"))
-    with pytest.raises(InputError, match=r"bear has 3 frames .* 3 masks .*: 00000, 00003"):
-        find_sequences(root, split=None)
-
-
-def test_a_frame_stored_twice_is_refused(root):
-    frame = root / "JPEGImages/480p/bear/00001.jpg"
-    Image.open(frame).save(frame.with_suffix(".png"))
-    with pytest.raises(InputError, match=r"4 frames .* and 3 masks.*twice"):
-        find_sequences(root, split=None)
+@pytest.mark.parametrize("kind", INCOMPLETE)
+def test_an_incomplete_sequence_is_refused_in_one_line(root, kind):
+    spoil, message = INCOMPLETE[kind]
+    spoil(root / "JPEGImages/480p/bear", root / "Annotations/480p/bear")
+    with pytest.raises(InputError, match=rf"^sequence bear.*{message}.*$"):
+        find_sequences(root, year="2017", split="val", names=["bear"])
 
 
 def test_frames_without_a_mask_are_taken_where_that_is_allowed(root):
@@ -172,11 +137,11 @@ def test_frames_without_a_mask_are_taken_where_that_is_allowed(root):
         find_sequences(root, split=None, masks="some")
 
 
-def test_a_survey_tells_of_every_sequence_at_fault_and_gives_the_others(root):
+def test_sequences_at_fault_can_be_told_of_and_left_out(root):
     for name in ("bear", "swan"):
         (root / f"Annotations/480p/{name}/00001.png").unlink()
-    sequences, faults = survey(root, split=None)
-    assert names(sequences) == ["camel"]
+    faults = []
+    assert names(find_sequences(root, split=None, faults=faults)) == ["camel"]
     assert [fault.split()[1] for fault in faults] == ["bear", "swan"]
     with pytest.raises(InputError, match=r"sequence bear .*\(and 1 more"):
         find_sequences(root, split=None)
@@ -192,15 +157,8 @@ def test_frames_come_by_number_even_where_it_is_not_padded(tmp_path):
 
 
 def test_a_list_may_lie_in_no_years_folder(root):
-    add_list(root, "mine.txt", "camel\n")
+    add_list(root, "mine", ["camel"])
     assert available_splits(root) == ["2017/val", "mine"]
     assert read_split(root, "", "mine") == ["camel"]
     assert has_split(root, "", "mine")
     assert not has_split(root, "2017", "mine")
-
-
-def test_messages_are_one_line(root):
-    (root / "JPEGImages/480p/bear/00001.jpg").unlink()
-    with pytest.raises(InputError) as caught:
-        find_sequences(root, split=None)
-    assert "\n" not in str(caught.value)

@@ -1,7 +1,5 @@
 """Any record of a TFDS dataset is had by its number; a file that is not whole is refused."""
 
-import concurrent.futures
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,8 +34,7 @@ def names(records):
     return [records[i]["name"][0].decode() for i in range(len(records))]
 
 
-@pytest.mark.parametrize("offsets", [True, False])
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize(("shards", "offsets"), [(1, False), (3, True)])
 def test_records_come_by_number_over_all_shards(shards, offsets, pairs, tmp_path):
     write_records(tmp_path, datasets.PAIR, pairs, shards=shards, offsets=offsets)
     records = open_records(tmp_path, "train", STATIC)
@@ -55,14 +52,6 @@ def test_with_offsets_a_record_is_read_and_no_other(pairs, tmp_path):
     data[: spans[4, 0] - 12] = bytes(spans[4, 0] - 12)  # as if nothing stood before record 4
     shard.write_bytes(data)
     assert open_records(tmp_path, "train", STATIC)[4]["name"] == [b"4.jpg"]
-
-
-def test_threads_share_the_records(pairs, tmp_path):
-    write_records(tmp_path, datasets.PAIR, pairs, shards=2)
-    records = open_records(tmp_path, "train", STATIC)
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: records[i % 7]["name"][0].decode(), range(200)))
-    assert found == [NAMES[i % 7] for i in range(200)]
 
 
 @pytest.fixture
@@ -83,14 +72,10 @@ def test_a_bucket_is_read_as_a_disk_is(offsets, pairs, bucket):
     write_records(folder, datasets.PAIR, pairs, shards=2, offsets=offsets)
     found = find_version("gs://bucket/duts")
     assert str(found) == "gs://bucket/duts/1.0.0"
-    records = open_records(found, "train", STATIC)
-    assert str(records.shards[0].path).startswith("gs://")
-    assert names(records) == NAMES
-    assert records[5]["image"][0] == pairs[5]["image"]
+    assert names(open_records(found, "train", STATIC)) == NAMES
 
 
-@pytest.mark.parametrize("offsets", [True, False])
-@pytest.mark.parametrize("lost", [1, 500, 6000])
+@pytest.mark.parametrize(("lost", "offsets"), [(1, True), (1, False), (6000, False)])
 def test_a_shard_cut_short_is_refused(lost, offsets, pairs, tmp_path):
     _, shard = write_records(tmp_path, datasets.PAIR, pairs, shards=2, offsets=offsets)
     shard.write_bytes(shard.read_bytes()[:-lost])

@@ -65,10 +65,16 @@ def test_hidden_files_and_folders_are_not_data(root):
     assert len(find_split(root, "train").complete()) == 2
 
 
-def listed(train, video, key, frames):
-    meta = trees.read_meta(train)
-    meta[video]["objects"][key] = {"category": "ape", "frames": frames}
-    trees.write_meta(train, meta)
+def lists(objects):
+    """Changes meta.json: the first video has these objects, id -> frames, beside or none."""
+
+    def change(train):
+        meta = trees.read_meta(train)
+        old = meta["0a1b"]["objects"] if objects else {}
+        new = {key: {"category": "ape", "frames": frames} for key, frames in objects.items()}
+        trees.write_meta(train, meta | {"0a1b": {"objects": old | new}})
+
+    return change
 
 
 def without_video(train):
@@ -77,45 +83,26 @@ def without_video(train):
     trees.write_meta(train, meta)
 
 
-def without_objects(train):
-    trees.write_meta(train, trees.read_meta(train) | {"0a1b": {"objects": {}}})
-
-
 def without_frames(train):
     for path in (train / "JPEGImages/0a1b").iterdir():
         path.unlink()
 
 
-def twice(train):
-    frame = train / "JPEGImages/0a1b/00005.jpg"
-    frame.with_suffix(".png").write_bytes(frame.read_bytes())
-
-
-def moved(train, kind):
-    (train / kind / "0a1b").rename(train.parent / "away")
-
-
 FAULTS = {
-    "absent frame listed": (
-        lambda t: listed(t, "0a1b", "1", ["00000", "00007"]),
-        r"names absent frames of object 1: 00007",
-    ),
-    "object without frames": (lambda t: listed(t, "0a1b", "3", []), r"no frames of object 3"),
-    "object 0": (lambda t: listed(t, "0a1b", "0", ["00000"]), r"object id 0 .* expected 1 to 254"),
-    "no objects": (without_objects, r"meta\.json names no objects"),
+    "absent frame listed": (lists({"1": ["00000", "00007"]}), r"frames of object 1: 00007"),
+    "object without frames": (lists({"3": []}), r"no frames of object 3"),
+    "object 0": (lists({"0": ["00000"]}), r"object id 0 "),
+    "no objects": (lists({}), r"meta\.json names no objects"),
     "absent from meta.json": (without_video, r"not in .*meta\.json$"),
-    "absent frames": (lambda t: moved(t, "JPEGImages"), r"not in .*JPEGImages$"),
-    "absent masks": (lambda t: moved(t, "Annotations"), r"not in .*Annotations$"),
+    "absent frames": (lambda t: (t / "JPEGImages/0a1b").rename(t / "away"), r"JPEGImages$"),
+    "absent masks": (lambda t: (t / "Annotations/0a1b").rename(t / "away"), r"Annotations$"),
     "empty folder": (without_frames, r"holds no frames$"),
-    "missing mask": (
-        lambda t: (t / "Annotations/0a1b/00005.png").unlink(),
-        r"frames without a mask: 00005$",
-    ),
+    "missing mask": (lambda t: (t / "Annotations/0a1b/00005.png").unlink(), r"a mask: 00005$"),
     "missing frame": (
         lambda t: (t / "JPEGImages/0a1b/00005.jpg").unlink(),
         r"absent frames of object 1: 00005; masks without a frame: 00005$",
     ),
-    "frame twice": (twice, r"a frame is there twice$"),
+    "frame twice": (lambda t: (t / "JPEGImages/0a1b/00005.png").touch(), r"there twice$"),
 }
 
 
@@ -141,9 +128,8 @@ def test_in_valid_only_the_masks_of_first_frames_are_needed(root):
 
 def test_the_first_faults_and_their_number_are_told_in_one_line(root):
     trees.write_meta(root / "train", {f"{k:04d}": trees.entry({}) for k in range(8)})
-    with pytest.raises(InputError, match=r"10 at fault: .*video 0004: .*; and 5 more:") as caught:
+    with pytest.raises(InputError, match=r"^.*10 at fault: .*video 0004: .*; and 5 more:.*$"):
         find_split(root, "train").complete()
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +144,8 @@ def test_the_first_faults_and_their_number_are_told_in_one_line(root):
 )
 def test_an_unreadable_meta_json_is_refused(root, text, message):
     (root / "train/meta.json").write_text(text)
-    with pytest.raises(InputError, match=rf"train/meta\.json .*{message}") as caught:
+    with pytest.raises(InputError, match=rf"^.*train/meta\.json .*{message}.*$"):
         find_split(root, "train")
-    assert "\n" not in str(caught.value)
 
 
 def test_folders_that_are_not_there_are_told_with_what_was_expected(root, tmp_path):

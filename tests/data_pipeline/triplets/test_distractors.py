@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from data_pipeline.triplets.distractors import LEAST_LEFT, add_distractor
+from data_pipeline.triplets.distractors import (
+    AS_LARGE,
+    LEAST_LEFT,
+    add_distractor,
+    add_itself,
+    without_target,
+)
 from data_pipeline.triplets.triplets import MIN_VISIBLE, Augmentation, Triplet
 from qmra_jax.boxes import mask_to_box
 
@@ -89,9 +95,28 @@ def test_the_triplet_given_and_all_beyond_the_two_objects_stay_as_they_were():
     np.testing.assert_array_equal(before.masks, triplet().masks)
 
 
-def test_the_same_generator_gives_the_same_triplet():
-    for a, b in zip(pasted(3), pasted(3), strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_the_target_pasted_again_is_about_as_large_and_never_the_target():
+    before, sizes = triplet(size=12), []
+    for seed in range(30):
+        after = add_itself(before, np.random.default_rng(seed), PLAIN)
+        assert not (after.masks > before.masks).any()
+        assert (after.masks.sum(axis=(1, 2)) >= LEAST_LEFT * 144).all()
+        beside = colours(after.images)[0] & (before.masks == 0)
+        sizes += mask_to_box(beside)[:, 2:].max(axis=1).tolist()
+    whole = [size for size in sizes if size > 0.5 * 12]  # others lie beyond a border or behind
+    assert len(whole) > len(sizes) / 2
+    assert max(whole) < 1.5 * AS_LARGE[1] * 12 * np.sqrt(2)  # its size changes, and it turns
+
+
+def test_a_query_without_the_target_is_of_the_other_image_and_has_no_box():
+    before = triplet()
+    after = without_target(before, IMAGE, MASK, np.random.default_rng(0), PLAIN)
+    np.testing.assert_array_equal(after.images[:2], before.images[:2])
+    np.testing.assert_array_equal(after.masks[:2], before.masks[:2])
+    assert not colours(after.images[2])[0].any()
+    assert not after.masks[2].any()
+    assert after.boxes.tolist() == [*before.boxes[:2].tolist(), [0, 0, 0, 0]]
+    np.testing.assert_array_equal(before.masks, triplet().masks)
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.4])

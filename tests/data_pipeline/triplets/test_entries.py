@@ -1,6 +1,5 @@
 """An entry of the config finds its dataset by what lies in the folder, or says what is amiss."""
 
-import numpy as np
 import pytest
 
 from data_pipeline.datasets.built import RecordPairs, RecordVideos
@@ -87,9 +86,12 @@ def test_what_lies_in_the_folder_says_how_it_is_read(root):
     assert isinstance(clips("raw_v:train", root), FolderVideos)
     for text in ("duts", "duts:train", "duts/1.0.0", str(root / "duts")):
         assert isinstance(pairs(text, root), RecordPairs)
-    assert len(pairs("duts", root)) == 2
     assert isinstance(clips("vos/2019", root), RecordVideos)
     assert len(clips("vos/2019/1.0.0:train", root)) == 2
+    assert pairs("duts", root).pair(1)[0] == "duts/a.jpg"
+    assert pairs("raw_s", root).pair(0)[0] == "raw_s/a.jpg"
+    assert clips("vos/2019", root).clip(0).name == "vos/2019/walk"
+    assert clips("raw_v:train", root).clip(0).name == "raw_v/walk"
 
 
 def test_an_only_config_need_not_be_named_one_of_several_must(root):
@@ -99,35 +101,27 @@ def test_an_only_config_need_not_be_named_one_of_several_must(root):
     assert len(clips("vos", root)) == 1
 
 
-def test_examples_are_named_after_the_entrys_folder(root):
-    assert pairs("duts", root).pair(1)[0] == "duts/a.jpg"
-    assert pairs("raw_s", root).pair(0)[0] == "raw_s/a.jpg"
-    assert clips("vos/2019", root).clip(0).name == "vos/2019/walk"
-    assert clips("raw_v:train", root).clip(0).name == "raw_v/walk"
-
-
-def test_images_among_the_videos_and_videos_among_the_images_are_refused(root):
-    with pytest.raises(InputError, match=r"raw_v holds videos: name it in data\.videos"):
-        pairs("raw_v", root)
-    with pytest.raises(InputError, match=r"raw_s holds still images: name it in data\.static"):
-        clips("raw_s", root)
-    with pytest.raises(InputError, match=r"holds videos: name it in data\.videos"):
-        pairs("vos/2019", root)
-    with pytest.raises(InputError, match=r"holds images: name it in data\.static"):
-        clips("duts", root)
-    with pytest.raises(InputError, match=r"synthetic are videos: name it in data\.videos"):
-        pairs("synthetic", root)
-
-
-def test_splits_and_years_where_there_are_none_are_refused(root):
-    with pytest.raises(InputError, match=r"'raw_s:train': .* raw files, which have no splits"):
-        pairs("raw_s:train", root)
-    with pytest.raises(InputError, match=r"'vos/2019:train:2019': .*splits have no year"):
-        clips("vos/2019:train:2019", root)
-    with pytest.raises(InputError, match="expected synthetic or synthetic:SPLIT"):
-        clips("synthetic:train:2016", root)
-    with pytest.raises(InputError, match="there is none; found train"):
-        pairs("duts:test", root)
+@pytest.mark.parametrize(
+    ("opened", "entry", "message"),
+    [
+        (pairs, "raw_v", r"raw_v holds videos: name it in data\.videos"),
+        (clips, "raw_s", r"raw_s holds still images: name it in data\.static"),
+        (pairs, "vos/2019", r"holds videos: name it in data\.videos"),
+        (clips, "duts", r"holds images: name it in data\.static"),
+        (pairs, "synthetic", r"synthetic are videos: name it in data\.videos"),
+        (pairs, "raw_s:train", r"'raw_s:train': .* no splits"),
+        (clips, "vos/2019:train:2019", r"'vos/2019:train:2019': .* no year"),
+        (clips, "synthetic:train:2016", "synthetic:SPLIT"),
+        (clips, "synthetic:test", "split 'test'"),
+        (pairs, "duts:test", "found train"),
+        (pairs, "empty", r"empty: expected a folder .*empty/images"),
+        (clips, "empty", "empty has no folder Annotations"),
+    ],
+)
+def test_an_entry_that_does_not_fit_what_lies_there_is_refused(root, opened, entry, message):
+    (root / "empty").mkdir()
+    with pytest.raises(InputError, match=message):
+        opened(entry, root)
 
 
 def test_folders_are_found_below_root_or_qmra_data_or_home(root, monkeypatch):
@@ -144,22 +138,8 @@ def test_folders_are_found_below_root_or_qmra_data_or_home(root, monkeypatch):
         pairs("nowhere", root)
 
 
-def test_an_empty_folder_is_told_what_was_expected(root):
-    (root / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: expected a folder .*empty/images"):
-        pairs("empty", root)
-    with pytest.raises(InputError, match="empty has no folder Annotations"):
-        clips("empty", root)
-
-
 def test_synthetic_videos_need_nothing_on_disk(monkeypatch):
     monkeypatch.delenv("QMRA_DATA", raising=False)
     train, val = clips("synthetic", ""), clips("synthetic:val", "")
     assert len(train) > len(val) > 0
-    clip = train.clip(3)
-    assert clip.name.startswith("synthetic/")
-    assert clip.length >= 3
-    assert clip.image(1).shape[:2] == clip.labels(1).shape
-    assert clip.labels(1).dtype == np.uint8
-    with pytest.raises(InputError, match="split 'test'"):
-        clips("synthetic:test", "")
+    assert train.clip(3).name == "synthetic/train/00003"

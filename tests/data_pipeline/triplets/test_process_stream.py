@@ -75,15 +75,6 @@ def test_the_batches_are_those_of_tf_data_from_any_step_on(data):
         assert_same(ours, resumed)
 
 
-def test_hosts_share_the_batch_of_one_host(data):
-    data.update(static=(), distractors=0.0, videos=("synthetic",), video_share=((0, 1.0),))
-    whole = take(data, 2, start_step=4)
-    parts = [take(data, 2, start_step=4, host_index=h, host_count=2) for h in range(2)]
-    for batch, *split in zip(whole, *parts, strict=True):
-        joined = {name: np.concatenate([part[name] for part in split]) for name in batch}
-        assert_same(batch, joined)
-
-
 def test_workers_import_neither_jax_nor_tensorflow(data):
     examples = HostExamples(open_examples(data, seed=0, global_batch=BATCH), 0, 0, BATCH)
     with contextlib.closing(ProcessStream(Probe(examples), workers=1, prefetch=0)) as stream:
@@ -169,7 +160,7 @@ def test_workers_leave_it_to_their_parent_to_stop():
         assert len(workers()) == 2
 
 
-def test_a_closed_stream_leaves_nothing():
+def test_a_closed_or_forgotten_stream_leaves_nothing():
     def ours():
         return os.listdir("/proc/self/fd"), Path("/proc/self/maps").read_text().count("qmra-batch")
 
@@ -184,17 +175,12 @@ def test_a_closed_stream_leaves_nothing():
     assert not workers()
     assert next(stream, None) is None
     assert set(batch["images"][2].flat) == {2}  # what was given stays
-    del stream, batch
-    gc.collect()
-    assert ours() == before
-
-
-def test_one_that_is_forgotten_is_closed():
-    stream = ProcessStream(Stub(), workers=1, prefetch=1)
+    forgotten = ProcessStream(Stub(), workers=1, prefetch=1)
     assert len(workers()) == 1
-    del stream
+    del stream, batch, forgotten
     gc.collect()
     assert not workers()
+    assert ours() == before
 
 
 def test_workers_end_when_their_parent_is_killed():
@@ -236,29 +222,35 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 """
 
 
+def without_tensorflow(folder, *arguments):
+    """Runs Python, and all that it starts, as if TensorFlow were not installed."""
+    (folder / "sitecustomize.py").write_text(WITHOUT)  # which Python imports when it starts
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=HERE,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_trainer_can_be_imported_without_tensorflow(tmp_path):
+    done = without_tensorflow(tmp_path, "-c", "import train, tensorflow")
+    assert "No module named 'tensorflow'" in done.stderr
+    assert done.stderr.count("File ") == 1  # it is the command's own import that fails
+
+
+@pytest.mark.slow
 def test_training_needs_no_tensorflow(tiny_davis, tmp_path):
-    # Where Python looks when it starts, so that the workers cannot import it either.
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-
-    def python(*arguments):
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=HERE,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
     run, never = tmp_path / "run", 99
-    command = ["-m", "tests.stops_itself", signal.SIGTERM.value, never, "miniature"]
-    command += ["--config=tests/tiny_config.py", f"--workdir={run}"]
+    command = ["-m", "tests.support.stops_itself", signal.SIGTERM.value, never, "miniature"]
+    command += ["--config=tests/support/tiny_config.py", f"--workdir={run}"]
     command += [f"--config.data.root={tiny_davis}", "--config.data.loader=processes"]
     command += ["--config.steps=2", "--config.picture_every=2", "--config.data.workers=2"]
-    done = python(*command)
+    done = without_tensorflow(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
     assert (run / "checkpoints/2").is_dir()
     assert list((run / "tensorboard").iterdir())
-    assert "No module named 'tensorflow'" in python("-c", "import tensorflow").stderr

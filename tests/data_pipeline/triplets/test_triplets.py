@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.triplets.triplets import MIN_VISIBLE, Augmentation, static_triplet, video_triplet
+from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
 
 PLAIN = Augmentation(
@@ -40,6 +41,7 @@ def test_shapes_and_kinds():
     assert (triplet.masks.shape, triplet.masks.dtype) == ((3, 48, 48), np.uint8)
     assert (triplet.boxes.shape, triplet.boxes.dtype) == ((3, 4), np.int32)
     assert set(np.unique(triplet.masks)) == {0, 1}
+    np.testing.assert_array_equal(triplet.boxes, mask_to_box(triplet.masks))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -51,15 +53,6 @@ def test_image_and_mask_move_together(seed):
         red = triplet.images[..., 0].astype(int) - triplet.images[..., 1]  # 250 of the target
         assert (triplet.masks[red > 130] == 1).all()
         assert (triplet.masks[red < 120] == 0).all()
-
-
-def test_boxes_are_tight_with_exclusive_edges():
-    triplet = static_triplet(*scene(), rng(4), FULL)
-    for mask, (x, y, width, height) in zip(triplet.masks, triplet.boxes, strict=True):
-        assert mask[y : y + height, x : x + width].sum() == mask.sum()
-        inside = mask[y : y + height, x : x + width]
-        for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
-            assert edge.any()
 
 
 def test_frames_of_a_still_image_differ_and_those_of_a_video_share_the_view():
@@ -109,13 +102,9 @@ def test_flip_is_shared_by_the_three_frames_and_happens_half_the_time():
 @pytest.mark.parametrize("seed", range(20))
 def test_target_shows_in_every_frame(seed):
     wild = Augmentation(crop=48, rotation=180, scale=(0.3, 4), shift=0.5, tps=0.2)
-    triplet = static_triplet(*scene(60, 200, 5, 5, 12, 12), rng(seed), wild)
-    assert (triplet.masks.mean(axis=(1, 2)) >= MIN_VISIBLE).all()
-
-
-def test_one_pixel_of_target_is_zoomed_in_on():
-    triplet = static_triplet(*scene(300, 300, 150, 290, 151, 291), rng(), FULL)
-    assert (triplet.masks.mean(axis=(1, 2)) >= MIN_VISIBLE).all()
+    for of in (scene(60, 200, 5, 5, 12, 12), scene(300, 300, 150, 290, 151, 291)):
+        triplet = static_triplet(*of, rng(seed), wild)
+        assert (triplet.masks.mean(axis=(1, 2)) >= MIN_VISIBLE).all()
 
 
 def test_target_that_crosses_the_whole_video_stays_in_view():
@@ -131,15 +120,6 @@ def test_target_too_small_to_fill_a_pixel_of_the_crop_is_not_lost():
     images, masks = zip(*scenes, strict=True)  # what shows all three shrinks them to a quarter
     triplet = video_triplet(images, masks, rng(), FULL)
     assert (triplet.boxes[:, 2:] > 0).all()
-
-
-def test_same_generator_same_triplet():
-    for a, b in zip(
-        static_triplet(*scene(), rng(7), FULL),
-        static_triplet(*scene(), rng(7), FULL),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

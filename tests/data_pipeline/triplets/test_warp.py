@@ -12,8 +12,6 @@ from data_pipeline.triplets.warp import (
     covered,
     positions,
     warp_frames,
-    warp_image,
-    warp_mask,
     with_cover,
 )
 
@@ -37,6 +35,12 @@ def blob(size: int = S) -> np.ndarray:
     return mask
 
 
+def warped(image: np.ndarray, mask: np.ndarray, warp: Warp, size: int, least: float = 0.5):
+    """The crops of one image and its mask."""
+    (crop,) = warp_frames([with_cover(image, mask)], [warp], size)
+    return crop[..., :3], covered(crop, least)
+
+
 def assert_same_picture(found: np.ndarray, expected: np.ndarray):
     """But for rounding: OpenCV takes another kernel for each processor and number of channels."""
     np.testing.assert_allclose(found, expected.astype(int), atol=1)
@@ -46,11 +50,6 @@ def assert_same_picture(found: np.ndarray, expected: np.ndarray):
 def assert_same_mask(found: np.ndarray, expected: np.ndarray):
     """But for pixels that are half covered, which such rounding may decide."""
     assert np.count_nonzero(found != expected) <= 2
-
-
-def test_view_of_the_whole_image_is_the_image():
-    assert_same_picture(warp_image(picture(), Warp(whole()), S), picture())
-    np.testing.assert_array_equal(warp_mask(blob(), Warp(whole()), S), blob())
 
 
 def test_control_points_that_stay_change_nothing():
@@ -92,23 +91,26 @@ def test_spline_bends_before_the_view():
     )
 
 
-def test_rotation_turns_the_content_clockwise():
-    assert_same_picture(warp_image(picture(), Warp(whole(rotation=90)), S), np.rot90(picture(), -1))
-
-
-def test_flip_mirrors_left_and_right():
-    np.testing.assert_array_equal(warp_mask(blob(), Warp(whole(flip=True)), S), blob()[:, ::-1])
-
-
-def test_view_is_measured_from_the_image_corner():
-    view = affine_view((10, 7), 8)
-    assert_same_picture(warp_image(picture(), Warp(view), 8), picture()[3:11, 6:14])
+@pytest.mark.parametrize(
+    ("view", "seen"),
+    [
+        (whole(), lambda image: image),
+        (whole(rotation=90), lambda image: np.rot90(image, -1)),  # clockwise
+        (whole(flip=True), lambda image: image[:, ::-1]),
+        (affine_view((10, 7), 8), lambda image: image[3:11, 6:14]),  # from the image's corner
+    ],
+    ids=["whole", "turned", "flipped", "part"],
+)
+def test_a_view_shows_that_part_of_image_and_mask(view, seen):
+    image, mask = warped(picture(), blob(), Warp(view), len(seen(picture())))
+    assert_same_picture(image, seen(picture()))
+    assert_same_mask(mask, seen(blob()))
 
 
 def test_beyond_the_border_is_black_and_never_target():
     view = affine_view((0, 0), 16)  # only the last quarter shows the image
-    image = warp_image(np.full((16, 16, 3), 200, np.uint8), Warp(view), 16)
-    mask = warp_mask(np.ones((16, 16), np.uint8), Warp(view), 16)
+    frame = np.full((16, 16, 3), 200, np.uint8), np.ones((16, 16), np.uint8)
+    image, mask = warped(*frame, Warp(view), 16)
     assert (image[8:, 8:] == 200).all()
     assert (mask[8:, 8:] == 1).all()
     assert image.sum() == 200 * 3 * 64
@@ -116,44 +118,31 @@ def test_beyond_the_border_is_black_and_never_target():
 
 
 @pytest.mark.parametrize("side", [20, 32, 100])
-def test_image_and_mask_move_together(side):
-    delta = np.random.default_rng(3).normal(scale=0.08, size=(CONTROL_POINTS**2, 2))
-    warp = Warp(affine_view((15, 14), side, rotation=17, shear=5, flip=True), delta)
-    painted = np.repeat(blob()[..., None] * np.uint8(255), 3, axis=-1)
-    seen = warp_image(painted, warp, S)[..., 0] > 127
-    assert_same_mask(seen, warp_mask(blob(), warp, S))
-
-
-@pytest.mark.parametrize("side", [20, 32, 100])
-def test_frames_moved_together_are_as_image_and_mask_moved_apart(side):
+def test_image_and_mask_move_together_and_several_frames_as_each_by_itself(side):
     rng = np.random.default_rng(4)
     views = [affine_view((15, 14), side, rotation=r, flip=True) for r in (17, -40)]
     warps = [Warp(view, rng.normal(scale=0.08, size=(CONTROL_POINTS**2, 2))) for view in views]
-    frames = warp_frames([with_cover(picture(), blob())] * 2, warps, S)
-    for frame, warp in zip(frames, warps, strict=True):
-        assert_same_picture(frame[..., :3], warp_image(picture(), warp, S))
-        assert_same_mask(covered(frame), warp_mask(blob(), warp, S))
+    painted = np.repeat(blob()[..., None] * np.uint8(255), 3, axis=-1)
+    crops = warp_frames([with_cover(painted, blob())] * 2, warps, S)
+    for crop, warp in zip(crops, warps, strict=True):
+        assert_same_mask(crop[..., 0] > 127, covered(crop))
+        assert_same_picture(crop[..., :3], warped(painted, blob(), warp, S)[0])
 
 
 def test_shrinking_far_averages_instead_of_skipping():
     stripes = np.zeros((128, 128, 3), np.uint8)
     stripes[:, ::4] = 255  # the crop's pixels would all look beside a stripe, or all at one
-    seen = warp_image(stripes, Warp(affine_view((64, 64), 128)), 16)
+    seen, _ = warped(stripes, stripes[..., 0] * 0, Warp(affine_view((64, 64), 128)), 16)
     np.testing.assert_allclose(seen, 255 / 4, atol=1)
 
 
-def test_shrinking_keeps_the_place():
-    mask = np.zeros((120, 120), np.uint8)
+def test_shrinking_keeps_the_place_and_touched_pixels_on_request():
+    image, mask = np.zeros((120, 120, 3), np.uint8), np.zeros((120, 120), np.uint8)
     mask[24:84, 36:60] = 1
-    seen = warp_mask(mask, Warp(affine_view((60, 60), 120)), 20)  # 6 source pixels to one
+    warp = Warp(affine_view((60, 60), 120))  # 6 source pixels to one
     expected = np.zeros((20, 20), np.uint8)
     expected[4:14, 6:10] = 1
-    np.testing.assert_array_equal(seen, expected)
-
-
-def test_touched_pixels_are_kept_on_request():
-    mask = np.zeros((120, 120), np.uint8)
-    mask[61, 61] = 1
-    warp = Warp(affine_view((60, 60), 120))
-    assert warp_mask(mask, warp, 20).sum() == 0
-    assert warp_mask(mask, warp, 20, least=0).sum() >= 1
+    np.testing.assert_array_equal(warped(image, mask, warp, 20)[1], expected)
+    mask[102, 102] = 1
+    np.testing.assert_array_equal(warped(image, mask, warp, 20)[1], expected)
+    assert warped(image, mask, warp, 20, least=0)[1][17, 17] == 1

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,13 +55,14 @@ def test_winograds_kernel_gradient_counts_every_pixel_once(size):
 
 
 def products(function, *arguments):
-    """Multiplications in the program lowered for a platform, by their kind."""
-    text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
-    gpu = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
-    return {
-        name: (program.count("stablehlo.convolution"), program.count("stablehlo.dot_general"))
-        for name, program in (("cpu", text), ("gpu", gpu))
+    """Convolutions and matrix products in the program lowered for a platform."""
+    traced = jax.jit(function).trace(*arguments)
+    texts = {
+        name: traced.lower(lowering_platforms=(platform,)).as_text()
+        for name, platform in (("cpu", "cpu"), ("gpu", "cuda"))
     }
+    kinds = "stablehlo.convolution", "stablehlo.dot_general"
+    return {name: tuple(map(text.count, kinds)) for name, text in texts.items()}
 
 
 def test_a_wide_convolution_is_winograds_on_a_cpu_and_xlas_elsewhere():
@@ -68,13 +71,23 @@ def test_a_wide_convolution_is_winograds_on_a_cpu_and_xlas_elsewhere():
     assert products(convolve, x, kernel) == {"cpu": (0, 17), "gpu": (1, 0)}
 
 
+def gradients(x, kernel, stride=1):
+    return jax.grad(lambda *a: jnp.sum(convolve(*a, stride) ** 2), argnums=(0, 1))(x, kernel)
+
+
 @pytest.mark.parametrize(("channels", "on_a_cpu"), [(64, (1, 34)), (128, (0, 51))])
 def test_its_gradients_are_too_but_for_a_kernels_of_few_channels(channels, on_a_cpu):
-    def gradients(x, kernel):
-        return jax.grad(lambda *a: jnp.sum(convolve(*a) ** 2), argnums=(0, 1))(x, kernel)
-
     x, kernel = random(1, 48, 48, channels), random(3, 3, channels, channels)
     assert products(gradients, x, kernel) == {"cpu": on_a_cpu, "gpu": (3, 0)}
+
+
+def test_a_1x1_convolution_with_a_stride_is_xlas_own_but_on_a_cpu():
+    """XLA's Triton fusion aborts on the product of a strided slice."""
+    strided = functools.partial(gradients, stride=2)
+    assert products(strided, random(1, 8, 8, 6), random(1, 1, 6, 4)) == {
+        "cpu": (0, 3),
+        "gpu": (3, 0),
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""Whether a config can be meant: every setting of a run but `config.model`'s and `config.data`'s.
+
+Those two are checked where they are used, by `build_model` and `open_stream`, as others than
+train.py use them too. A value's type needs no check: ml_collections keeps it.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+
+from qmra_jax.errors import InputError
+from qmra_jax.schedules import parse_shares
+from qmra_jax.training import key_projection, memory_maps, parallel, validation
+from qmra_jax.training.optimizer import OPTIMIZERS, SCHEDULES
+from qmra_jax.weights.imagenet import EXTRA_CHANNEL
+
+Rule = tuple[Callable[[Any], bool], str]  # what a value must meet, and how that is told
+
+
+def _at_least(least: float, means: str = "") -> Rule:
+    return lambda value: value >= least, f"at least {least}{means}"
+
+
+def _one_of(names: Collection[str]) -> Rule:
+    return lambda value: value in names, f"one of {', '.join(names)}"
+
+
+RULES: dict[str, Rule] = {
+    "seed": (lambda seed: 0 <= seed < 2**63, "0 to 2^63 - 1"),
+    "batch_size": _at_least(1),
+    "steps": _at_least(1),
+    "parallel": _one_of(parallel.WRAPPERS),
+    "cpu_devices": _at_least(0),
+    "grad_accumulation": _at_least(1),
+    "ema_decay": (lambda decay: 0 <= decay < 1, "0 (no average) or up to 1, such as 0.999"),
+    "memory_maps": _one_of(memory_maps.MODES),
+    "init.key_projection": _one_of(key_projection.MODES),
+    "init.extra_channel": _one_of(EXTRA_CHANNEL),
+    "loss.dice_weight": _at_least(0),
+    "optimizer.name": _one_of(OPTIMIZERS),
+    "optimizer.learning_rate": (lambda rate: 0 < rate < math.inf, "more than 0, and finite"),
+    "optimizer.encoder_scale": _at_least(0),
+    "optimizer.schedule": _one_of(SCHEDULES),
+    "optimizer.decay_share": (lambda share: 0 <= share <= 1, "0 to 1"),
+    "optimizer.power": (lambda power: power > 0, "more than 0"),
+    "optimizer.warmup_steps": _at_least(0),
+    "optimizer.momentum": (lambda momentum: 0 <= momentum < 1, "0 up to 1, without 1"),
+    "optimizer.weight_decay": _at_least(0),
+    "optimizer.clip_norm": _at_least(0, " (0: no clipping)"),
+    "log_every": _at_least(1),
+    "picture_every": _at_least(1),
+    "checkpoint_every": _at_least(1),
+    "keep_checkpoints": _at_least(1),
+    "keep_best": _at_least(0),
+    "eval.every": _at_least(0, " (0: never)"),
+    "eval.protocol": _one_of(validation.PROTOCOLS),
+    "eval.short_side": (lambda side: side == 0 or side >= 16, "0 (never shrink) or at least 16"),
+    "eval.interval": _at_least(1),
+    "eval.max_sequences": _at_least(0, " (0: all)"),
+    "eval.metric": _one_of(validation.METRICS),
+}
+
+
+def check(config: Any) -> None:
+    """Finds out whether every setting can be meant; reads no file and starts no device.
+
+    Args:
+      config: of a run, with the fields of `configs/common.py`.
+
+    Raises:
+      InputError: if one cannot, or two of them contradict each other.
+    """
+    for name, (is_good, expected) in RULES.items():
+        value = functools.reduce(getattr, name.split("."), config)
+        if not is_good(value):
+            raise InputError(f"{name} {value!r}: expected {expected}")
+    parse_shares("predicted_share", config.predicted_share)
+    _check_bootstrap(config.loss.bootstrap)
+    _check_profile(config.profile, config.steps)
+    if config.model.dtype == "float16":
+        raise InputError(
+            "model.dtype float16: gradients would underflow, and nothing here scales the loss;"
+            " train in bfloat16 or float32"
+        )
+    if config.init_from and config.init.encoders:
+        raise InputError(
+            f"init_from {config.init_from} and init.encoders {config.init.encoders}: expected one"
+            " of them, as the former has the encoders too"
+        )
+    has_features = config.model.features != "none"
+    if has_features and not config.init.features:
+        raise InputError(
+            f"model.features {config.model.features} needs --config.init.features=FILE, its"
+            " weights: see `qmra weights import-dinov2 --help`"
+        )
+    if config.init.features and not has_features:
+        raise InputError(
+            f"init.features {config.init.features}: expected none with model.features none"
+        )
+
+
+def check_batch(config: Any) -> None:
+    """Finds out whether all devices share the batch, and its micro-batches, evenly.
+
+    Raises:
+      InputError: if not.
+    """
+    batch, parts, devices = config.batch_size, config.grad_accumulation, jax.device_count()
+    if batch % (devices * parts):
+        raise InputError(
+            f"batch_size {batch} does not divide over {devices} devices with grad_accumulation"
+            f" {parts}: give a multiple of {devices * parts}"
+        )
+
+
+def _check_bootstrap(bootstrap: Any) -> None:
+    if not bootstrap:
+        return
+    try:
+        start, end, share = bootstrap
+        is_good = 0 <= start < end and 0 < share <= 1
+    except (TypeError, ValueError):
+        is_good = False
+    if not is_good:
+        raise InputError(
+            f"loss.bootstrap {bootstrap}: expected (start step, end step, final share of the"
+            " pixels), such as (20_000, 70_000, 0.15), or () for none"
+        )
+
+
+def _check_profile(profile: str, steps: int) -> None:
+    match = re.fullmatch(r"(\d+):(\d+)", profile)
+    if profile and not (match and 1 <= int(match[1]) <= int(match[2]) <= steps):
+        raise InputError(
+            f"profile {profile!r}: expected FIRST:LAST, two steps from 1 to {steps}, such as"
+            " 100:110; both are included"
+        )

@@ -1,0 +1,86 @@
+"""Each setting's range, and what two settings cannot be at once."""
+
+import pytest
+
+from configs import common
+from qmra_jax.errors import InputError
+from qmra_jax.training import config_check
+
+BAD = {
+    "seed": [-1],
+    "batch_size": [0],
+    "steps": [0],
+    "parallel": ["xmap"],
+    "cpu_devices": [-1],
+    "grad_accumulation": [0],
+    "ema_decay": [-0.1, 1.0, float("nan")],
+    "memory_maps": ["guessed"],
+    "predicted_share": [((5, 0.5),)],
+    "init.key_projection": ["ica"],
+    "init.extra_channel": ["ones"],
+    "loss.dice_weight": [-0.1],
+    "loss.bootstrap": [(0, 5), (9, 3, 0.1), (5, 5, 0.5), (0, 5, 0.0)],
+    "optimizer.name": ["lion"],
+    "optimizer.learning_rate": [0.0, float("inf")],
+    "optimizer.encoder_scale": [-1.0],
+    "optimizer.schedule": ["step"],
+    "optimizer.decay_share": [1.5],
+    "optimizer.power": [0.0],
+    "optimizer.warmup_steps": [-1],
+    "optimizer.momentum": [1.0],
+    "optimizer.weight_decay": [-1.0],
+    "optimizer.clip_norm": [-1.0],
+    "log_every": [0],
+    "picture_every": [0],
+    "checkpoint_every": [0],
+    "keep_checkpoints": [0],
+    "keep_best": [-1],
+    "profile": ["3", "8:100001", "5:3"],
+    "eval.every": [-1],
+    "eval.protocol": ["davis2018"],
+    "eval.short_side": [8, -1],
+    "eval.interval": [0],
+    "eval.max_sequences": [-1],
+    "eval.metric": ["IoU"],
+    "model.dtype": ["float16"],
+}
+
+
+def config(**values):
+    made = common.get_config()
+    made.update_from_flattened_dict(values)
+    return made
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, x) for n, values in BAD.items() for x in values])
+def test_a_setting_that_cannot_be_meant_is_named_with_its_value(name, value):
+    with pytest.raises(InputError) as refused:
+        config_check.check(config(**{name: value}))
+    told = str(refused.value)
+    assert told.startswith(name)
+    assert str(value) in told
+
+
+def test_every_setting_with_a_range_is_tried_here():
+    assert set(config_check.RULES) <= set(BAD)
+    config_check.check(config(profile="3:5", **{"loss.bootstrap": (1, 3, 0.1)}))
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"init_from": "runs/a", "init.encoders": "resnet18.pth"}, "runs/a.*resnet18.pth"),
+        ({"model.features": "dinov2_vits14"}, "init.features"),
+        ({"init.features": "dinov2.safetensors"}, "dinov2.safetensors"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(values, named):
+    with pytest.raises(InputError, match=named):
+        config_check.check(config(**values))
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused_with_one_that_they_can():
+    config_check.check_batch(config(batch_size=8, grad_accumulation=4))
+    for batch, parts, multiple in ((3, 1, 2), (4, 4, 8)):
+        with pytest.raises(InputError, match=f"batch_size {batch} .* a multiple of {multiple}"):
+            config_check.check_batch(config(batch_size=batch, grad_accumulation=parts))
