@@ -15,9 +15,7 @@ import contextlib
 import io
 import itertools
 import os
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -29,12 +27,12 @@ from ml_collections import ConfigDict
 
 from benchmarks import made_files
 from benchmarks.stages import STAGES, cost
-from benchmarks.tables import Table, check_output, load, machine, report
+from benchmarks.tables import Table, check_least, run_benchmark
 from configs import common
 from data_pipeline.build import build
 from data_pipeline.triplets.examples import open_examples
 from data_pipeline.triplets.stream import LOADERS, open_stream
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import InputError
 
 REAL_STATIC, REAL_VIDEOS = "static/ecssd", "davis2016"  # below $QMRA_DATA, if they are there
 WINDOWS = 5  # of each source, in turn, so that all see the same load
@@ -178,16 +176,7 @@ def restart(sources: Mapping[str, ConfigDict], batch: int) -> Table:
     return Table("To the first batch", columns, rows, "Files are listed and checked in that time.")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.data",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--json", default="", metavar="FILE", help="also write the tables there")
+def _options(add) -> None:
     add("--seconds", type=float, default=10.0, help="a source (default: 10); 0: memory only")
     add("--crop", type=int, default=384, help="side of the frames (default: %(default)s)")
     add("--batch", type=int, default=16, help="triplets a batch (default: %(default)s)")
@@ -198,25 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--stills", type=int, default=60, help="images to make (default: %(default)s)")
     add("--videos", type=int, default=4, help="videos to make (default: %(default)s)")
     add("--frames", type=int, default=made_files.FRAMES, help="a video (default: %(default)s)")
-    args = parser.parse_args(arguments)
-    with exit_on_input_error():
-        _run(args, sys.argv[1:] if arguments is None else list(arguments))
 
 
-def _run(args: argparse.Namespace, arguments: list[str]) -> None:
-    check_output(args.json)
-    for name, least in (("seconds", 0), ("stills", 1), ("videos", 1), ("frames", 3)):
-        if getattr(args, name) < least:
-            raise InputError(f"--{name}={getattr(args, name)}: expected at least {least}")
+def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
+    """Makes the sources and measures them; what holds for all, and the tables."""
+    check_least(args, seconds=0, stills=1, videos=1, frames=3)
     if args.data and not Path(args.data).is_dir():
         raise InputError(f"--data={args.data}: no such folder")
-    about = {
-        "command": shlex.join(["python", "-m", "benchmarks.data", *arguments]),
-        "machine": machine(),
-        "loader": args.loader,
-        "crop": f"{args.crop}x{args.crop}",
-        "load before": load(),
-    }
     with tempfile.TemporaryDirectory() as folder:
         made = make_sources(
             Path(folder),
@@ -238,7 +215,12 @@ def _run(args: argparse.Namespace, arguments: list[str]) -> None:
             )
             small = settings(mixed, crop=MEMORY_CROP, **how)
             tables.append(memory(small, args.batches))
-    report({**about, "load after": load()}, tables, args.json)
+    return {"loader": args.loader, "crop": f"{args.crop}x{args.crop}"}, tables
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    run_benchmark("data", __doc__, _options, measure, arguments)
 
 
 if __name__ == "__main__":

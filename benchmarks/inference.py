@@ -12,18 +12,18 @@ as many frames in memory; their labels are compared before anything is timed.
 
 import argparse
 import itertools
-import shlex
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.clip import CONFIGS, Clip
-from benchmarks.tables import Table, check_output, load, machine, report
+from benchmarks.tables import Table, check_least, run_benchmark
 from benchmarks.turns import Contender, Program, take_turns
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import InputError
 
 SIZES = {"240p": (240, 427), "480p": (480, 854)}
 WEIGHTS = {"small": Path(__file__).parents[1] / "weights/qmra-small.safetensors"}
@@ -37,12 +37,7 @@ COLUMNS = (
 )
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line; `--help` shows it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+def _options(add) -> None:
     add("--config", nargs="+", choices=CONFIGS, default=["small"], help="networks")
     add("--size", nargs="+", choices=SIZES, default=["480p", "240p"], help="of the frames")
     add("--objects", nargs="+", type=int, default=[1, 3], help="numbers of objects")
@@ -58,19 +53,6 @@ def parse_args() -> argparse.Namespace:
     add("--compile", action="store_true", help="a row for torch.compile")
     add("--rounds", type=int, default=4, help="turns of each program")
     add("--frames", type=int, default=3, help="frames a turn")
-    add("--json", default="", help="results, also in this file")
-    return parser.parse_args()
-
-
-def check_options(args: argparse.Namespace) -> None:
-    """Raises `InputError` for a number that makes no sense."""
-    least = {"objects": 1, "memory": 3, "rounds": 1, "frames": 1}
-    for name, minimum in least.items():
-        given = getattr(args, name)
-        for number in given if isinstance(given, list) else [given]:
-            if number < minimum:
-                raise InputError(f"--{name} {number}: expected at least {minimum}")
-    check_output(args.json)
 
 
 def chosen_clips(args: argparse.Namespace) -> list[Clip]:
@@ -84,7 +66,7 @@ def chosen_clips(args: argparse.Namespace) -> list[Clip]:
     ]
 
 
-def run(clip: Clip, *, compiled: bool, rounds: int, frames: int) -> list[Contender]:
+def compare(clip: Clip, *, compiled: bool, rounds: int, frames: int) -> list[Contender]:
     """Starts ours and the twin's programs, checks that they compute the same, and times them.
 
     Raises:
@@ -192,14 +174,15 @@ def objects_table(table: Table) -> Table:
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
     """Runs every clip; what holds for all, and the tables."""
+    check_least(args, objects=1, memory=3, rounds=1, frames=1)
+
     from benchmarks.torch_inference import count_flops
 
-    before = load()
     found: list[tuple] = []
     peaks: list[float] = []
     versions: dict[str, str] = {}
     for clip in chosen_clips(args):
-        contenders = run(clip, compiled=args.compile, rounds=args.rounds, frames=args.frames)
+        contenders = compare(clip, compiled=args.compile, rounds=args.rounds, frames=args.frames)
         flops = count_flops(clip)
         found += rows(clip, contenders, flops)
         peaks += [turn.matrix_flops for c in contenders for turn in c.turns]
@@ -210,10 +193,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
             flush=True,
         )
     about = {
-        "command": shlex.join(["python", "-m", "benchmarks.inference", *sys.argv[1:]]),
-        "machine": machine(),
         "programs": ", ".join(f"{version} ({device})" for version, device in versions.items()),
-        "load before": before,
         "matrix peak": f"{max(peaks) / 1e9:.0f} GFLOP/s, the fastest of all large float32 products",
         "dtype": args.dtype,
     }
@@ -228,12 +208,9 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
     return about, [table, several] if several.rows else [table]
 
 
-def main() -> None:
-    """Runs `measure` and reports."""
-    args = parse_args()
-    with exit_on_input_error():
-        check_options(args)
-        report(*measure(args), args.json)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    run_benchmark("inference", __doc__, _options, measure, arguments)
 
 
 if __name__ == "__main__":

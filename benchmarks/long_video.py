@@ -14,11 +14,9 @@ import concurrent.futures
 import contextlib
 import itertools
 import multiprocessing
-import shlex
 import statistics
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -27,9 +25,9 @@ import cv2
 import numpy as np
 import psutil
 
-from benchmarks.tables import Table, check_output, load, machine, report
+from benchmarks.tables import Table, check_least, run_benchmark
 from qmra_jax.cli.options import find_weights
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import InputError
 from qmra_jax.segmentation.outputs import Output
 from qmra_jax.segmentation.prompt_parsing import read_objects
 from qmra_jax.segmentation.segment_video import check_request, segment_video
@@ -171,18 +169,16 @@ def table(courses: dict[int, Course]) -> Table:
     return Table("A long video, once for each bound of the memory", columns, rows, note)
 
 
-def measure(args: argparse.Namespace) -> Table:
+def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
     """Makes the video and segments it.
 
     Raises:
       InputError: for a number that makes no sense, and as `qmra segment`.
     """
     frames = args.seconds * args.fps if args.frames is None else args.frames
-    least = {"fps": 1, "height": 64, "width": 64, "short_side": 0}
-    given = {name: getattr(args, name) for name in least} | {"frames": frames}
-    for name, minimum in {**least, "frames": 4}.items():
-        if given[name] < minimum:
-            raise InputError(f"{name} {given[name]}: expected at least {minimum}")
+    check_least(args, fps=1, height=64, width=64, short_side=0)
+    if frames < 4:
+        raise InputError(f"--frames={frames}: expected at least 4")
     if bool(args.video) != bool(args.box):
         raise InputError("--video and --box go together: the box of an object in its first frame")
     size = args.height, args.width
@@ -199,15 +195,10 @@ def measure(args: argparse.Namespace) -> Table:
             with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as own:
                 arguments = path, box, folder, bound, args.short_side, args.weights
                 courses[bound] = own.submit(follow, *arguments).result()
-    return table(courses)
+    return {}, [table(courses)]
 
 
-def main() -> None:
-    """Measures, prints and, if asked, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+def _options(add) -> None:
     add("--seconds", type=int, default=600, help="of the video (default: 600)")
     add("--fps", type=int, default=5, help="its frames a second (default: 5)")
     add("--frames", type=int, help="of the video, in place of --seconds")
@@ -224,17 +215,11 @@ def main() -> None:
     )
     add("--short_side", type=int, default=144, help="of the network's frames (default: 144)")
     add("--weights", type=Path, help="a .safetensors file (default: the checkout's own)")
-    add("--json", default="", metavar="FILE", help="also write the results here")
-    args = parser.parse_args()
-    with exit_on_input_error():
-        check_output(args.json)
-        about = {
-            "command": shlex.join(["python", "-m", "benchmarks.long_video", *sys.argv[1:]]),
-            "machine": machine(),
-            "load before": load(),
-        }
-        found = measure(args)
-        report({**about, "load after": load()}, [found], args.json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    run_benchmark("long_video", __doc__, _options, measure, arguments)
 
 
 if __name__ == "__main__":

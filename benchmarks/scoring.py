@@ -10,12 +10,10 @@ timed, its scores are compared with ours.
 
 import argparse
 import itertools
-import shlex
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +21,7 @@ import cv2
 import numpy as np
 
 from benchmarks import davis_twin
-from benchmarks.tables import Table, check_output, load, machine, report
-from qmra_jax.errors import exit_on_input_error
+from benchmarks.tables import Table, run_benchmark
 from qmra_jax.masks import write_labels
 from qmra_jax.scoring.score import score_folder
 
@@ -151,33 +148,27 @@ def table(measured: dict[int, dict[str, list[Spent]]], frames: int) -> Table:
     )
 
 
-def main() -> None:
-    """Measures, prints and, if asked, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+def _options(add) -> None:
     add("--sequences", type=int, default=2, help="sequences in a run (default: 2)")
     add("--frames", type=int, default=30, help="frames of a sequence (default: 30)")
     add("--rounds", type=int, default=5, help="runs of each way (default: 5)")
-    add("--json", default="", metavar="FILE", help="also write the results here")
-    args = parser.parse_args()
-    with exit_on_input_error():
-        check_output(args.json)
-        before, measured = load(), {}
-        for objects in OBJECTS:
-            with tempfile.TemporaryDirectory() as folder:
-                names = make_masks(
-                    Path(folder), sequences=args.sequences, frames=args.frames, objects=objects
-                )
-                measured[objects] = compare(Path(folder), names, args.rounds)
-        about = {
-            "command": shlex.join(["python", "-m", "benchmarks.scoring", *sys.argv[1:]]),
-            "machine": machine(),
-            "load before": before,
-            "load after": load(),
-        }
-        report(about, [table(measured, args.sequences * (args.frames - 2))], args.json)
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
+    """Makes masks of each number of objects, and scores them in each way."""
+    measured = {}
+    for objects in OBJECTS:
+        with tempfile.TemporaryDirectory() as folder:
+            names = make_masks(
+                Path(folder), sequences=args.sequences, frames=args.frames, objects=objects
+            )
+            measured[objects] = compare(Path(folder), names, args.rounds)
+    return {}, [table(measured, args.sequences * (args.frames - 2))]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    run_benchmark("scoring", __doc__, _options, measure, arguments)
 
 
 if __name__ == "__main__":

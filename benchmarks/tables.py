@@ -1,14 +1,17 @@
 """How a benchmark tells what it found: Markdown tables, and with --json FILE the same as data."""
 
+import argparse
 import dataclasses
 import json
 import os
 import platform
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qmra_jax.errors import InputError
+from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.files import written_whole
 
 
@@ -53,31 +56,61 @@ def load() -> str:
     return f"{one:.1f} (1 minute), {five:.1f} (5 minutes)"
 
 
-def check_output(path: str) -> None:
-    """Refuses what `report` could not write, before anything is measured.
-
-    Raises:
-      InputError: if a path is given whose folder is missing.
-    """
-    if path and not Path(path).parent.is_dir():
-        raise InputError(f"--json={path}: expected a file in a folder that exists")
-
-
-def report(about: dict[str, str], tables: Sequence[Table], path: str = "") -> None:
-    """Prints what was measured where, then the tables; writes both to a JSON file if asked.
+def run_benchmark(
+    name: str,
+    about: str,
+    options: Callable[..., None],
+    measure: Callable[[argparse.Namespace], tuple[Mapping[str, str], Sequence[Table]]],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """The command `python -m benchmarks.NAME`: measures, prints and, with --json FILE, writes.
 
     Args:
-      about: what holds for all tables, such as the command, the machine and its load.
-      tables: the results.
-      path: of the JSON file; empty for none.
+      name: of the module.
+      about: the text of --help.
+      options: adds the benchmark's own options, by the parser's `add_argument`.
+      measure: of the options' values, gives what holds for all tables, such as the device, and the
+        tables. An `InputError` of it ends the process with status 2.
+      arguments: of the command line; None takes the process's.
     """
-    print(*(f"- {name}: {value}" for name, value in about.items()), sep="\n")
-    for table in tables:
-        print(f"\n{table.markdown()}")
-    if path:
-        content = {"about": about, "tables": [dataclasses.asdict(table) for table in tables]}
-        with written_whole(Path(path)) as part:
-            part.write_text(json.dumps(content, indent=1) + "\n")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options(parser.add_argument)
+    parser.add_argument("--json", default="", metavar="FILE", help="also write the results there")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        if args.json and not Path(args.json).parent.is_dir():
+            raise InputError(f"--json={args.json}: expected a file in a folder that exists")
+        before = load()
+        facts, tables = measure(args)
+        given = sys.argv[1:] if arguments is None else arguments
+        facts = {
+            "command": shlex.join(["python", "-m", f"benchmarks.{name}", *given]),
+            "machine": machine(),
+            **facts,
+            "load before": before,
+            "load after": load(),
+        }
+        print(*(f"- {key}: {value}" for key, value in facts.items()), sep="\n")
+        for table in tables:
+            print(f"\n{table.markdown()}")
+        if args.json:
+            content = {"about": facts, "tables": [dataclasses.asdict(table) for table in tables]}
+            with written_whole(Path(args.json)) as part:
+                part.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def check_least(args: argparse.Namespace, **least: int) -> None:
+    """Raises `InputError` for an option's number (or one of its numbers) below the least."""
+    for name, minimum in least.items():
+        given = getattr(args, name)
+        for number in given if isinstance(given, list) else [given]:
+            if number < minimum:
+                raise InputError(f"--{name}={number}: expected at least {minimum}")
 
 
 def _shown(value: Any) -> str:

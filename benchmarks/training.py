@@ -9,23 +9,21 @@ triplets, to the same losses; where the losses part, there is no result but an e
 """
 
 import argparse
-import shlex
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.tables import Table, check_output, load, machine, report
+from benchmarks.tables import Table, check_least, machine, run_benchmark
 from benchmarks.turns import Contender, Failed, Program, take_turns
 from benchmarks.workload import CONFIGS, Workload
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import InputError
 
 # Largest relative difference of the losses, first and last: of rounding, and of nothing else.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
-def run(
+def compare(
     workload: Workload, *, compiled: bool, rounds: int, steps: int
 ) -> tuple[list[Contender], dict[str, str]]:
     """Starts ours and the twin's programs, times them, and checks that they computed the same.
@@ -178,15 +176,7 @@ def tables(
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
+def _options(add) -> None:
     add("--config", choices=tuple(CONFIGS), default="small", help="default: %(default)s")
     add("--crop", type=int, default=0, help="side of the images (default: the config's)")
     add("--batch", type=int, default=0, help="triplets a step (default: the config's)")
@@ -197,36 +187,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--compile", action="store_true", help="torch.compile too")
     add("--rounds", type=int, default=5, help="turns of each program (default: %(default)s)")
     add("--steps", type=int, default=2, help="steps a turn (default: %(default)s)")
-    add("--json", default="", metavar="FILE", help="also write the tables there")
-    args = parser.parse_args(arguments)
-    with exit_on_input_error():
-        _run(args, sys.argv[1:] if arguments is None else list(arguments))
 
 
-def _run(args: argparse.Namespace, arguments: list[str]) -> None:
-    check_output(args.json)
-    for name, least in (("crop", 0), ("batch", 0), ("devices", 0), ("rounds", 1), ("steps", 1)):
-        if getattr(args, name) < least:
-            raise InputError(f"--{name}={getattr(args, name)}: expected at least {least}")
+def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
+    """Runs the programs; what holds for all, and the tables."""
+    check_least(args, crop=0, batch=0, devices=0, rounds=1, steps=1)
     if args.crop % 16:
         raise InputError(f"--crop={args.crop}: expected a multiple of 16")
     workload = Workload(
         args.config, args.crop, args.batch, args.devices, args.dtype, args.tf32, args.device
     )
-    before = load()
-    contenders, failures = run(
+    contenders, failures = compare(
         workload, compiled=args.compile, rounds=args.rounds, steps=args.steps
     )
     ours, _, twin, *_ = (contender.facts for contender in contenders)
     about = {
-        "command": shlex.join(["python", "-m", "benchmarks.training", *arguments]),
         "machine": machine() if ours["platform"] == "cpu" else f"{machine()}, {ours['device']}",
         "JAX devices": str(ours["devices"]),
         "PyTorch threads": str(twin["threads"]),
-        "load before": before,
-        "load after": load(),
     }
-    report(about, tables(workload, contenders, failures), args.json)
+    return about, tables(workload, contenders, failures)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    run_benchmark("training", __doc__, _options, measure, arguments)
 
 
 if __name__ == "__main__":

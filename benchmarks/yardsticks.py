@@ -12,20 +12,18 @@ that are there already, such as evaluate.py's.
 """
 
 import argparse
-import shlex
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.tables import Table, check_output, report
+from benchmarks.tables import Table, run_benchmark
 from data_pipeline.datasets.davis import find_sequences
 from qmra_jax.boxes import box_to_map, mask_to_box
 from qmra_jax.cli.score import named_folders
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import InputError
 from qmra_jax.masks import foreground, read_labels, write_labels
 from qmra_jax.scoring.score import score_folder
 
@@ -80,33 +78,35 @@ def table(scores: Mapping[str, dict]) -> Table:
     return Table(f"{len(sequences)} sequences, DAVIS 2016's protocol", columns, rows)
 
 
-def main() -> None:
-    """Scores, prints and, if asked, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+def _score(root: Path, predictions: Path, split: str | None) -> dict:
+    return score_folder(root, predictions, protocol="davis2016", split=split, progress=False)
+
+
+def _options(add) -> None:
     add("--data_dir", type=Path, required=True, help="root of the dataset, in DAVIS's layout")
     add("--split", default="val", help="a list of ImageSets; `all` (default: val)")
     add(
         "--predictions", action="append", default=[], metavar="NAME=DIR", help="masks to set beside"
     )
-    add("--json", default="", metavar="FILE", help="also write the results here")
-    args = parser.parse_args()
-    with exit_on_input_error():
-        check_output(args.json)
-        split = None if args.split == "all" else args.split
-        others = named_folders(args.predictions)
-        if taken := sorted(others.keys() & YARDSTICKS.keys()):
-            raise InputError(f"--predictions {taken[0]}=...: a yardstick's name; give another")
-        scores = {name: _score(args.data_dir, at, split) for name, at in others.items()}
-        scores = score_yardsticks(args.data_dir, split) | scores
-        command = shlex.join(["python", "-m", "benchmarks.yardsticks", *sys.argv[1:]])
-        report({"command": command}, [table(scores)], args.json)
 
 
-def _score(root: Path, predictions: Path, split: str | None) -> dict:
-    return score_folder(root, predictions, protocol="davis2016", split=split, progress=False)
+def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
+    """Scores the yardsticks and the masks to set beside them.
+
+    Raises:
+      InputError: if a list or a mask is missing, or a name is given twice.
+    """
+    split = None if args.split == "all" else args.split
+    others = named_folders(args.predictions)
+    if taken := sorted(others.keys() & YARDSTICKS.keys()):
+        raise InputError(f"--predictions {taken[0]}=...: a yardstick's name; give another")
+    scores = {name: _score(args.data_dir, at, split) for name, at in others.items()}
+    return {}, [table(score_yardsticks(args.data_dir, split) | scores)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see the module."""
+    run_benchmark("yardsticks", __doc__, _options, measure, arguments)
 
 
 if __name__ == "__main__":

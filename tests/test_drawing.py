@@ -15,11 +15,13 @@ def square(label=1, where=slice(20, 60), size=(80, 120)):
     return labels
 
 
-def test_the_overlay_tints_an_object_in_its_colour():
-    for label in (1, 2, 3, 9):
-        image = overlay(GREY, square(label), alpha=0.5)
-        expected = (100 + object_colour(label).astype(float)) / 2
-        assert np.abs(image[40, 40] - expected).max() <= 1
+@pytest.mark.parametrize("label", [1, 2, 3, 9])
+@pytest.mark.parametrize("edge_to_edge", [False, True])
+def test_the_overlay_tints_an_object_in_its_colour(label, edge_to_edge):
+    labels = np.full((80, 120), label, np.uint8) if edge_to_edge else square(label)
+    image = overlay(GREY, labels, alpha=0.5)
+    expected = (100 + object_colour(label).astype(float)) / 2
+    assert np.abs(image[40, 40] - expected).max() <= 1
 
 
 @pytest.mark.parametrize("alpha", [0.37, 0.5, 1])
@@ -31,11 +33,6 @@ def test_the_overlay_leaves_the_background_and_its_input_alone(alpha):
     far = np.ones((80, 120), bool)
     far[17:63, 17:63] = False  # the outline may reach a little way out
     assert np.array_equal(image[far], frame[far])
-
-
-def test_an_object_from_edge_to_edge_is_tinted_too():
-    image = overlay(GREY, np.ones((80, 120), np.uint8), alpha=0.5)
-    assert np.abs(image[40, 60] - (100 + object_colour(1).astype(float)) / 2).max() <= 1
 
 
 def test_the_overlay_of_nothing_is_the_frame():
@@ -50,20 +47,14 @@ def test_an_objects_border_is_crisp_and_paler_than_its_inside():
     assert np.array_equal(image[40, 15], GREY[40, 15])
 
 
-def test_a_box_is_drawn_on_its_own_last_pixels():
-    box = np.array([[10, 20, 30, 25]])  # columns 10 to 39, rows 20 to 44
-    image = overlay(GREY, np.zeros((80, 120), np.uint8), box)
+def test_a_box_is_drawn_on_its_own_last_pixels_in_its_object_s_colour():
+    boxes = np.array([[0, 0, 0, 0], [10, 20, 30, 25]])  # not seen; columns 10 to 39, rows 20 to 44
+    image = overlay(GREY, np.zeros((80, 120), np.uint8), boxes)
     changed = np.argwhere((image != GREY).any(axis=-1))
     assert changed.min(axis=0).tolist() == [20, 10]
     assert changed.max(axis=0).tolist() == [44, 39]
-    assert np.array_equal(image[20, 10], object_colour(1))
-    assert np.array_equal(image[30, 25], GREY[30, 25])
-
-
-def test_boxes_have_the_colour_of_their_object_also_after_one_that_is_not_seen():
-    boxes = np.array([[0, 0, 0, 0], [10, 20, 30, 25]])
-    image = overlay(GREY, np.zeros((80, 120), np.uint8), boxes)
     assert np.array_equal(image[20, 10], object_colour(2))
+    assert np.array_equal(image[30, 25], GREY[30, 25])
 
 
 def test_objects_have_colours_of_their_own():

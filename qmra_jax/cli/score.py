@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from qmra_jax.cli.options import Overwrite
 from qmra_jax.errors import InputError, require_packages
 
 
@@ -81,9 +82,7 @@ def score(
             help="Where the report finds JPEGImages, if not beside the annotations.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier result there.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score folders of masks: J, F and their mean, as the benchmarks' own tools do.
 

@@ -246,18 +246,16 @@ def import_stm(
     check_target(file, overwrite=overwrite)
     state = read_state(source)
 
-    from qmra_jax.weights.safetensors_model import from_torch, save
     from qmra_jax.weights.stm import OTHERS, from_stm
+    from qmra_jax.weights.torch_names import from_torch
 
     converted, config = from_stm(state)
-    extra = {"source": f"STM (Oh et al. 2019), {source.name}"}
-    variables = from_torch(converted, config)
-    save(file, variables, config, dtype=dtype.value, metadata=extra, overwrite=overwrite)
+    origin = f"STM (Oh et al. 2019), {source.name}"
+    _save(file, from_torch(converted, config), config, dtype, overwrite, source=origin)
     if OTHERS in state:
         typer.echo(
             f"left out: {OTHERS}, for the other objects' mask; exact for one object", err=True
         )
-    typer.echo(str(file))
 
 
 @app.command("import-dinov2")

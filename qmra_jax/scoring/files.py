@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from qmra_jax.files import make_folder, written_whole
-
-_MEASURED = [(measure, name) for measure in "JF" for name in ("mean", "recall", "decay")]
+from qmra_jax.scoring.tables import MEASURED
 
 
 def write_scores(scores: dict, folder: Path) -> Path:
@@ -50,8 +49,8 @@ def csv_names(split: str | None) -> tuple[str, str]:
 
 
 def _global_csv(scores: dict) -> str:
-    columns = [f"{measure}-{name.capitalize()}" for measure, name in _MEASURED]
-    values = [scores[measure][name] for measure, name in _MEASURED]
+    columns = [f"{measure}-{name.capitalize()}" for measure, name in MEASURED]
+    values = [scores[measure][name] for measure, name in MEASURED]
     return f"J&F-Mean,{','.join(columns)}\n{_row([scores['J&F'], *values])}\n"
 
 

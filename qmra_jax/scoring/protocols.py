@@ -42,12 +42,6 @@ class Measured:
         return average([{"J": statistics(self.j), "F": statistics(self.f)}])
 
 
-def check_protocol(protocol: str) -> None:
-    """Raises an InputError unless there is such a protocol."""
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
-
-
 def measure_sequence(
     truth: np.ndarray,
     prediction: np.ndarray,

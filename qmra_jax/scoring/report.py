@@ -1,9 +1,10 @@
 """Scores as one HTML page that needs nothing else: tables, J over time, worst and best frames."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import fmean
 
 from qmra_jax.files import written_whole
 from qmra_jax.plots import colour, svg_data
@@ -92,65 +93,63 @@ def over_objects(frames: dict, measure: str = "J") -> list[float | None]:
       frames: of one sequence, of `score_plan`'s `frames`.
       measure: "J" or "F".
     """
-    by_frame = zip(*(own[measure] for own in frames["objects"].values()), strict=True)
+    by_frame = zip(*(scores[measure] for scores in frames["objects"].values()), strict=True)
     there = [[value for value in values if value is not None] for values in by_frame]
-    return [sum(values) / len(values) if values else None for values in there]
+    return [fmean(values) if values else None for values in there]
 
 
 def _mean_score(methods: Mapping[str, Result], name: str) -> float:
-    own = [result.scores["sequences"][name]["J&F"] for result in methods.values()]
-    return sum(own) / len(own)
+    return fmean(result.scores["sequences"][name]["J&F"] for result in methods.values())
 
 
 def _overall_table(methods: Mapping[str, Result]) -> str:
     heads = columns(next(iter(methods.values())).scores)
     marked = mark_best([headline(result.scores) for result in methods.values()], heads)
     rows = [
-        [escape(method), *(_cell(text, best, len(methods)) for text, best in row)]
-        for method, row in zip(methods, marked, strict=True)
+        [escape(method), *_cells(row, methods)] for method, row in zip(methods, marked, strict=True)
     ]
-    return _table(["method", *heads], rows)
+    return _table(["method", *map(escape, heads)], rows)
 
 
 def _sequence_table(methods: Mapping[str, Result]) -> str:
     """J&F, J and F of each sequence; the best of each, among methods, bold."""
     rows = []
     for name in next(iter(methods.values())).scores["sequences"]:
-        own = [result.scores["sequences"][name] for result in methods.values()]
-        values = [[s["J&F"], s["J"]["mean"], s["F"]["mean"]] for s in own]
+        scores = [result.scores["sequences"][name] for result in methods.values()]
+        values = [[s["J&F"], s["J"]["mean"], s["F"]["mean"]] for s in scores]
         marked = mark_best(values, ["J&F", "J", "F"])
-        cells = [_cell(text, best, len(methods)) for row in marked for text, best in row]
+        cells = [cell for row in marked for cell in _cells(row, methods)]
         rows.append([f'<a href="#{escape(name)}">{escape(name)}</a>', *cells])
     suffixes = [f" {escape(method)}" if len(methods) > 1 else "" for method in methods]
     heads = [f"{measure}{suffix}" for suffix in suffixes for measure in ("J&amp;F", "J", "F")]
-    return _table(["sequence", *heads], rows, escaped=True)
+    return _table(["sequence", *heads], rows)
 
 
-def _cell(text: str | None, best: bool, of: int) -> str:
-    if text is None:
-        return "–"
-    return f"<b>{text}</b>" if best and of > 1 else text
+def _cells(row: Sequence[tuple[str | None, bool]], methods: Mapping[str, Result]) -> list[str]:
+    """Texts of `mark_best`, the best one bold where there are several methods."""
+    texts = [("–" if text is None else text, best and len(methods) > 1) for text, best in row]
+    return [f"<b>{text}</b>" if bold else text for text, bold in texts]
 
 
-def _table(heads: list[str], rows: list[list[str]], *, escaped: bool = False) -> str:
-    head = "".join(f"<th>{text if escaped else escape(text)}</th>" for text in heads)
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of HTML texts."""
+    head = "".join(f"<th>{text}</th>" for text in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _plot(methods: Mapping[str, Result], name: str) -> str:
     frames = {method: result.scores["frames"][name] for method, result in methods.items()}
-    lines = {method: over_objects(own) for method, own in frames.items()}
+    lines = {method: over_objects(scores) for method, scores in frames.items()}
     first = next(iter(frames.values()))
-    objects = {}
-    if len(methods) == 1 and len(first["objects"]) > 1:
-        objects = {f"object {label}": own["J"] for label, own in first["objects"].items()}
+    several, objects = len(first["objects"]) > 1, {}
+    if len(methods) == 1 and several:
+        objects = {f"object {label}": scores["J"] for label, scores in first["objects"].items()}
     keys = "".join(
         f'<span class="key" style="background:{colour(number)}"></span>{escape(method)}'
         f" {result.scores['sequences'][name]['J']['mean']:.3f}"
         for number, (method, result) in enumerate(methods.items())
     )
-    several = len(first["objects"]) > 1
     what = ", mean of objects" + "; thin: each object" * bool(objects) if several else ""
     data = svg_data(over_time(lines, first["names"], thin=objects))
     image = f'<img class="plot" alt="J by frame of {escape(name)}" src="{data}">'
@@ -163,13 +162,14 @@ def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) ->
     values = {m: over_objects(r.scores["frames"][task.name]) for m, r in methods.items()}
     shown: dict[int, list[str]] = {}
     for word, choose in (("worst", min), ("best", max)):
-        for method, own in values.items():
-            there = [(value, k) for k, value in enumerate(own) if value is not None]
-            value = choose(value for value, _ in there)
-            k = next(k for found, k in there if found == value)
+        for method, j in values.items():
+            k = choose((k for k, value in enumerate(j) if value is not None), key=j.__getitem__)
             shown.setdefault(k, []).append(word + (f" of {method}" if len(methods) > 1 else ""))
     folder = frames_folder(task, images)
-    masks = {method: _folder(result.plan, task.name) for method, result in methods.items()}
+    masks = {
+        method: next(t.predicted for t in result.plan.tasks if t.name == task.name)
+        for method, result in methods.items()
+    }
     merged = next(iter(methods.values())).plan.protocol == "davis2016"
     figures = []
     for k, why in shown.items():
@@ -182,7 +182,3 @@ def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) ->
             f'<figure><img alt="{text}" src="{data}"><figcaption>{text}</figcaption></figure>'
         )
     return figures
-
-
-def _folder(plan: ScoringPlan, name: str) -> Path:
-    return next(task.predicted for task in plan.tasks if task.name == name)

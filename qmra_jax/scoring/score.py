@@ -2,8 +2,9 @@
 
 import concurrent.futures
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,32 +21,20 @@ def score_folder(
     truth: Path,
     predictions: Path,
     *,
-    protocol: str = "davis2017",
-    split: str | None = "val",
-    year: str | None = None,
-    sequences: Collection[str] | None = None,
-    unseen: Collection[str] | None = None,
     frames: bool = False,
     progress: bool = True,
     workers: int | None = None,
+    **chosen: Any,
 ) -> dict:
     """Scores a folder of predicted masks against a dataset in the DAVIS or YouTube-VOS layout.
 
     Args:
-      truth: root of the dataset; only its annotations and the split's list are read (of
-        YouTube-VOS meta.json and the names of the frames as well).
-      predictions: holds `SEQUENCE/00000.png`, or `Annotations/SEQUENCE/00000.png`. Masks of the
-        frames that are not scored may be missing; files that the truth lacks are not read.
-      protocol: "davis2017", "davis2016" or "youtube_vos".
-      split: of the dataset; None scores every sequence there is (of YouTube-VOS: `truth` is the
-        split's folder itself).
-      year: of the split's list; None takes the protocol's own, or another that has such a list.
-      sequences: only these of the split.
-      unseen: YouTube-VOS's categories that training lacked; None for all but those of the official
-        training set.
+      truth: root of the dataset.
+      predictions: the folder of masks.
       frames: also gives J and F of every scored frame.
       progress: shows a bar on standard error.
       workers: how many sequences are scored at once; None takes one a processor, at most 8.
+      **chosen: `protocol`, `split`, `year`, `sequences` and `unseen` of `plan_folder`.
 
     Returns:
       What `score_plan` gives.
@@ -54,15 +43,7 @@ def score_folder(
       InputError: if anything is missing, is not a mask, or does not fit the protocol; the message
         names the file or the sequence.
     """
-    plan = plan_folder(
-        truth,
-        predictions,
-        protocol=protocol,
-        split=split,
-        year=year,
-        sequences=sequences,
-        unseen=unseen,
-    )
+    plan = plan_folder(truth, predictions, **chosen)
     return score_plan(plan, frames=frames, progress=progress, workers=workers)
 
 
@@ -138,14 +119,9 @@ def _measure_all(tasks: list[Task], workers: int, progress: bool) -> list[dict[s
 
 def _by_frame(names: list[str], measured: Mapping[str, Measured]) -> dict:
     """J and F of the frames that any object is scored in."""
-    scored = sorted(
-        {frame for object_scores in measured.values() for frame in object_scores.frames}
-    )
+    scored = sorted({frame for scores in measured.values() for frame in scores.frames})
     objects = {}
-    for label, object_scores in measured.items():
-        j, f = (
-            dict(zip(object_scores.frames, values.tolist(), strict=True))
-            for values in (object_scores.j, object_scores.f)
-        )
+    for label, scores in measured.items():
+        j, f = (dict(zip(scores.frames, x.tolist(), strict=True)) for x in (scores.j, scores.f))
         objects[label] = {"J": [j.get(k) for k in scored], "F": [f.get(k) for k in scored]}
     return {"names": [names[k] for k in scored], "objects": objects}

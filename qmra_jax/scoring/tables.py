@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-_MEASURED = [(measure, name) for measure in "JF" for name in ("mean", "recall", "decay")]
+MEASURED = [(measure, name) for measure in "JF" for name in ("mean", "recall", "decay")]
 
 
 def format_table(scores: dict) -> str:
@@ -22,7 +22,7 @@ def format_table(scores: dict) -> str:
         *((f"{name}: {group['objects']} objects", group) for name, group in groups),
     ]
     with_fps = any("fps" in row for _, row in rows)
-    heads = [f"{measure} {name}" for measure, name in _MEASURED]
+    heads = [f"{measure} {name}" for measure, name in MEASURED]
     table = [["sequence", *heads, "J&F"] + ["fps"] * with_fps]
     for label, row in rows:
         values = [*row["J"].values(), *row["F"].values(), row["J&F"]]
@@ -59,7 +59,7 @@ def columns(scores: dict) -> list[str]:
     """The heads of `headline`'s numbers."""
     if scores["protocol"] == "youtube_vos":
         return ["overall", "J seen", "F seen", "J unseen", "F unseen", "J&F"]
-    return ["J&F", *(f"{measure} {name}" for measure, name in _MEASURED)]
+    return ["J&F", *(f"{measure} {name}" for measure, name in MEASURED)]
 
 
 def headline(scores: dict) -> list[float | None]:
@@ -68,7 +68,7 @@ def headline(scores: dict) -> list[float | None]:
         groups = [scores["seen"], scores["unseen"]]
         parts = [group[measure]["mean"] if group else None for group in groups for measure in "JF"]
         return [scores["overall"], *parts, scores["J&F"]]
-    return [scores["J&F"], *(scores[measure][name] for measure, name in _MEASURED)]
+    return [scores["J&F"], *(scores[measure][name] for measure, name in MEASURED)]
 
 
 def mark_best(

@@ -18,7 +18,7 @@ from data_pipeline.datasets.davis import (
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels
 from qmra_jax.scoring import youtube_vos
-from qmra_jax.scoring.protocols import Measured, check_protocol, measure_objects, measure_sequence
+from qmra_jax.scoring.protocols import PROTOCOLS, Measured, measure_objects, measure_sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +67,28 @@ def plan_folder(
     sequences: Collection[str] | None = None,
     unseen: Collection[str] | None = None,
 ) -> ScoringPlan:
-    """Finds every file that scoring will read; arguments and errors are `score_folder`'s."""
+    """Finds every file that scoring will read.
+
+    Args:
+      truth: root of the dataset; only its annotations and the split's list are read (of
+        YouTube-VOS meta.json and the names of the frames as well).
+      predictions: holds `SEQUENCE/00000.png`, or `Annotations/SEQUENCE/00000.png`. Masks of the
+        frames that are not scored may be missing; files that the truth lacks are not read.
+      protocol: "davis2017", "davis2016" or "youtube_vos".
+      split: of the dataset; None scores every sequence there is (of YouTube-VOS: `truth` is the
+        split's folder itself).
+      year: of the split's list; None takes the protocol's own, or another that has such a list.
+      sequences: only these of the split.
+      unseen: YouTube-VOS's categories that training lacked; None for all but those of the official
+        training set.
+
+    Raises:
+      InputError: if anything is missing or does not fit the protocol; the message names the file or
+        the sequence.
+    """
     truth, predictions = Path(truth), Path(predictions)
-    check_protocol(protocol)
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
     if protocol == "youtube_vos":
         return _youtube_vos_plan(truth, predictions, split, sequences, unseen)
     return _davis_plan(truth, predictions, protocol, split, year, sequences)

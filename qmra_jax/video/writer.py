@@ -122,14 +122,9 @@ class VideoWriter:
           duration: seconds.
 
         Raises:
-          InputError: if the image is not as above.
+          InputError: if the image is of another size than the first.
+          ValueError: if it is not uint8 of so many channels.
         """
-        channels = len(self._encoding.source.removesuffix("24"))
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
-            raise InputError(
-                f"frame {self._count} for {self._path} is {image.dtype} {list(image.shape)}:"
-                f" expected uint8 [h, w, {channels}]"
-            )
         stream = self._stream = self._stream or self._add_stream(*image.shape[:2])
         if image.shape[:2] != self._size:
             raise InputError(
@@ -217,7 +212,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> P
       The path.
 
     Raises:
-      InputError: if there are no frames, they are not as above, or fps is not above 0.
+      InputError: if there are no frames, they differ in size, or fps is not above 0.
+      ValueError: if one is not uint8 `[h, w, 3]`.
     """
     path = Path(path)
     if not (math.isfinite(fps) and fps > 0):

@@ -1,5 +1,10 @@
 """Weights files: ours, PyTorch's names and layouts, ImageNet's encoders, STM's checkpoint.
 
+    module, variables, config = load("qmra-small.safetensors")
+    state = to_torch(variables)  # for PyTorch: load_state_dict(strict=True)
+    variables = from_torch(read_state("qmra.pth"), config)
+    variables = load_encoders(variables, "resnet18-f37072fd.pth")  # see imagenet.py: where from
+
 Names are imported when first used: a file's metadata is read without JAX.
 """
 

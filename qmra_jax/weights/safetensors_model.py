@@ -1,12 +1,7 @@
-"""Weights: one .safetensors file that rebuilds its model, PyTorch state dicts, ImageNet encoders.
+"""Weights: one .safetensors file that rebuilds its model.
 
     module, variables, config = load("qmra-small.safetensors")
     save("copy.safetensors", variables, config, dtype="bfloat16")
-
-    state = to_torch(variables)                     # for PyTorch: load_state_dict(strict=True)
-    variables = from_torch(read_state("qmra.pth"), config)
-
-    variables = load_encoders(variables, "resnet18-f37072fd.pth")  # see imagenet.py: where from
 
 The file holds the tensors under PyTorch's names and layouts, and in its metadata `format`
 ("qmra-jax"), `format_version`, `model` (the model's config as JSON) and what the caller adds.
@@ -23,27 +18,15 @@ from qmra_jax.errors import InputError
 from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.network.model import QMRA
 from qmra_jax.weights import frozen_features
-from qmra_jax.weights.imagenet import load_encoders
 from qmra_jax.weights.state_dict_files import (
     cast,
     check_state,
     read_metadata,
     read_safetensors,
-    read_state,
     to_int8,
     write_safetensors,
 )
-from qmra_jax.weights.torch_names import from_torch, to_torch, to_variables, torch_shapes
-
-__all__ = [
-    "from_torch",
-    "load",
-    "load_encoders",
-    "read_metadata",
-    "read_state",
-    "save",
-    "to_torch",
-]
+from qmra_jax.weights.torch_names import to_torch, to_variables, torch_shapes
 
 FORMAT, FORMAT_VERSION = "qmra-jax", "1"
 

@@ -39,7 +39,8 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     state = {}
     for path, leaf in _leaves(variables).items():
         name = torch_name(path)
-        state[name] = np.array(_torch_layout(path, np.asarray(leaf)), order="C")
+        array = np.asarray(leaf)
+        state[name] = np.array(array.transpose(_torch_axes(path, array.ndim)), order="C")
         if path[-1] == "mean":
             state[name.replace("running_mean", COUNTER)] = np.zeros((), np.int64)
     if "frozen" in variables:
@@ -79,13 +80,12 @@ def to_variables(
     Raises:
       InputError: if a key is missing, unexpected or misshapen.
     """
-    leaves = _leaves(like)
     arrays = from_int8({name: _array(name, value) for name, value in state.items()})
     check_state(arrays, torch_shapes(like), what=what, examples=examples)
     tree = {}
-    for path in leaves:
+    for path in _leaves(like):
         array = np.asarray(arrays[torch_name(path)], np.float32)
-        tree[path] = jnp.asarray(_flax_layout(path, array))
+        tree[path] = jnp.asarray(array.transpose(np.argsort(_torch_axes(path, array.ndim))))
     variables = traverse_util.unflatten_dict(tree)
     if "frozen" in like:
         prefix = frozen_features.PREFIX
@@ -124,14 +124,6 @@ def _torch_axes(path: tuple[str, ...], ndim: int) -> tuple[int, ...]:
     if path[-1] != "kernel":
         return tuple(range(ndim))
     return (ndim - 1, ndim - 2, *range(ndim - 2))  # HWIO -> OIHW, [in, out] -> [out, in]
-
-
-def _torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    return array.transpose(_torch_axes(path, array.ndim))
-
-
-def _flax_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    return array.transpose(np.argsort(_torch_axes(path, array.ndim)))
 
 
 def _array(name: str, value: Any) -> np.ndarray:

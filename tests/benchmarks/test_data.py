@@ -9,7 +9,6 @@ from PIL import Image
 from benchmarks import data as benchmark
 from benchmarks import made_files
 from benchmarks.stages import cost
-from benchmarks.tables import Table
 from data_pipeline.triplets.triplets import Augmentation, static_triplet
 
 TINY = [
@@ -75,28 +74,3 @@ def test_stages_of_a_triplet_add_up_to_it():
     assert found.stages["read"] == found.stages["decode image"] == 0
     assert found.stages["warp"] > found.stages["draw"] > 0
     assert all(found.stages[name] > 0 for name in ("positions", "colour", "other"))
-
-
-def test_a_table_is_markdown_with_numbers_to_the_right():
-    table = Table(
-        "Speeds", ("source", "triplets/s"), [("stills", 61.234), ("videos", 5.678)], "So."
-    )
-    assert table.markdown() == (
-        "**Speeds**\n\n| source | triplets/s |\n| --- | ---: |\n"
-        "| stills | 61 |\n| videos | 5.68 |\n\nSo."
-    )
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--json=nowhere/a.json", "--json=nowhere/a.json: expected a file in a folder that exists"),
-        ("--frames=2", "--frames=2: expected at least 3"),
-        ("--data=nowhere", "--data=nowhere: no such folder"),
-    ],
-)
-def test_bad_options_are_refused_in_one_line_before_any_work(option, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        benchmark.main([*TINY, option])
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err == f"error: {message}\n"

@@ -1,12 +1,9 @@
 """The benchmark of long videos segments what it makes, and sees memory and compiles as they go."""
 
-import argparse
-
 import numpy as np
 import pytest
 
 from benchmarks import long_video
-from qmra_jax.errors import InputError
 from qmra_jax.segmentation.prompt_parsing import parse_box
 from qmra_jax.video.reader import VideoReader
 from qmra_jax.weights.safetensors_model import save
@@ -64,18 +61,3 @@ def test_memory_and_programs_are_seen_at_every_frame_with_a_bound_and_without(
     assert courses[0].programs[-1] > courses[0].programs[25] == courses[0].programs[5]
     rows = long_video.table(courses).rows
     assert [row[0] for row in rows] == [3, "none"]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        ({"frames": 3}, "frames 3: expected at least 4"),
-        ({"height": 9}, "height 9: expected at least 64"),
-        ({"video": "cat.mp4"}, "--video and --box go together"),
-    ],
-)
-def test_numbers_that_make_no_sense_are_refused(wrong, says):
-    good = {"seconds": 1, "fps": 5, "frames": None, "height": 96, "width": 128, "short_side": 32}
-    args = argparse.Namespace(**{**good, "video": None, "box": None, **wrong})
-    with pytest.raises(InputError, match=says):
-        long_video.measure(args)

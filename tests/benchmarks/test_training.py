@@ -54,22 +54,6 @@ def test_a_program_that_fails_says_why():
         Contender("broken", Counter, (-1,)).start()
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--config=large", "invalid choice: 'large'"),
-        ("--dtype=int8", "invalid choice: 'int8'"),
-        ("--rounds=0", "error: --rounds=0: expected at least 1"),
-        ("--crop=100", "error: --crop=100: expected a multiple of 16"),
-        ("--json=nowhere/out.json", "expected a file in a folder that exists"),
-    ],
-)
-def test_bad_options_are_refused(option, message, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        training.main([option])
-    assert message in capsys.readouterr().err
-
-
 def finished(name, seconds, loss=2.0, **facts):
     """A contender whose turns are over."""
     contender = Contender(name, Counter, ())
@@ -98,7 +82,7 @@ def test_torch_compile_may_fail_without_harm_and_the_table_says_why(monkeypatch,
     monkeypatch.setattr(training, "prepare_jax", _counter_at_zero)
     monkeypatch.setattr(training, "prepare_torch", _counter_below if start < 0 else _counter_off)
     monkeypatch.setattr(training, "check_devices", lambda contenders: None)
-    contenders, failures = training.run(Workload(), compiled=True, rounds=1, steps=1)
+    contenders, failures = training.compare(Workload(), compiled=True, rounds=1, steps=1)
     assert [contender.name for contender in contenders] == [
         "JAX, ours",
         "JAX, ours, first run",

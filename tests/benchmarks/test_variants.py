@@ -1,7 +1,6 @@
 """The table of variants tells each row's own network, and two memory frames where it keeps two."""
 
 import json
-import sys
 
 from benchmarks import variants
 
@@ -13,8 +12,7 @@ def test_rows_have_their_changes_parameters_and_work(tmp_path, monkeypatch, caps
     monkeypatch.setattr(variants, "HEIGHT", 96)
     monkeypatch.setattr(variants, "WIDTH", 160)
     path = tmp_path / "variants.json"
-    monkeypatch.setattr(sys, "argv", ["variants", "--memory=9", f"--json={path}"])
-    variants.main()
+    variants.main(["--memory=9", f"--json={path}"])
     printed = capsys.readouterr().out
     (table,) = json.loads(path.read_text())["tables"]
     found = {row[0]: row[1:] for row in table["rows"]}

@@ -400,39 +400,6 @@ def test_a_result_never_replaces_its_own_source(tmp_path, weights, bright, capsy
     assert (source / "00000.png").exists()
 
 
-@pytest.fixture
-def davis(tmp_path) -> Path:
-    """A dataset of one sequence of four frames, and its own masks as predictions."""
-    root = tmp_path / "DAVIS"
-    (root / "ImageSets" / "2017").mkdir(parents=True)
-    (root / "ImageSets" / "2017" / "val.txt").write_text("square\n")
-    for t in range(4):
-        labels = (moving_square()[t, ..., 0] == 250).astype(np.uint8)
-        write_labels(root / "Annotations" / "480p" / "square" / f"0000{t}.png", labels)
-        write_labels(tmp_path / "predictions" / "square" / f"0000{t}.png", labels)
-    return root
-
-
-@pytest.mark.parametrize("protocol", ["davis2017", "davis2016"])
-def test_score_prints_a_table_and_writes_scores(tmp_path, davis, capsys, protocol):
-    command = ["score", "--truth", davis, "--predictions", tmp_path / "predictions"]
-    assert run(*command, "--protocol", protocol, "--output", tmp_path / "scores") == 0
-    assert "square" in capsys.readouterr().out
-    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
-    assert scores["protocol"] == protocol
-    assert scores["J&F"] == 1
-    assert "exists" in refused(capsys, *command, "--output", tmp_path / "scores")
-    assert run(*command, "--output", tmp_path / "scores", "--overwrite", "--split", "all") == 0
-
-
-def test_score_refuses_what_is_not_there(tmp_path, davis, capsys):
-    absent = tmp_path / "absent"
-    assert str(absent) in refused(capsys, "score", "--truth", davis, "--predictions", absent)
-    assert "test" in refused(
-        capsys, "score", "--truth", davis, "--predictions", tmp_path, "--split", "test"
-    )
-
-
 def test_weights_show_tells_parameters_dtype_and_config(weights, capsys):
     assert run("weights", "show", weights) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]

@@ -39,6 +39,16 @@ def unread(monkeypatch):
     monkeypatch.setattr(tasks, "read_labels", read)
 
 
+@pytest.mark.parametrize("protocol", ["davis2017", "davis2016"])
+def test_one_method_prints_a_table_and_writes_its_scores(tmp_path, capsys, protocol):
+    command = ["--predictions", PREDICTIONS, "--protocol", protocol, "--output", tmp_path]
+    assert run(*command) == 0
+    assert "three-objects" in capsys.readouterr().out
+    assert json.loads((tmp_path / "scores.json").read_text())["protocol"] == protocol
+    assert "exists" in refused(capsys, *command)
+    assert run(*command, "--overwrite", "--split", "all") == 0
+
+
 def test_several_methods_are_compared_and_written_to_a_folder_each(tmp_path, capsys):
     methods = ["--predictions", f"a={PREDICTIONS}", "--predictions", f"b={PREDICTIONS}"]
     page = tmp_path / "page" / "report.html"
@@ -91,6 +101,7 @@ def test_a_fault_of_any_method_is_found_before_the_first_is_scored(tmp_path, cap
         (["--images", "x"], "--report"),
         (["--unseen", "cat"], "youtube_vos"),
         (["--sequences", "nobody"], "nobody"),
+        (["--split", "test"], "test"),
         (["--protocol", "youtube_vos"], "valid"),
     ],
 )

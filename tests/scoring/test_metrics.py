@@ -133,20 +133,19 @@ def test_recall_counts_values_strictly_above_a_half():
     assert statistics([0.5, 0.51, 0.0, 1.0])["recall"] == 0.5
 
 
-def test_decay_is_the_first_quarter_minus_the_last_and_quarters_share_a_frame():
-    # Nine frames: quarters are frames 0-2, 2-4, 4-6, 6-8.
-    result = statistics([1, 1, 0.7, 0, 0, 0, 0.4, 0.2, 0.3])
-    assert result["mean"] == pytest.approx(0.4)
-    assert result["decay"] == pytest.approx(0.9 - 0.3)
-
-
-def test_quarters_of_an_odd_number_of_frames_round_halves_up():
-    # Seven frames: the edges 1, 2.5, 4, 5.5, 7 become frames 0, 2, 3, 5, 6.
-    assert statistics([0.9, 0.6, 0.3, 0, 0, 0.2, 0.6])["decay"] == pytest.approx(0.6 - 0.4)
-
-
-def test_a_single_frame_does_not_decay():
-    assert statistics([0.7]) == {"mean": 0.7, "recall": 1.0, "decay": 0.0}
+@pytest.mark.parametrize(
+    ("values", "decay"),
+    [
+        ([1, 1, 0.7, 0, 0, 0, 0.4, 0.2, 0.3], 0.9 - 0.3),  # quarters: frames 0-2, 2-4, 4-6, 6-8
+        # Seven frames: the edges 1, 2.5, 4, 5.5, 7 become frames 0, 2, 3, 5, 6.
+        ([0.9, 0.6, 0.3, 0, 0, 0.2, 0.6], 0.6 - 0.4),
+        ([0.7], 0),
+    ],
+)
+def test_decay_is_the_first_quarter_minus_the_last_and_quarters_share_a_frame(values, decay):
+    result = statistics(values)
+    assert result["mean"] == pytest.approx(np.mean(values))
+    assert result["decay"] == pytest.approx(decay)
 
 
 def test_the_official_wrap_of_frame_numbers_changes_long_videos_alone():

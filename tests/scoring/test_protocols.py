@@ -57,32 +57,25 @@ def test_an_object_that_enters_late_counts_as_background_with_a_warning():
     assert list(scores["objects"]) == ["1"]
 
 
-def test_a_truth_without_objects_is_refused():
-    with pytest.raises(InputError, match="first mask of the sequence is empty"):
-        score_sequence(labels(), labels())
+@pytest.mark.parametrize(
+    ("truth", "told"),
+    [
+        (labels(), "first mask of the sequence is empty"),
+        (labels((1, 10), frames=1), "has 1 masks"),
+        (labels((1, 10), frames=2), "has 2 masks"),
+        (labels((255, 10)), "davis2016"),
+        (labels((255, 10), (190, 30)), "190"),  # a blended 0/255 mask
+    ],
+)
+def test_a_truth_that_cannot_be_scored_is_refused(truth, told):
+    with pytest.raises(InputError, match=told):
+        score_sequence(truth, labels((1, 10), frames=len(truth)))
 
 
-def test_more_predicted_objects_than_there_are_is_refused_naming_the_frame():
+def test_a_prediction_that_does_not_fit_is_refused():
     prediction = labels((1, 10))
     prediction[2] *= 4
-    with pytest.raises(InputError, match=r"frame 2 of the prediction holds label 4.*1 to 1"):
+    with pytest.raises(InputError, match="frame 2 of the prediction holds label 4"):
         score_sequence(labels((1, 10)), prediction)
-
-
-@pytest.mark.parametrize("frames", [1, 2])
-def test_fewer_than_three_frames_leave_nothing_to_score(frames):
-    truth = labels((1, 10), frames=frames)
-    with pytest.raises(InputError, match=f"has {frames} masks.*at least 3"):
-        score_sequence(truth, truth)
-
-
-def test_a_0_255_truth_is_refused_by_davis2017_even_when_blended():
-    with pytest.raises(InputError, match=r"holds 0 and 255 only.*davis2016"):
-        score_sequence(labels((255, 10)), labels((1, 10)))
-    with pytest.raises(InputError, match=r"255 and also 190.*threshold"):
-        score_sequence(labels((255, 10), (190, 30)), labels((1, 10)))
-
-
-def test_labels_of_different_shape_are_refused():
     with pytest.raises(ValueError, match=r"\(5, 40, 50\).*\(4, 40, 50\)"):
         score_sequence(labels((1, 10)), labels((1, 10), frames=4))
