@@ -157,12 +157,16 @@ def over_devices(
         with lock:
             if stop.is_set():
                 raise _Stopped
-            tick()
+            try:
+                tick()
+            except BaseException:
+                stop.set()  # before another device's turn
+                raise
 
     def serve(device: jax.Device) -> None:
         with jax.default_device(device):
             segmenter = make(device)
-            with contextlib.suppress(queue.Empty):
+            with contextlib.suppress(queue.Empty, _Stopped):
                 while not stop.is_set():
                     video = waiting.get_nowait()
                     work(segmenter, video, checked_tick)
