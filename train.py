@@ -126,11 +126,8 @@ def train(config, run: epath.PathLike) -> int:
     # ------------------------------------------------------------------ state
     if is_first:
         workdir.claim(run, config, begun.source if begun else "")
-    if begun:
-        fresh = functools.partial(init_variables, model, config.seed)
-        state = make_state(begun.variables(model, fresh))
-    else:
-        state = restored
+    fresh = functools.partial(init_variables, model, config.seed)
+    state = make_state(begun.variables(model, fresh)) if begun else restored
     state = parallel.replicate(state, config.parallel)
     del begun, restored  # the host's copies
 
