@@ -185,8 +185,15 @@ def _save(
 
     if short_side is not None:
         metadata["short_side"] = str(short_side)
-    options = {"dtype": dtype, "frozen_dtype": frozen_dtype, "overwrite": overwrite}
-    save(file, variables, config, metadata=metadata, **options)
+    save(
+        file,
+        variables,
+        config,
+        dtype=dtype,
+        frozen_dtype=frozen_dtype,
+        metadata=metadata,
+        overwrite=overwrite,
+    )
     typer.echo(str(file))
 
 

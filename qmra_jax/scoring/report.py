@@ -163,7 +163,8 @@ def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) ->
     shown: dict[int, list[str]] = {}
     for word, choose in (("worst", min), ("best", max)):
         for method, j in values.items():
-            k = choose((k for k, value in enumerate(j) if value is not None), key=j.__getitem__)
+            scored = {k: value for k, value in enumerate(j) if value is not None}
+            k = choose(scored, key=scored.__getitem__)
             shown.setdefault(k, []).append(word + (f" of {method}" if len(methods) > 1 else ""))
     folder = frames_folder(task, images)
     masks = {
