@@ -24,7 +24,7 @@ from qmra_jax.video.reader import VideoReader
 OUTPUT = Path("demo_output")
 FRAME = 118  # shows the whole rabbit; the masks go from here to both ends
 BOX = (272, 50, 330, 580)  # x, y, width, height
-SHORT_SIDE = 240  # about a minute on two cores; at 324 roots and a trunk join in
+SHORT_SIDE = 240  # a few minutes on two cores
 PICTURES = 6
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     height, width = video.size
     print(
         f"Segmenting {video.count} frames of {width}x{height} from the box"
-        f" {','.join(map(str, BOX))} in frame {FRAME}; about a minute on two cores."
+        f" {','.join(map(str, BOX))} in frame {FRAME}; a few minutes on two cores."
     )
     done = segment_video(video, objects, propagator, output)
     picture = OUTPUT / "strip.png"
