@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from configs import common
+from data_pipeline.triplets import worker
 from data_pipeline.triplets.examples import open_examples
 from data_pipeline.triplets.host_examples import HostExamples
 from data_pipeline.triplets.process_stream import HELD, ProcessStream
@@ -62,7 +63,8 @@ def assert_same(a, b):
 
 
 def workers():
-    return psutil.Process().children()
+    """The worker processes of this one, which other tests may have left other children to."""
+    return [c for c in psutil.Process().children() if worker.__name__ in c.cmdline()]
 
 
 def test_the_batches_are_those_of_tf_data_from_any_step_on(data):

@@ -1,0 +1,36 @@
+"""The small model on all the data, first part: crops of 128x128, many triplets an hour.
+
+    python train.py --config=configs/small_128.py --workdir=runs/small_128 \\
+      --config.init.encoders=$QMRA_DATA/resnet18/resnet18_imagenet_folded.npz
+
+The keys begin as a projection that matches (`init.key_projection`); the videos of
+`configs/selection.py` are held out. `configs/small_192.py` and `small_320.py` go on from it.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, small
+
+
+def get_config() -> ConfigDict:
+    """The network of `configs/small.py`, with the data of `configs/base.py`."""
+    config = small.get_config()
+    config.init.key_projection = "pca"
+
+    config.data = base.get_config().data
+    config.data.crop = 128
+    config.data.video_share = ((0, 0.35), (2500, 0.5))
+    config.data.max_gap = ((0, 5), (1500, 10), (3000, 15))
+
+    config.batch_size = 16
+    config.steps = 4000
+    config.memory_maps = "mixed"
+    config.predicted_share = ((0, 0.0), (500, 0.5))
+    config.ema_decay = 0.999
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_steps = 200
+    config.optimizer.decay_norm_and_bias = False
+    config.checkpoint_every = 100
+    config.picture_every = 1000
+    return config
