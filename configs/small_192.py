@@ -1,6 +1,6 @@
 """The small model on all the data, second part: crops of 192x192.
 
-    python train.py --config=configs/small_192.py --workdir=runs/small_192
+python train.py --config=configs/small_192.py --workdir=runs/small_192
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """The small model on all the data, third part: crops of 320x320, half a frame or more.
 
-    python train.py --config=configs/small_320.py --workdir=runs/small_320
+python train.py --config=configs/small_320.py --workdir=runs/small_320
 """
 
 from ml_collections import ConfigDict
