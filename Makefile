@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c r
 export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-slow format lock clean
+.PHONY: help demo test test-slow test-wheel docs format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,12 @@ test: .venv/dev.stamp  ## format check, lint, types, tests: what CI runs
 
 test-slow: .venv/dev.stamp  ## the tests that take minutes
 	$(BIN)/pytest -m slow
+
+test-wheel: .venv/dev.stamp  ## build the wheel, install it without extras, segment a clip in an empty folder
+	$(BIN)/python scripts/test_wheel.py
+
+docs: .venv/dev.stamp  ## build the documentation site into build/site; warnings are errors
+	$(BIN)/mkdocs build --strict --site-dir build/site
 
 format: .venv/dev.stamp  ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
@@ -47,5 +53,5 @@ clean:  ## remove the environment and caches
 	touch $@
 
 .venv/dev.stamp: .venv/demo.stamp
-	$(INSTALL) -e '.[demo,dev,torch,beam,plots]'
+	$(INSTALL) -e '.[dev]'
 	touch $@

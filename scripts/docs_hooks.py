@@ -1,0 +1,8 @@
+"""What `make docs` does to the pages: links to files outside docs/ become links to the repository."""
+
+import re
+
+
+def on_page_markdown(markdown, *, config, **kwargs):
+    """mkdocs calls this with the text of each page."""
+    return re.sub(r"\]\(\.\./", f"]({config.repo_url}/blob/main/", markdown)
