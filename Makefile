@@ -24,10 +24,10 @@ test-slow: .venv/dev.stamp  ## the tests that take minutes
 	$(BIN)/pytest -m slow
 
 test-wheel: .venv/dev.stamp  ## build the wheel, install it without extras, segment a clip in an empty folder
-	$(BIN)/python scripts/test_wheel.py
+	$(BIN)/python scripts/check_wheel.py
 
 docs: .venv/dev.stamp  ## build the documentation site into build/site; warnings are errors
-	$(BIN)/mkdocs build --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 format: .venv/dev.stamp  ## format the code and mend what lint can mend
 	$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""Puts the default weights into the wheel, as qmra_jax/pretrained/. The rest is in pyproject.toml."""
+"""Puts the default weights into the wheel; pyproject.toml has the rest."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What `make docs` does to the pages: links to files outside docs/ become links to the repository."""
+"""For `make docs`: links to files outside docs/ become links to the repository."""
 
 import re
 

@@ -53,7 +53,7 @@ WITHOUT = {
     "network": {"ml_collections", "orbax", "tensorflow"},
 }
 # Tests of what is not a module: the shipped weights, a page of docs/, and this.
-NO_MODULE = {"test_house", "test_shipped_weights", "test_tutorial"}
+NO_MODULE = {"test_docs", "test_house", "test_shipped_weights", "test_tutorial"}
 
 
 class Import(NamedTuple):

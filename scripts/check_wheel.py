@@ -62,8 +62,8 @@ def main() -> None:
         loaded = (
             "import sys; from qmra_jax.cli import main\n"
             "try: main(sys.argv[1:])\n"
-            "finally: print('loaded', [n for n in {} if n in sys.modules])"
-        ).format(NOT_LOADED)
+            f"finally: print('loaded', [n for n in {NOT_LOADED} if n in sys.modules])"
+        )
         segment = ("segment", *segment, "--overwrite")
         assert "loaded []" in run(python, "-c", loaded, *segment, cwd=work)
     print("the wheel works without extras")
