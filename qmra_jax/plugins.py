@@ -9,8 +9,8 @@ A plugin is a Python module that adds entries to a table when it is imported:
 
     READERS["laplace"] = laplace
 
-`--plugin my_reader` imports it, from the current folder too. An installed package names its module in
-the entry-point group "qmra_jax.plugins" and needs no option.
+`--plugin my_reader` imports it, from the current folder too. An installed package names its module
+in the entry-point group "qmra_jax.plugins" and needs no option.
 """
 
 import importlib
