@@ -56,17 +56,17 @@ def test_grey_and_1_bit_masks_give_their_values_unscaled(tmp_path, stored, expec
 
 
 @pytest.mark.parametrize(
-    ("stored", "kind"),
+    ("stored", "mode"),
     [
-        (Image.fromarray(PALETTE[LABELS]), "kind RGB"),
-        (Image.fromarray(np.stack([LABELS, LABELS], axis=-1), mode="LA"), "kind LA"),
-        (Image.fromarray(LABELS.astype(np.uint16) * 257), "kind I;16"),
+        (Image.fromarray(PALETTE[LABELS]), "mode RGB"),
+        (Image.fromarray(np.stack([LABELS, LABELS], axis=-1), mode="LA"), "mode LA"),
+        (Image.fromarray(LABELS.astype(np.uint16) * 257), "mode I;16"),
     ],
     ids=["colours", "grey seen through alpha", "16 bits"],
 )
-def test_pixels_that_do_not_say_their_labels_are_refused_by_name(tmp_path, stored, kind):
+def test_pixels_that_do_not_say_their_labels_are_refused_by_name(tmp_path, stored, mode):
     stored.save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=rf"mask\.png.*{kind}"):
+    with pytest.raises(InputError, match=rf"mask\.png.*{mode}"):
         read_labels(tmp_path / "mask.png")
 
 
@@ -74,7 +74,7 @@ def test_a_missing_a_foreign_and_a_cut_off_file_are_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"none\.png: no such file"):
         read_labels(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("not an image")
-    with pytest.raises(InputError, match=r"text\.png is no image"):
+    with pytest.raises(InputError, match=r"text\.png is not an image"):
         read_labels(tmp_path / "text.png")
     write_labels(tmp_path / "cut.png", LABELS.repeat(64, axis=0))
     whole = (tmp_path / "cut.png").read_bytes()
