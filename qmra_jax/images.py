@@ -42,7 +42,7 @@ def decode_image(data: bytes, name: str, *, turned: bool = False) -> np.ndarray:
     """
     flags = cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    # OpenCV before 4.12 fills in what a truncated JPEG lacks. Without the marker FF D9 near the end,
+    # OpenCV before 4.12 fills in what a truncated JPEG lacks. Where FF D9 is not near the end,
     # Pillow decides: it is slower but strict.
     if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-_TAIL:]):
         try:
