@@ -197,8 +197,8 @@ def _notes(runs: Runs) -> list[str]:
         "± is the sample standard deviation over seeds; differences are between equal seeds. Sign:"
         " whether a difference has the paper's sign, or ? within its standard error; a single seed"
         f" cannot tell it from chance. GFLOP: one object, {height}x{width}, {MEMORY} memory frames"
-        f" ({memory_bank.EXTRA} without extra frames), 2 per multiply-add of convolutions and matrix"
-        " products. Minutes: all of train.py. table.csv has recalls and YouTube-VOS too.",
+        f" ({memory_bank.EXTRA} without extra frames), 2 per multiply-add of convolution or matrix"
+        " product. Minutes: all of train.py. table.csv has recalls and YouTube-VOS too.",
         "The paper's numbers are from its Table 3: ResNet-50, DAVIS 2016 val, its own training;"
         " compare differences, not absolute values. (Its last row, also trained on COCO:"
         f" {', '.join(map(str, PAPER_WITH_COCO))}.)",
