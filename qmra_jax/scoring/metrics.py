@@ -64,13 +64,10 @@ def boundary_map(mask: np.ndarray) -> np.ndarray:
     return boundary
 
 
-def statistics(values: np.ndarray, *, official_decay_wrap: bool = False) -> dict[str, float]:
-    """DAVIS's statistics of a measure over the scored frames of one object.
+def statistics(values: np.ndarray) -> dict[str, float]:
+    """DAVIS's statistics of a measure, float `[t]`, over the scored frames of one object.
 
-    Args:
-      values: float `[t]`, in time order.
-      official_decay_wrap: reproduce the official toolkit's decay beyond 256 frames, where its uint8
-        frame indices wrap around (it may be NaN).
+    The official toolkit's decay differs beyond 256 frames, where its uint8 indices wrap around.
 
     Returns:
       `mean`; `recall`, the share of frames above 0.5; `decay`, the mean of the first quarter of the
@@ -86,13 +83,11 @@ def statistics(values: np.ndarray, *, official_decay_wrap: bool = False) -> dict
         )
     # The toolkit counts from 1 and rounds halves up; NumPy alone would round them to even.
     edges = np.round(np.linspace(1, len(values), DECAY_BINS + 1) + 1e-10).astype(int) - 1
-    if official_decay_wrap:
-        edges %= 256
-    first, last = (values[edges[i] : edges[i + 1] + 1] for i in (0, DECAY_BINS - 1))
+    first, last = values[: edges[1] + 1], values[edges[-2] :]
     return {
         "mean": float(values.mean()),
         "recall": float((values > 0.5).mean()),
-        "decay": float(first.mean() - last.mean()) if len(first) and len(last) else math.nan,
+        "decay": float(first.mean() - last.mean()),
     }
 
 

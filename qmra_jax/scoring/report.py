@@ -82,14 +82,9 @@ def write_report(path: Path, methods: Mapping[str, Result], images: Path | None 
     return path
 
 
-def over_objects(frames: dict, measure: str = "J") -> list[float | None]:
-    """The mean of a measure, "J" or "F", over the objects scored in each frame, else None.
-
-    Args:
-      frames: one sequence of `score_plan`'s `frames`.
-      measure: "J" or "F".
-    """
-    by_frame = zip(*(scores[measure] for scores in frames["objects"].values()), strict=True)
+def over_objects(frames: dict) -> list[float | None]:
+    """J by frame, averaged over the objects scored in it, for a sequence of `scores["frames"]`."""
+    by_frame = zip(*(scores["J"] for scores in frames["objects"].values()), strict=True)
     scored = [[value for value in values if value is not None] for values in by_frame]
     return [fmean(values) if values else None for values in scored]
 

@@ -11,10 +11,11 @@ import pytest
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.scoring.metrics import boundary_f, jaccard
-from qmra_jax.scoring.score import format_table, score_folder, write_scores
+from qmra_jax.scoring.score import format_table, score_folder
 from qmra_jax.scoring.tables import format_comparison
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "davis_metrics"
+FIXTURE = FIXTURES / "gt", FIXTURES / "pred"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 MEASURED = [(m, s) for m in ("J", "F") for s in ("mean", "recall", "decay")]
 
@@ -22,7 +23,7 @@ MEASURED = [(m, s) for m in ("J", "F") for s in ("mean", "recall", "decay")]
 @pytest.fixture(scope="module")
 def official():
     """The scores of the fixture, whose numbers the official toolkit gave."""
-    return score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False)
+    return score_folder(*FIXTURE, progress=False)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_sequences_score_is_the_mean_over_its_objects(official):
 
 def test_the_number_of_workers_does_not_change_the_scores(official):
     for workers in (1, 3):
-        again = score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False, workers=workers)
+        again = score_folder(*FIXTURE, progress=False, workers=workers)
         assert again == official
 
 
@@ -102,11 +103,10 @@ def only_255(truth, predictions):
         write_labels(path, read_labels(path) * np.uint8(255))
 
 
-def an_object_more(truth, predictions):
-    path = predictions / "tiny" / "00002.png"
-    mask = read_labels(path)
-    mask[0, 0] = 4
-    write_labels(path, mask)
+def a_surplus_object(truth, predictions):
+    labels = read_labels(predictions / "tiny" / "00002.png")
+    labels[0, 0] = 4
+    write_labels(predictions / "tiny" / "00002.png", labels)
 
 
 def two_masks(truth, predictions):
@@ -114,43 +114,30 @@ def two_masks(truth, predictions):
         path.unlink()
 
 
-def a_frame_less(truth, predictions):
-    (predictions / "tiny" / "00003.png").unlink()
-
-
-def a_sequence_less(truth, predictions):
-    shutil.rmtree(predictions / "tiny")
-
-
-def no_predictions(truth, predictions):
-    shutil.rmtree(predictions)
-
-
-def another_size(truth, predictions):
-    write_labels(predictions / "tiny" / "00003.png", np.zeros((32, 48), np.uint8))
-
-
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "named"),
     [
         (only_255, "sequence tiny .*--protocol davis2016"),  # 255 is void in davis2017
-        (an_object_more, r"tiny.00002\.png .*label 4"),
+        (a_surplus_object, r"tiny.00002\.png .*label 4"),
         (two_masks, "sequence tiny has 2 masks"),
-        (a_frame_less, r"tiny: .*00003\.png"),
-        (a_sequence_less, "sequence tiny .*found leaves-and-returns, one-"),
-        (no_predictions, "pred: .*no such folder"),
-        (another_size, r"00003\.png is 48x32, .*00000\.png is 64x64"),
+        (lambda _, pred: (pred / "tiny/00003.png").unlink(), r"tiny: .*00003\.png"),
+        (lambda _, pred: shutil.rmtree(pred / "tiny"), "tiny .*found leaves-and-returns, one-"),
+        (lambda _, pred: shutil.rmtree(pred), "pred: .*no such folder"),
+        (
+            lambda _, pred: write_labels(pred / "tiny/00003.png", np.zeros((32, 48), np.uint8)),
+            r"00003\.png is 48x32, .*00000\.png is 64x64",
+        ),
     ],
 )
-def test_what_cannot_be_scored_is_refused_by_name(dataset, spoil, told):
+def test_what_cannot_be_scored_is_refused_by_name(dataset, spoil, named):
     spoil(*dataset)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=named):
         score_folder(*dataset, progress=False)
 
 
 def test_an_unknown_protocol_is_refused():
     with pytest.raises(InputError, match="davis2019"):
-        score_folder(FIXTURES / "gt", FIXTURES / "pred", protocol="davis2019")
+        score_folder(*FIXTURE, protocol="davis2019")
 
 
 def test_some_sequences_or_all_of_a_dataset_without_lists_can_be_scored(official, dataset):
@@ -167,21 +154,20 @@ def test_some_sequences_or_all_of_a_dataset_without_lists_can_be_scored(official
 def test_a_subset_of_a_split_says_so_and_the_whole_does_not(official):
     assert "subset" not in official
     for split in ("val", None):
-        tiny = score_folder(
-            FIXTURES / "gt", FIXTURES / "pred", split=split, sequences=["tiny"], progress=False
-        )
+        tiny = score_folder(*FIXTURE, split=split, sequences=["tiny"], progress=False)
         assert tiny["subset"] == {"scored": 1, "of": 5}
     assert format_table(tiny).endswith("a subset: 1 of the 5 sequences of all")
 
 
 def test_frames_hold_what_the_means_are_over(official):
-    scores = score_folder(FIXTURES / "gt", FIXTURES / "pred", frames=True, progress=False)
+    scores = score_folder(*FIXTURE, frames=True, progress=False)
     for name, frames in scores.pop("frames").items():
         assert frames["names"] == [f"{k:05d}" for k in range(1, len(frames["names"]) + 1)]
-        for label, own in frames["objects"].items():
-            of = official["sequences"][name]["objects"][label]
+        for label, values in frames["objects"].items():
+            expected = official["sequences"][name]["objects"][label]
             for measure in "JF":
-                assert np.mean(own[measure]) == pytest.approx(of[measure]["mean"], abs=1e-12)
+                mean = expected[measure]["mean"]
+                assert np.mean(values[measure]) == pytest.approx(mean, abs=1e-12)
     assert scores == official
 
 
@@ -225,11 +211,11 @@ def test_the_protocols_own_list_is_taken_where_there_are_several(dataset):
 
 
 def test_progress_is_shown_on_standard_error_only_when_asked(capsys):
-    score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=True)
+    score_folder(*FIXTURE, progress=True)
     shown = capsys.readouterr()
     assert "5/5" in shown.err
     assert shown.out == ""
-    score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False)
+    score_folder(*FIXTURE, progress=False)
     assert capsys.readouterr().err == ""
 
 
@@ -240,20 +226,6 @@ def test_no_thread_outlives_a_refusal(dataset):
     with pytest.raises(InputError, match=r"00003\.png"):
         score_folder(truth, predictions, progress=False)
     assert threading.active_count() == before
-
-
-def test_scores_are_written_whole_with_every_digit_and_what_was_added(official, tmp_path):
-    path = write_scores({**official, "fps": 12.345678901234567}, tmp_path / "new")
-    assert path == tmp_path / "new" / "scores.json"
-    assert json.loads(path.read_text()) == {**official, "fps": 12.345678901234567}
-    assert sorted(p.name for p in path.parent.iterdir()) == [
-        "global_results-val.csv",
-        "per-sequence_results-val.csv",
-        "scores.json",
-    ]
-    with pytest.raises(TypeError):
-        write_scores({"J": object()}, path.parent)
-    assert json.loads(path.read_text())["fps"] == 12.345678901234567
 
 
 def test_the_table_has_a_row_a_sequence_then_the_mean_in_aligned_columns(official):
@@ -277,5 +249,5 @@ def test_the_table_shows_frames_a_second_where_they_were_measured(official):
 
 
 def test_the_mean_row_of_davis2016_is_over_sequences():
-    scores = score_folder(FIXTURES / "gt", FIXTURES / "pred", protocol="davis2016", progress=False)
+    scores = score_folder(*FIXTURE, protocol="davis2016", progress=False)
     assert format_table(scores).splitlines()[-1].startswith("| mean  ")
