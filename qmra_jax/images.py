@@ -3,7 +3,7 @@
 import concurrent.futures
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -67,14 +67,7 @@ def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
     Raises:
       InputError: if any fails; it counts the failures and names the first few.
     """
-    pairs = list(pairs)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        faults = sorted(fault for fault in pool.map(_fault, pairs) if fault)
-    if faults:
-        raise InputError(
-            f"{len(faults)} of {len(pairs)} images and masks cannot be used:"
-            f" {_first(faults, '; ')}: mend or remove them"
-        )
+    _refuse_faults(pairs, _header_fault, "images and masks cannot be used", "mend or remove them")
 
 
 def check_whole(paths: Iterable[Path], advice: str = "mend or remove them") -> None:
@@ -87,39 +80,36 @@ def check_whole(paths: Iterable[Path], advice: str = "mend or remove them") -> N
     Raises:
       InputError: if any fails; it counts the failures and names the first few.
     """
-    paths = list(paths)
+    _refuse_faults(paths, _truncated, "frames are cut short or cannot be read", advice)
+
+
+def _refuse_faults(items: Iterable, find_fault: Callable, problem: str, advice: str) -> None:
+    items = list(items)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        whole = list(pool.map(_is_whole, paths))
-    if bad := sorted(str(path) for path, fine in zip(paths, whole, strict=True) if not fine):
+        faults = sorted(filter(None, pool.map(find_fault, items)))
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(
-            f"{len(bad)} of {len(paths)} frames are cut short or cannot be read:"
-            f" {_first(bad, ', ')}: {advice}"
+            f"{len(faults)} of {len(items)} {problem}: {'; '.join(faults[:5])}{more}: {advice}"
         )
 
 
-def _first(faults: list[str], separator: str) -> str:
-    more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-    return separator.join(faults[:5]) + more
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether it ends as a JPEG or PNG should, or can be decoded nevertheless."""
+def _truncated(path: Path) -> str:
+    """The path, if the file does not end as a JPEG or PNG does and cannot be decoded."""
     try:
         with path.open("rb") as file:
             head = file.read(4)
             file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
             tail = file.read()
-        if (head[:2] == b"\xff\xd8" and b"\xff\xd9" in tail) or (
-            head == b"\x89PNG" and b"IEND" in tail
-        ):
-            return True
-        read_image(path)
+        ends = (b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND")
+        if not any(head.startswith(start) and end in tail for start, end in ends):
+            read_image(path)
     except (OSError, InputError):
-        return False
-    return True
+        return str(path)
+    return ""
 
 
-def _fault(pair: tuple[Path, Path]) -> str:
+def _header_fault(pair: tuple[Path, Path]) -> str:
     sizes = []
     for path in pair:
         try:

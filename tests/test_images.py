@@ -113,6 +113,6 @@ def test_truncated_files_are_named_without_decoding_whole_ones(tmp_path, monkeyp
     message = str(refused.value)
     assert message.startswith("5 of 8 ")
     assert message.endswith(": get them again")
-    assert ", ".join(str(tmp_path / name) for name in bad) in message
+    assert "; ".join(str(tmp_path / name) for name in bad) in message
     assert not {"whole.jpg", "whole.png"} & set(decoded)
     check_whole(paths[:3])

@@ -50,18 +50,8 @@ app.command()(score)
 app.add_typer(weights_app, name="weights")
 
 
-class Cutout(StrEnum):
-    """Formats of transparent output."""
-
-    png = "png"
-    webm = "webm"
-
-
-class ComputeDtype(StrEnum):
-    """Types that the network can compute in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
+Cutout = StrEnum("Cutout", ["png", "webm"])
+ComputeDtype = StrEnum("ComputeDtype", ["float32", "bfloat16"])
 
 
 def _print_version(wanted: bool) -> None:
@@ -155,16 +145,9 @@ def segment(
     from qmra_jax.segmentation.segment_video import check_request, segment_video
     from qmra_jax.video.reader import VideoReader
 
-    chosen = {
-        "masks": masks,
-        "overlay": overlay,
-        "boxes": boxes,
-        "mot": mot,
-        "coco": coco,
-        "cutout-png": Cutout.png in (cutout or ()),
-        "cutout-webm": Cutout.webm in (cutout or ()),
-    }
+    chosen = {"masks": masks, "overlay": overlay, "boxes": boxes, "mot": mot, "coco": coco}
     kinds = [kind for kind, wanted in chosen.items() if wanted]
+    kinds += [f"cutout-{kind}" for kind in Cutout if kind in (cutout or ())]
     reader = VideoReader(video)
     if reader.gaps:
         typer.echo(reader.gaps, err=True)

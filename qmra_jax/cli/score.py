@@ -9,13 +9,7 @@ import typer
 from qmra_jax.cli.options import Overwrite
 from qmra_jax.errors import InputError, require_packages
 
-
-class Protocol(StrEnum):
-    """See `qmra_jax.scoring.protocols`."""
-
-    davis2017 = "davis2017"
-    davis2016 = "davis2016"
-    youtube_vos = "youtube_vos"
+Protocol = StrEnum("Protocol", ["davis2017", "davis2016", "youtube_vos"])
 
 
 def score(

@@ -29,19 +29,8 @@ Examples:
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
 
 
-class FileDtype(StrEnum):
-    """Types of stored weights."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
-class FrozenDtype(StrEnum):
-    """Further types of stored frozen features."""
-
-    int8 = "int8"
-
+FileDtype = StrEnum("FileDtype", ["float32", "float16", "bfloat16"])
+FrozenDtype = StrEnum("FrozenDtype", ["int8"])
 
 OutputFile = Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")]
 

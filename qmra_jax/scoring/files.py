@@ -27,17 +27,17 @@ def write_scores(scores: dict, folder: Path) -> Path:
     """
     path = Path(folder) / "scores.json"
     compact = {name: value for name, value in scores.items() if name != "frames"}
-    text = json.dumps(compact, indent=2, allow_nan=False) + "\n"
-    frames = path.with_name("frames.json")
+    texts = {"scores.json": json.dumps(compact, indent=2, allow_nan=False) + "\n"}
     if "frames" in scores:
-        _write(frames, json.dumps(scores["frames"], allow_nan=False) + "\n")
+        texts["frames.json"] = json.dumps(scores["frames"], allow_nan=False) + "\n"
     else:
-        frames.unlink(missing_ok=True)
+        path.with_name("frames.json").unlink(missing_ok=True)
     if "protocol" in scores and scores["protocol"] != "youtube_vos":
         overall, by_object = csv_names(scores["split"])
-        _write(path.with_name(overall), _global_csv(scores))
-        _write(path.with_name(by_object), _per_sequence_csv(scores))
-    _write(path, text)
+        texts |= {overall: _global_csv(scores), by_object: _per_sequence_csv(scores)}
+    for name in reversed(texts):  # scores.json last
+        with written_whole(path.with_name(name)) as part:
+            part.write_text(texts[name])
     return path
 
 
@@ -49,22 +49,13 @@ def csv_names(split: str | None) -> tuple[str, str]:
 
 def _global_csv(scores: dict) -> str:
     columns = [f"{measure}-{name.capitalize()}" for measure, name in MEASURED]
-    values = [scores[measure][name] for measure, name in MEASURED]
-    return f"J&F-Mean,{','.join(columns)}\n{_row([scores['J&F'], *values])}\n"
+    values = [scores["J&F"], *(scores[measure][name] for measure, name in MEASURED)]
+    return f"J&F-Mean,{','.join(columns)}\n{','.join(f'{value:.3f}' for value in values)}\n"
 
 
 def _per_sequence_csv(scores: dict) -> str:
     lines = ["Sequence,J-Mean,F-Mean"]
     for name, sequence in scores["sequences"].items():
-        for label, measures in sequence.get("objects", {"1": sequence}).items():
-            lines.append(f"{name}_{label},{_row([measures['J']['mean'], measures['F']['mean']])}")
+        for label, s in sequence.get("objects", {"1": sequence}).items():
+            lines.append(f"{name}_{label},{s['J']['mean']:.3f},{s['F']['mean']:.3f}")
     return "\n".join(lines) + "\n"
-
-
-def _row(values: list[float]) -> str:
-    return ",".join(f"{value:.3f}" for value in values)
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as part:
-        part.write_text(text)
