@@ -29,11 +29,7 @@ SIZES = {"240p": (240, 427), "480p": (480, 854)}
 WEIGHTS = {"small": Path(__file__).parents[1] / "weights/qmra-small.safetensors"}
 # Largest share of labels that rounding may change, and largest mean difference of probabilities.
 TOLERANCE = {"float32": (1e-3, 1e-3), "bfloat16": (2e-2, 2e-2)}
-COLUMNS = (
-    *("network", "frame", "objects", "memory frames", "program"),
-    *("frames/s", "ms a frame", "CPU ms a frame", "share of the matrix peak", "peak GiB"),
-    *("our speed / its", "single turns", "labels that differ"),
-)
+CASE = ("network", "frame", "objects", "memory frames", "program")
 
 
 def _options(add) -> None:
@@ -113,33 +109,43 @@ def check_same(clip: Clip, contenders: list[Contender]) -> None:
             )
 
 
-def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[tuple]:
+def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[dict]:
     """The table's rows of one clip; `flops` is the work of a frame."""
     size = next(name for name, size in SIZES.items() if size == (clip.height, clip.width))
     peak = matrix_peak(contenders)
-    out: list[tuple] = []
+    out = []
     for contender in contenders:
         case = (clip.config, size, clip.objects, clip.memory, contender.name)
-        if contender.failure:
-            out.append((*case, *["-"] * 7, f"failed: {contender.failure}"))
-            continue
-        speed = contender.speed(contenders[0])
-        seconds, milliseconds = speed.seconds, (1000 * speed.seconds, 1000 * speed.cpu_seconds)
-        differ = f"{contender.facts['differ']:.3%}"
-        out.append((*case, 1 / seconds, *milliseconds, flops / seconds / peak, speed.memory))
-        out[-1] += (speed.ratio, speed.ratios, differ)
+        row: dict = dict(zip(CASE, case, strict=True))
+        if not contender.failure:
+            speed = contender.speed(contenders[0])
+            row |= {
+                "frames/s": 1 / speed.seconds,
+                "ms a frame": 1000 * speed.seconds,
+                "CPU ms a frame": 1000 * speed.cpu_seconds,
+                "share of the matrix peak": flops / speed.seconds / peak,
+                "peak GiB": speed.memory,
+                "our speed / its": speed.ratio,
+                "single turns": speed.ratios,
+                "labels that differ": f"{contender.facts['differ']:.3%}",
+            }
+        else:
+            row |= dict.fromkeys(list(out[0])[len(CASE) : -1], "-")
+            row["labels that differ"] = f"failed: {contender.failure}"
+        out.append(row)
     return out
 
 
-def objects_table(table: Table) -> Table:
+def objects_table(found: list[dict]) -> Table | None:
     """The time of several objects, relative to one object in the same program."""
-    by_case = {row[:5]: row[6] for row in table.rows if not isinstance(row[6], str)}
-    out = [
-        (config, size, objects, memory, program, ms / by_case[config, size, 1, memory, program])
-        for (config, size, objects, memory, program), ms in by_case.items()
-        if objects > 1 and (config, size, 1, memory, program) in by_case
-    ]
-    return Table("Several objects", (*COLUMNS[:5], "times one object's frame"), out)
+    times = {tuple(row[name] for name in CASE): row["ms a frame"] for row in found}
+    out = []
+    for (config, size, objects, memory, program), ms in times.items():
+        one = times.get((config, size, 1, memory, program), "-")
+        if objects > 1 and "-" not in (ms, one):
+            case = dict(zip(CASE, (config, size, objects, memory, program), strict=True))
+            out.append(case | {"times one object's frame": ms / one})
+    return Table.of("Several objects", out) if out else None
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
@@ -148,7 +154,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
 
     from benchmarks.torch_inference import count_flops
 
-    found: list[tuple] = []
+    found: list[dict] = []
     peaks: list[float] = []
     versions: dict[str, str] = {}
     for clip in chosen_clips(args):
@@ -157,7 +163,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
         found += rows(clip, contenders, flops)
         peaks.append(matrix_peak(contenders))
         versions |= {c.facts["version"]: c.facts["device"] for c in contenders if c.turns}
-        case = found[-len(contenders)][:4]
+        case = [found[-1][name] for name in CASE[:4]]
         print(f"{case}: {flops / 1e9:.0f} GFLOP a frame", file=sys.stderr, flush=True)
     about = {
         "programs": ", ".join(f"{version} ({device})" for version, device in versions.items()),
@@ -170,9 +176,9 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
         " every convolution and product as defined. Peak memory is the process's,"
         " compiler included, or the GPU's."
     )
-    table = Table("Propagation, frame by frame", COLUMNS, found, note)
-    several = objects_table(table)
-    return about, [table, several] if several.rows else [table]
+    table = Table.of("Propagation, frame by frame", found, note)
+    several = objects_table(found)
+    return about, [table, several] if several else [table]
 
 
 main = functools.partial(run_benchmark, "inference", __doc__, _options, measure)

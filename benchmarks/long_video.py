@@ -134,28 +134,25 @@ def table(courses: dict[int, Course]) -> Table:
     for bound, course in courses.items():
         count = len(course.resident)
         quarters = [course.resident[max(count * k // 4 - 1, 0)] / 1e6 for k in (1, 2, 3, 4)]
+        sizes = (course.resident[0] / 1e6, *quarters, max(course.resident) / 1e6)
+        moments = ("MB at first", "at 1/4", "at 1/2", "at 3/4", "at the end", "at most")
         rows.append(
-            (
-                bound or "none",
-                *(round(number) for number in (course.resident[0] / 1e6, *quarters)),
-                round(max(course.resident) / 1e6),
-                course.programs[-1],
-                course.programs[count // 2],
-                1 / statistics.median(course.seconds),
-                count / course.wall_seconds,
-            )
+            {
+                "max_memory": bound or "none",
+                **dict(zip(moments, map(round, sizes), strict=True)),
+                "programs compiled": course.programs[-1],
+                "of these by half-way": course.programs[count // 2],
+                "network's frames/s": 1 / statistics.median(course.seconds),
+                "overall, frames/s": count / course.wall_seconds,
+            }
         )
-    columns = (
-        *("max_memory", "MB at first", "at 1/4", "at 1/2", "at 3/4", "at the end", "at most"),
-        *("programs compiled", "of these by half-way", "network's frames/s", "overall, frames/s"),
-    )
     note = (
         f"Resident memory of the process after a frame, of {count} frames; masks, overlay and"
         " boxes are written. Programs from the cache on disk count too. The network's frames/s are"
         " from the median time to a result on the host; overall includes decoding, compiling and"
         " writing."
     )
-    return Table("A long video, once for each bound of the memory", columns, rows, note)
+    return Table.of("A long video, once for each bound of the memory", rows, note)
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:

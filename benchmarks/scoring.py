@@ -124,16 +124,18 @@ def table(measured: dict[int, dict[str, list[Spent]]], frames: int) -> Table:
         for way, runs in spent.items():
             ratios = [a.wall / b.wall for a, b in zip(base, runs, strict=True)]
             cpu_ratio = statistics.median(a.cpu / b.cpu for a, b in zip(base, runs, strict=True))
-            milliseconds = 1000 * statistics.median(run.wall for run in runs) / frames
-            span = f"{min(ratios):.1f} to {max(ratios):.1f}"
-            row = [objects, way, milliseconds, statistics.median(ratios), span, cpu_ratio]
-            rows.append(row)
-    return Table(
-        "Scoring masks of 480x854, from PNG files to J and F",
-        ["objects", "way", "ms a frame", "times as fast", "single rounds", "as little CPU time"],
-        rows,
-        f"{frames} frames a run; medians of {len(base)} rounds, the ways in turn.",
-    )
+            rows.append(
+                {
+                    "objects": objects,
+                    "way": way,
+                    "ms a frame": 1000 * statistics.median(run.wall for run in runs) / frames,
+                    "times as fast": statistics.median(ratios),
+                    "single rounds": f"{min(ratios):.1f} to {max(ratios):.1f}",
+                    "as little CPU time": cpu_ratio,
+                }
+            )
+    note = f"{frames} frames a run; medians of {len(base)} rounds, the methods in turn."
+    return Table.of("Scoring masks of 480x854, from PNG files to J and F", rows, note)
 
 
 def _options(add) -> None:

@@ -31,6 +31,11 @@ class Table:
     rows: Sequence[Sequence[Any]]
     note: str = ""
 
+    @classmethod
+    def of(cls, title: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> "Table":
+        """A table of rows by column."""
+        return cls(title, list(rows[0]), [list(row.values()) for row in rows], note)
+
     def markdown(self) -> str:
         """The table with its title; columns of numbers are right-aligned."""
         numbers = [

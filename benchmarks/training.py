@@ -100,24 +100,20 @@ def tables(
     for program in contenders:
         speed = program.speed(contenders[0])
         rows.append(
-            [
-                f"{program.name} ({program.facts['version']})",
-                config.batch_size / speed.seconds,
-                speed.seconds,
-                speed.cpu_seconds,
-                speed.ratio,
-                speed.ratios,
-                program.facts["start_seconds"],
-                speed.memory,
-                flops / speed.seconds / 1e9,
-                100 * flops / speed.seconds / peak,
-                f"{program.turns[-1].values[-1]:.5f}",
-            ]
+            {
+                "program": f"{program.name} ({program.facts['version']})",
+                "triplets/s": config.batch_size / speed.seconds,
+                "s a step": speed.seconds,
+                "CPU s a step": speed.cpu_seconds,
+                "our speed / its": speed.ratio,
+                "single rounds": speed.ratios,
+                "first step, s": program.facts["start_seconds"],
+                "peak memory, GiB": speed.memory,
+                "GFLOP/s": flops / speed.seconds / 1e9,
+                "% of matrix peak": 100 * flops / speed.seconds / peak,
+                "last loss": f"{program.turns[-1].values[-1]:.5f}",
+            }
         )
-    columns = (
-        *("program", "triplets/s", "s a step", "CPU s a step", "our speed / its", "single rounds"),
-        *("first step, s", "peak memory, GiB", "GFLOP/s", "% of matrix peak", "last loss"),
-    )
     turns, size = contenders[0].turns, config.data.crop
     note = [
         f"Medians of {len(turns)} rounds of {len(turns[0].seconds)} steps, the programs in turn."
@@ -130,12 +126,12 @@ def tables(
         f" {workload.dtype}"
     )
     rounds = [
-        [k + 1, *(statistics.mean(c.turns[k].seconds) for c in contenders)]
+        {"round": k + 1, **{c.name: statistics.mean(c.turns[k].seconds) for c in contenders}}
         for k in range(len(turns))
     ]
     return [
-        Table(title, columns, rows, " ".join(note)),
-        Table("Every round, seconds a step", ("round", *(c.name for c in contenders)), rounds),
+        Table.of(title, rows, " ".join(note)),
+        Table.of("Every round, seconds a step", rounds),
     ]
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from benchmarks import inference
 from benchmarks.clip import FRAMES, Clip
-from benchmarks.tables import Table
 from qmra_jax.errors import InputError
 from tests.support.contenders import finished
 
@@ -50,17 +49,20 @@ def test_the_table_has_speeds_ratios_and_failures():
     failed.failure = "no compiler"
     programs = [finished(*run, **BLANK) for run in (("ours", [1, 9, 1]), ("PyTorch", [2, 18, 2]))]
     ours, twin, broken = inference.rows(Clip(), [*programs, failed], flops=50 * 10**9)
-    assert ours[:5] == ("small", "480p", 1, 5, "ours")
-    assert ours[5:] == (1, 1000, 2000, 0.5, 1, 1, "1.00 to 1.00", "0.000%")
-    assert twin[10:12] == (2, "2.00 to 2.00")
-    assert broken[-1] == "failed: no compiler"
-    assert all(len(row) == len(inference.COLUMNS) for row in (ours, twin, broken))
+    assert list(ours.values()) == [
+        *("small", "480p", 1, 5, "ours"),
+        *(1, 1000, 2000, 0.5, 1, 1, "1.00 to 1.00", "0.000%"),
+    ]
+    assert (twin["our speed / its"], twin["single turns"]) == (2, "2.00 to 2.00")
+    assert broken["labels that differ"] == "failed: no compiler"
+    assert list(ours) == list(twin) == list(broken)
 
 
 def test_several_objects_are_timed_relative_to_one():
-    rows = [("small", "480p", n, 5, "ours", 0.0, ms) for n, ms in ((1, 400), (3, 900))]
-    table = inference.objects_table(Table("", inference.COLUMNS, rows))
-    assert table.rows == [("small", "480p", 3, 5, "ours", 2.25)]
+    names = (*inference.CASE, "ms a frame")
+    cases = [("small", "480p", n, 5, "ours", ms) for n, ms in ((1, 400), (3, 900), (5, "-"))]
+    table = inference.objects_table([dict(zip(names, case, strict=True)) for case in cases])
+    assert table.rows == [["small", "480p", 3, 5, "ours", 2.25]]
 
 
 def test_the_twin_s_frame_step_is_its_network_frame_by_frame():

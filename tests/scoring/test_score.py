@@ -1,4 +1,4 @@
-"""A folder of masks gets the official toolkit's scores, and one that cannot is refused by name."""
+"""Folders of masks get the official toolkit's scores, or are refused by name."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ MEASURED = [(m, s) for m in ("J", "F") for s in ("mean", "recall", "decay")]
 
 @pytest.fixture(scope="module")
 def official():
-    """The scores of the fixture, whose numbers the official toolkit gave."""
+    """Our scores of the fixture; EXPECTED has the official toolkit's."""
     return score_folder(*FIXTURE, progress=False)
 
 
@@ -46,12 +46,7 @@ def test_the_scores_equal_the_official_toolkits(official):
         for m, s in MEASURED:
             assert found[m][s] == pytest.approx(expected[m][s], abs=1e-9, rel=0)
     assert official["J&F"] == pytest.approx(EXPECTED["global"]["J&F"], abs=1e-9, rel=0)
-
-
-def test_every_object_of_the_official_run_is_scored_and_no_other(official):
-    scored = {
-        f"{name}_{label}" for name, s in official["sequences"].items() for label in s["objects"]
-    }
+    scored = {f"{name}_{k}" for name, s in official["sequences"].items() for k in s["objects"]}
     assert scored == set(EXPECTED["sequences"])
     assert official["objects"] == len(scored)
     assert (official["protocol"], official["split"]) == ("davis2017", "2017/val")
@@ -65,11 +60,10 @@ def test_a_sequences_score_is_the_mean_over_its_objects(official):
 
 def test_the_number_of_workers_does_not_change_the_scores(official):
     for workers in (1, 3):
-        again = score_folder(*FIXTURE, progress=False, workers=workers)
-        assert again == official
+        assert score_folder(*FIXTURE, progress=False, workers=workers) == official
 
 
-def test_predictions_may_lie_under_annotations_and_lack_the_frames_that_are_not_scored(
+def test_predictions_may_lie_under_annotations_and_lack_unscored_frames(
     official, dataset, tmp_path
 ):
     truth, predictions = dataset
@@ -86,6 +80,7 @@ def test_davis2016_merges_the_objects_and_averages_over_sequences(dataset):
     scores = score_folder(truth, predictions, protocol="davis2016", progress=False)
     assert "objects" not in scores["sequences"]["three-objects"]
     assert scores["objects"] == 5
+    assert format_table(scores).splitlines()[-1].startswith("| mean  ")
     expected = np.mean([numbers(s) for s in scores["sequences"].values()], axis=0)
     np.testing.assert_allclose(numbers(scores), expected, rtol=1e-12)
     for name in ("three-objects", "touching-border"):  # void is in the latter
@@ -151,7 +146,7 @@ def test_some_sequences_or_all_of_a_dataset_without_lists_can_be_scored(official
     assert tiny["sequences"] == {"tiny": official["sequences"]["tiny"]}
 
 
-def test_a_subset_of_a_split_says_so_and_the_whole_does_not(official):
+def test_a_subset_of_a_split_is_reported(official):
     assert "subset" not in official
     for split in ("val", None):
         tiny = score_folder(*FIXTURE, split=split, sequences=["tiny"], progress=False)
@@ -159,7 +154,7 @@ def test_a_subset_of_a_split_says_so_and_the_whole_does_not(official):
     assert format_table(tiny).endswith("a subset: 1 of the 5 sequences of all")
 
 
-def test_frames_hold_what_the_means_are_over(official):
+def test_frames_hold_the_values_of_the_means(official):
     scores = score_folder(*FIXTURE, frames=True, progress=False)
     for name, frames in scores.pop("frames").items():
         assert frames["names"] == [f"{k:05d}" for k in range(1, len(frames["names"]) + 1)]
@@ -171,7 +166,7 @@ def test_frames_hold_what_the_means_are_over(official):
     assert scores == official
 
 
-def test_a_list_beside_the_years_is_found(dataset):
+def test_a_list_outside_the_years_is_found(dataset):
     truth, predictions = dataset
     shutil.rmtree(truth / "ImageSets")
     (truth / "ImageSets").mkdir()
@@ -180,7 +175,7 @@ def test_a_list_beside_the_years_is_found(dataset):
     assert (list(scores["sequences"]), scores["split"]) == (["tiny"], "held")
 
 
-def test_several_methods_stand_side_by_side_with_the_best_of_each_column_marked(official):
+def test_methods_are_compared_with_the_best_of_each_column_marked(official):
     worse = {**official, "J&F": 0.1, "J": {**official["J"], "decay": -0.5}}
     lines = format_comparison({"a": official, "b": worse}).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -195,7 +190,7 @@ def test_several_methods_stand_side_by_side_with_the_best_of_each_column_marked(
     assert list(rows)[2:] == list(official["sequences"])
 
 
-def test_the_protocols_own_list_is_taken_where_there_are_several(dataset):
+def test_the_protocols_own_list_is_preferred(dataset):
     truth, predictions = dataset
     (truth / "ImageSets/480p").mkdir()
     (truth / "ImageSets/480p/val.txt").write_text("/JPEGImages/480p/tiny/00000.jpg /Ann...\n")
@@ -210,7 +205,7 @@ def test_the_protocols_own_list_is_taken_where_there_are_several(dataset):
     assert list(other["sequences"]) == ["tiny"]
 
 
-def test_progress_is_shown_on_standard_error_only_when_asked(capsys):
+def test_progress_is_shown_on_standard_error_if_asked(capsys):
     score_folder(*FIXTURE, progress=True)
     shown = capsys.readouterr()
     assert "5/5" in shown.err
@@ -228,7 +223,7 @@ def test_no_thread_outlives_a_refusal(dataset):
     assert threading.active_count() == before
 
 
-def test_the_table_has_a_row_a_sequence_then_the_mean_in_aligned_columns(official):
+def test_the_table_has_aligned_rows_of_sequences_then_the_mean(official):
     lines = format_table(official).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -239,15 +234,10 @@ def test_the_table_has_a_row_a_sequence_then_the_mean_in_aligned_columns(officia
     assert cells[2][1:] == [f"{n:.3f}" for n in numbers(official["sequences"]["one-object"])]
 
 
-def test_the_table_shows_frames_a_second_where_they_were_measured(official):
+def test_the_table_shows_frames_per_second_where_measured(official):
     tiny = {**official["sequences"]["tiny"], "fps": 7.25}
     sequences = {**official["sequences"], "tiny": tiny}
     lines = format_table({**official, "sequences": sequences, "fps": 3.14}).splitlines()
     fps = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines}
     assert fps["sequence"] == "fps"
     assert (fps["tiny"], fps["one-object"], fps["mean of 9 objects"]) == ("7.2", "", "3.1")
-
-
-def test_the_mean_row_of_davis2016_is_over_sequences():
-    scores = score_folder(*FIXTURE, protocol="davis2016", progress=False)
-    assert format_table(scores).splitlines()[-1].startswith("| mean  ")
