@@ -34,7 +34,7 @@ from qmra_jax.scoring import score as scoring
 from qmra_jax.training import checkpoint
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; `--help` shows it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,7 +86,7 @@ def parse_args() -> argparse.Namespace:
     )
     add("--shard", default="1/1", metavar="I/N", help="this host's part of the videos, from 1/N")
     add("--overwrite", action="store_true", help="replace results that were made with other things")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def load(args: argparse.Namespace):

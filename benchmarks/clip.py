@@ -1,44 +1,34 @@
-"""What is propagated in the benchmark: a network and a made-up clip of a given size."""
+"""What propagation is timed on: a network and a synthetic clip."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import CONFIGS
+from benchmarks.workload import Setup
 
-FRAMES = 8  # that come again and again
+FRAMES = 8  # different ones, which repeat
 
 
 @dataclass(frozen=True)
-class Clip:
-    """Frames to be segmented, at a fixed number of memory frames; picklable.
+class Clip(Setup):
+    """Frames to segment with a fixed number of memory frames.
 
     Attributes:
-      config: a name of `CONFIGS`, and of `torch_qmra.SIZES`.
-      height: of the frames, and
-      width: theirs, in pixels.
-      objects: that are followed.
+      height: of the frames, in pixels.
+      width: of the frames, in pixels.
+      objects: number of objects.
       memory: frames that each timed frame reads: the first, `memory - 2` extra ones, the previous.
-      dtype: "float32" or "bfloat16", of the computation.
-      tf32: whether a GPU may round float32 factors to TF32.
-      device: "auto", "cpu" or "gpu".
     """
 
-    config: str = "small"
     height: int = 480
     width: int = 854
     objects: int = 1
     memory: int = 5
-    dtype: str = "float32"
-    tf32: bool = True
-    device: str = "auto"
 
     def model_config(self) -> Any:
         """`config.model`, in this dtype."""
-        config = CONFIGS[self.config].get_config().model
-        config.dtype = self.dtype
-        return config
+        return self.base_config().model
 
     def frames(self) -> np.ndarray:
         """uint8 `[FRAMES, h, w, 3]`: discs of different colours drift over smooth noise."""
@@ -61,9 +51,9 @@ class Clip:
         )
 
     def _discs(self, k: int) -> list[tuple[float, float, float]]:
-        """Centres (y, x) and radii in frame k: side by side, each on a way of its own."""
+        """Centres (y, x) and radii in frame k: side by side, each on its own path."""
         step = self.width / self.objects
-        radius = min(step * 0.3, self.height * 0.3, 60)  # which the small network follows
+        radius = min(step * 0.3, self.height * 0.3, 60)  # a size that the small network segments
         return [
             (self.height * (0.5 + 0.02 * k * (-1) ** n), step * (n + 0.5) + 2 * k, radius)
             for n in range(self.objects)

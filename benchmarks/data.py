@@ -1,17 +1,18 @@
-"""How fast triplets come, what each stage of one costs, and what the stream needs of memory.
+"""Measures the data pipeline: triplets per second, cost of each stage, memory, restarts.
 
     python -m benchmarks.data                                    # about three minutes
-    python -m benchmarks.data --batches=5000 --json=data.json    # and does memory grow?
-    python -m benchmarks.data --batches=5000 --seconds=0         # does it?
+    python -m benchmarks.data --batches=5000 --json=data.json    # also whether memory grows
+    python -m benchmarks.data --batches=5000 --seconds=0         # memory alone
     python -m benchmarks.data --loader=processes                 # without TensorFlow
 
-It measures files that it makes (`made_files`), raw and built as TFRecords, made-up videos, and the
-real sets below $QMRA_DATA, if there are any. Frames are augmented as in `configs/common.py`, with
-colour jitter as well. Everything goes through `data_pipeline.triplets.stream`, as in training.
+Sources are synthetic files (`made_files`), raw and as TFRecords, synthetic videos, and datasets
+below $QMRA_DATA, if any. Frames are augmented as in `configs/common.py`, with colour jitter, and go
+through `data_pipeline.triplets.stream` as in training.
 """
 
 import argparse
 import contextlib
+import functools
 import io
 import itertools
 import os
@@ -34,15 +35,15 @@ from data_pipeline.triplets.examples import open_examples
 from data_pipeline.triplets.stream import LOADERS, open_stream
 from qmra_jax.errors import InputError
 
-REAL_STATIC, REAL_VIDEOS = "static/ecssd", "davis2016"  # below $QMRA_DATA, if they are there
-WINDOWS = 5  # of each source, in turn, so that all see the same load
+REAL_STATIC, REAL_VIDEOS = "static/ecssd", "davis2016"  # below $QMRA_DATA, if present
+WINDOWS = 5  # per source, in turn, so that all see the same load
 MEMORY_BATCH, MEMORY_CROP = 4, 64  # small, so that thousands of batches take minutes
 LATE = 100_000  # the step of a late restart
-RESTARTS = 3  # of each source, at each step
+RESTARTS = 3  # per source and step
 
 
 def make_sources(folder: Path, real: Path | None, *, stills: int, videos: int, frames: int) -> dict:
-    """What to measure: name to the `root`, `static`, `videos` and `video_share` of a config."""
+    """The sources to measure: name -> `root`, `static`, `videos`, `video_share` of a config."""
     made_files.make_stills(folder / "stills", stills)
     made_files.make_videos(folder / "videos", videos, frames)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -76,7 +77,7 @@ def _source(root: Path, static: Sequence[str], videos: Sequence[str] = ()) -> di
 
 
 def settings(source: Mapping, *, crop: int, workers: int, loader: str = "tf.data") -> ConfigDict:
-    """The `data` part of a config for one of the sources."""
+    """`config.data` for one of the sources."""
     data = common.get_config().data
     data.update(source)
     data.update(crop=crop, workers=workers, colour_jitter=0.2, loader=loader)
@@ -84,7 +85,7 @@ def settings(source: Mapping, *, crop: int, workers: int, loader: str = "tf.data
 
 
 def _busy() -> float:
-    """Processor seconds of this process and of those that it runs."""
+    """Processor seconds of this process and its children."""
     children = [child.cpu_times() for child in psutil.Process().children()]
     return time.process_time() + sum(times.user + times.system for times in children)
 
@@ -92,13 +93,13 @@ def _busy() -> float:
 def speed(
     sources: Mapping[str, ConfigDict], batch: int, seconds: float
 ) -> tuple[Table, dict[str, float]]:
-    """Triplets a second of each source, and processor milliseconds a triplet by name."""
+    """Triplets per second of each source, and processor milliseconds per triplet by name."""
     rates: dict[str, list[float]] = {name: [] for name in sources}
     costs: dict[str, list[float]] = {name: [] for name in sources}
     for _ in range(WINDOWS):
         for name, data in sources.items():
             with contextlib.closing(open_stream(data, seed=0, global_batch=batch)) as running:
-                for _ in range(data.prefetch + 2):  # until it runs steadily
+                for _ in range(data.prefetch + 2):  # warm-up
                     next(running)
                 busy, start, done = _busy(), time.perf_counter(), 0
                 while not done or time.perf_counter() - start < seconds / WINDOWS:
@@ -124,9 +125,9 @@ def stages(sources: Mapping[str, ConfigDict], in_stream: Mapping[str, float], co
         rows.append((name, *found.stages.values(), found.whole, in_stream[name] - found.whole))
     columns = ("source", *STAGES, "other", "triplet", "the stream")
     note = (
-        f"CPU ms, mean of {count} triplets on one thread. 'positions': where each pixel of the crop"
-        " looks; 'warp': images and masks sampled there, together; 'other': for synthetic videos,"
-        " drawing the frames; 'the stream': what side by side, ahead and in batches adds."
+        f"CPU ms, mean of {count} triplets on one thread. 'positions': where the crop samples;"
+        " 'warp': sampling of images and masks; 'other': for synthetic videos, drawing the frames;"
+        " 'the stream': what parallel reading, prefetching and batching add."
     )
     return Table("What a triplet costs, by stage", columns, rows, note)
 
@@ -144,24 +145,19 @@ def memory(data: ConfigDict, count: int) -> Table:
                 sizes.append(sum(each.memory_info().rss for each in running) / 1e6)
     late = len(steps) // 2
     slope = 1000 * float(np.polyfit(steps[late:], sizes[late:], 1)[0])
-    columns = (
-        "batches",
-        "at first, MB",
-        "half-way, MB",
-        "at the end, MB",
-        "growth, MB/1000 batches",
-    )
+    columns = ("batches", "at first, MB", "half-way, MB", "at the end, MB")
+    columns += ("growth, MB/1000 batches",)
     note = (
         f"Half static, half video, batches of {MEMORY_BATCH} at {MEMORY_CROP}x{MEMORY_CROP}; growth"
-        " is the slope of a line through the second half. TensorFlow and the earlier measurements"
-        " are part of what is there at first; what processes share counts for each of them."
+        " is the slope of a line through the second half. The start includes TensorFlow and earlier"
+        " measurements; memory that processes share counts for each."
     )
     row = (steps[-1], sizes[0], sizes[late], sizes[-1], slope)
     return Table("Resident memory", columns, [row], note)
 
 
 def restart(sources: Mapping[str, ConfigDict], batch: int) -> Table:
-    """Seconds from a config to the first batch, from step 0 and from a late one."""
+    """Seconds from a config to the first batch, at step 0 and at a late one."""
     rows = []
     for name, data in sources.items():
         taken: dict[int, list[float]] = {0: [], LATE: []}
@@ -173,35 +169,30 @@ def restart(sources: Mapping[str, ConfigDict], batch: int) -> Table:
                 taken[step].append(time.perf_counter() - start)
         rows.append((name, *(statistics.median(taken[step]) for step in taken)))
     columns = ("source", "from step 0, s", f"from step {LATE:,}, s")
-    return Table("To the first batch", columns, rows, "Files are listed and checked in that time.")
+    return Table("To the first batch", columns, rows, "Includes listing and checking the files.")
 
 
 def _options(add) -> None:
-    add("--seconds", type=float, default=10.0, help="a source (default: 10); 0: memory only")
+    add("--seconds", type=float, default=10.0, help="per source (default: 10); 0: memory only")
     add("--crop", type=int, default=384, help="side of the frames (default: %(default)s)")
-    add("--batch", type=int, default=16, help="triplets a batch (default: %(default)s)")
+    add("--batch", type=int, default=16, help="triplets per batch (default: %(default)s)")
     add("--loader", choices=LOADERS, default="tf.data", help="as data.loader (default: tf.data)")
-    add("--workers", type=int, default=0, help="as data.workers; 0: one a core (default)")
+    add("--workers", type=int, default=0, help="as data.workers; 0: one per core (default)")
     add("--data", default=os.environ.get("QMRA_DATA", ""), help="real sets (default: $QMRA_DATA)")
-    add("--batches", type=int, default=0, help="of the memory's test; 0: none (default)")
+    add("--batches", type=int, default=0, help="of the memory test; 0: none (default)")
     add("--stills", type=int, default=60, help="images to make (default: %(default)s)")
     add("--videos", type=int, default=4, help="videos to make (default: %(default)s)")
-    add("--frames", type=int, default=made_files.FRAMES, help="a video (default: %(default)s)")
+    add("--frames", type=int, default=made_files.FRAMES, help="per video (default: %(default)s)")
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
-    """Makes the sources and measures them; what holds for all, and the tables."""
+    """Makes the sources and measures them: common facts, and the tables."""
     check_least(args, seconds=0, stills=1, videos=1, frames=3)
     if args.data and not Path(args.data).is_dir():
         raise InputError(f"--data={args.data}: no such folder")
     with tempfile.TemporaryDirectory() as folder:
-        made = make_sources(
-            Path(folder),
-            Path(args.data) if args.data else None,
-            stills=args.stills,
-            videos=args.videos,
-            frames=args.frames,
-        )
+        counts = {"stills": args.stills, "videos": args.videos, "frames": args.frames}
+        made = make_sources(Path(folder), Path(args.data) if args.data else None, **counts)
         how = {"workers": args.workers, "loader": args.loader}
         sources = {name: settings(s, crop=args.crop, **how) for name, s in made.items()}
         tables = []
@@ -210,18 +201,13 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
             tables += [speeds, stages(sources, in_stream, max(4, int(20 * args.seconds)))]
             tables += [restart(sources, args.batch)]
         if args.batches:
-            mixed = next(
-                source for source in made.values() if source["static"] and source["videos"]
-            )
+            mixed = next(s for s in made.values() if s["static"] and s["videos"])
             small = settings(mixed, crop=MEMORY_CROP, **how)
             tables.append(memory(small, args.batches))
     return {"loader": args.loader, "crop": f"{args.crop}x{args.crop}"}, tables
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    run_benchmark("data", __doc__, _options, measure, arguments)
-
+main = functools.partial(run_benchmark, "data", __doc__, _options, measure)
 
 if __name__ == "__main__":
     main()

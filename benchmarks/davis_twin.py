@@ -1,9 +1,9 @@
-"""The official DAVIS toolkit's way of scoring, step by step, for timing: a twin, not its code.
+"""A reimplementation of the official DAVIS toolkit's scoring, for timing.
 
-It follows davisvideochallenge/davis2017-evaluation, semi-supervised, in what costs time: which
-arrays are made and of which dtype, what loops in Python, how PNGs are read (Pillow, one after the
-other), which library dilates with which disk. It gives the same numbers as the toolkit, faults
-included: frame numbers in uint8 for the decay, 255 as background, no check of anything.
+It follows davisvideochallenge/davis2017-evaluation, semi-supervised, in what costs time: arrays and
+their dtypes, Python loops, PNGs read one by one with Pillow, dilation with scikit-image's disk. It
+gives the same numbers, faults included: uint8 frame numbers for the decay, 255 as background, no
+checks.
 """
 
 from pathlib import Path
@@ -20,8 +20,8 @@ def evaluate(truth: Path, predictions: Path, names: list[str]) -> dict[str, dict
     """Scores the sequences: `{"bear_1": {"J": [mean, recall, decay], "F": [...]}, ...}`.
 
     Args:
-      truth: the folder that holds a folder of masks for each sequence.
-      predictions: the same, of the masks to score.
+      truth: folder with a folder of masks per sequence.
+      predictions: likewise.
       names: of the sequences.
     """
     scores = {}
@@ -42,7 +42,7 @@ def evaluate(truth: Path, predictions: Path, names: list[str]) -> dict[str, dict
 
 
 def _true_masks(folder: Path) -> tuple[np.ndarray, list[str]]:
-    """bool `[n, t, h, w]`, by way of float64 maps and of one such copy for each object."""
+    """bool `[n, t, h, w]`, by way of a float64 copy for each object."""
     paths = sorted(folder.glob("*.png"))
     labels = np.zeros((len(paths), *np.array(Image.open(paths[0])).shape))
     for k, path in enumerate(paths):

@@ -1,40 +1,35 @@
-"""Frames a second of propagation, ours against the PyTorch twin's, taking turns in one run.
+"""Times propagation, ours against the PyTorch twin's, taking turns in one run.
 
     python -m benchmarks.inference                                       # about eight minutes
     python -m benchmarks.inference --objects 1 3 5 --memory 5 20 --compile --json=inference.json
     python -m benchmarks.inference --config paper --dtype=bfloat16       # a GPU
 
-Timed is what a caller waits for: a frame goes in as uint8, its label map and boxes come out on the
-host, probabilities stay on the device. Compiling and disk are left out. Each program runs in a
-process of its own (see `turns.py`), from the same weights, on the same clip (see `clip.py`), with
-as many frames in memory; their labels are compared before anything is timed.
+The time is what a caller waits for: a uint8 frame goes in, its label map and boxes come out on the
+host, probabilities stay on the device. Compilation and disk are left out. Each program runs in a
+process of its own (see `turns.py`), with the same weights, clip (see `clip.py`) and number of
+memory frames; their labels are compared before timing.
 """
 
 import argparse
+import functools
 import itertools
-import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.clip import CONFIGS, Clip
+from benchmarks.clip import Clip
 from benchmarks.tables import Table, check_least, run_benchmark
-from benchmarks.turns import Contender, Program, take_turns
+from benchmarks.turns import Contender, Program, check_platforms, matrix_peak, take_turns
+from benchmarks.workload import CONFIGS, add_options
 from qmra_jax.errors import InputError
 
 SIZES = {"240p": (240, 427), "480p": (480, 854)}
 WEIGHTS = {"small": Path(__file__).parents[1] / "weights/qmra-small.safetensors"}
-# Largest share of labels that may differ, by rounding where two are as likely, and largest mean
-# difference of probabilities.
+# Largest share of labels that rounding may change, and largest mean difference of probabilities.
 TOLERANCE = {"float32": (1e-3, 1e-3), "bfloat16": (2e-2, 2e-2)}
-COLUMNS = (
-    *("network", "frame", "objects", "memory frames", "program"),
-    *("frames/s", "ms a frame", "CPU ms a frame", "share of the matrix peak", "peak GiB"),
-    *("our speed / its", "single turns", "labels that differ"),
-)
+CASE = ("network", "frame", "objects", "memory frames", "program")
 
 
 def _options(add) -> None:
@@ -42,24 +37,15 @@ def _options(add) -> None:
     add("--size", nargs="+", choices=SIZES, default=["480p", "240p"], help="of the frames")
     add("--objects", nargs="+", type=int, default=[1, 3], help="numbers of objects")
     add("--memory", nargs="+", type=int, default=[5], help="numbers of memory frames, from 3")
-    add("--dtype", choices=TOLERANCE, default="float32", help="of the computation")
-    add(
-        "--tf32",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="a GPU may round float32 factors to TF32",
-    )
-    add("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    add("--compile", action="store_true", help="a row for torch.compile")
+    add_options(add)
     add("--rounds", type=int, default=4, help="turns of each program")
-    add("--frames", type=int, default=3, help="frames a turn")
+    add("--frames", type=int, default=3, help="frames per turn")
 
 
 def chosen_clips(args: argparse.Namespace) -> list[Clip]:
     """Every combination of the options' values."""
-    common = {"dtype": args.dtype, "tf32": args.tf32, "device": args.device}
     return [
-        Clip(config, *SIZES[size], objects, memory, **common)
+        Clip(config, args.dtype, args.tf32, args.device, *SIZES[size], objects, memory)
         for config, size, objects, memory in itertools.product(
             args.config, args.size, args.objects, args.memory
         )
@@ -67,11 +53,11 @@ def chosen_clips(args: argparse.Namespace) -> list[Clip]:
 
 
 def compare(clip: Clip, *, compiled: bool, rounds: int, frames: int) -> list[Contender]:
-    """Starts ours and the twin's programs, checks that they compute the same, and times them.
+    """Starts our program and the twin's, checks that their results agree, and times them.
 
     Raises:
-      InputError: if a program fails, or they run on different devices, or their labels differ;
-        torch.compile's failing is told in its row instead.
+      InputError: if a program other than torch.compile's fails, they run on different devices, or
+        their results differ.
     """
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.safetensors"
@@ -79,119 +65,106 @@ def compare(clip: Clip, *, compiled: bool, rounds: int, frames: int) -> list[Con
             Contender("ours", prepare_jax, (clip, WEIGHTS.get(clip.config), state)),
             Contender("PyTorch", prepare_torch, (clip, state, False)),
         ]
-        for contender in contenders:
-            contender.start()
         if compiled:
-            extra = Contender("torch.compile", prepare_torch, (clip, state, True))
-            try:
-                extra.start()
-            except InputError as error:
-                extra.facts["failed"] = str(error).splitlines()[-1]
-            contenders.append(extra)
-    running = [contender for contender in contenders if "failed" not in contender.facts]
+            contenders.append(Contender("torch.compile", prepare_torch, (clip, state, True)))
+        for contender in contenders:
+            contender.start(may_fail=contender.name == "torch.compile")
+    running = [contender for contender in contenders if not contender.failure]
     check_same(clip, running)
     take_turns(running, rounds, frames)
-    for contender in running:
-        contender.stop()
     return contenders
 
 
 def prepare_jax(clip: Clip, weights_file: Path | None, state_file: Path) -> Program:
-    """Ours; only its process imports JAX."""
+    """Our program; only its process imports JAX."""
     from benchmarks.jax_inference import JaxProgram
 
     return JaxProgram(clip, weights_file, state_file)
 
 
 def prepare_torch(clip: Clip, state_file: Path, compiled: bool) -> Program:
-    """The twin's; only its process imports PyTorch."""
+    """The twin's program; only its process imports PyTorch."""
     from benchmarks.torch_inference import TorchProgram
 
     return TorchProgram(clip, state_file, compiled)
 
 
 def check_same(clip: Clip, contenders: list[Contender]) -> None:
-    """Notes by how much labels differ from ours, in each contender's facts.
+    """Adds the share of labels that differ from ours, `differ`, to each contender's facts.
 
     Raises:
-      InputError: if that is more than rounding explains, or devices are not of one kind.
+      InputError: if rounding does not explain it, or devices are not of one kind.
     """
+    check_platforms(contenders)
     ours = contenders[0].facts
+    most_labels, most_probability = TOLERANCE[clip.dtype]
     for contender in contenders:
         facts = contender.facts
-        if facts["platform"] != ours["platform"]:
-            raise InputError(
-                f"{contender.name} runs on the {facts['platform']}, JAX on the {ours['platform']}:"
-                " give --device cpu, or install both for the GPU"
-            )
-        labels = float(np.mean(facts["labels"] != ours["labels"]))
+        facts["differ"] = float(np.mean(facts["labels"] != ours["labels"]))
         probabilities = float(np.abs(facts["probabilities"] - ours["probabilities"]).mean())
-        facts["differ"] = labels
-        most_labels, most_probability = TOLERANCE[clip.dtype]
-        if labels > most_labels or probabilities > most_probability:
+        if facts["differ"] > most_labels or probabilities > most_probability:
             raise InputError(
-                f"{contender.name}: {labels:.2%} of its labels are not ours, and its probabilities"
-                f" are {probabilities:.4f} from ours on average: they do not compute the same"
+                f"{contender.name}: {facts['differ']:.2%} of its labels differ from ours, and its"
+                f" probabilities by {probabilities:.4f} on average: they cannot be compared"
             )
 
 
-def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[tuple]:
-    """The table's rows of one clip."""
+def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[dict]:
+    """The table's rows of one clip; `flops` is the work of a frame."""
     size = next(name for name, size in SIZES.items() if size == (clip.height, clip.width))
-    peak = max(turn.matrix_flops for c in contenders for turn in c.turns)
-    ours = contenders[0]
-    out: list[tuple] = []
+    peak = matrix_peak(contenders)
+    out = []
     for contender in contenders:
         case = (clip.config, size, clip.objects, clip.memory, contender.name)
-        facts = contender.facts
-        if "failed" in facts:
-            out.append((*case, *["-"] * 7, f"failed: {facts['failed']}"))
-            continue
-        seconds = statistics.median(s for turn in contender.turns for s in turn.seconds)
-        cpu = statistics.median(s for turn in contender.turns for s in turn.cpu_seconds)
-        memory = facts["peak_device_memory" if facts["platform"] == "gpu" else "peak_rss"]
-        # Round by round, so that what slowed a round down falls on both sides.
-        ratios = [
-            sum(theirs.seconds) / sum(own.seconds)
-            for own, theirs in zip(ours.turns, contender.turns, strict=True)
-        ]
-        speed = (1 / seconds, 1000 * seconds, 1000 * cpu, flops / seconds / peak)
-        ratio = (statistics.median(ratios), f"{min(ratios):.2f} to {max(ratios):.2f}")
-        out.append((*case, *speed, memory / 2**30, *ratio, f"{facts['differ']:.3%}"))
+        row: dict = dict(zip(CASE, case, strict=True))
+        if not contender.failure:
+            speed = contender.speed(contenders[0])
+            row |= {
+                "frames/s": 1 / speed.seconds,
+                "ms a frame": 1000 * speed.seconds,
+                "CPU ms a frame": 1000 * speed.cpu_seconds,
+                "share of the matrix peak": flops / speed.seconds / peak,
+                "peak GiB": speed.memory,
+                "our speed / its": speed.ratio,
+                "single turns": speed.ratios,
+                "labels that differ": f"{contender.facts['differ']:.3%}",
+            }
+        else:
+            row |= dict.fromkeys(list(out[0])[len(CASE) : -1], "-")
+            row["labels that differ"] = f"failed: {contender.failure}"
+        out.append(row)
     return out
 
 
-def objects_table(table: Table) -> Table:
-    """What several objects cost, in frames with one object of the same program."""
-    by_case = {row[:5]: row[6] for row in table.rows if not isinstance(row[6], str)}
-    out = [
-        (config, size, objects, memory, program, ms / by_case[config, size, 1, memory, program])
-        for (config, size, objects, memory, program), ms in by_case.items()
-        if objects > 1 and (config, size, 1, memory, program) in by_case
-    ]
-    return Table("Several objects", (*COLUMNS[:5], "times one object's frame"), out)
+def objects_table(found: list[dict]) -> Table | None:
+    """The time of several objects, relative to one object in the same program."""
+    times = {tuple(row[name] for name in CASE): row["ms a frame"] for row in found}
+    out = []
+    for (config, size, objects, memory, program), ms in times.items():
+        one = times.get((config, size, 1, memory, program), "-")
+        if objects > 1 and "-" not in (ms, one):
+            case = dict(zip(CASE, (config, size, objects, memory, program), strict=True))
+            out.append(case | {"times one object's frame": ms / one})
+    return Table.of("Several objects", out) if out else None
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
-    """Runs every clip; what holds for all, and the tables."""
+    """Times every clip: common facts, and the tables."""
     check_least(args, objects=1, memory=3, rounds=1, frames=1)
 
     from benchmarks.torch_inference import count_flops
 
-    found: list[tuple] = []
+    found: list[dict] = []
     peaks: list[float] = []
     versions: dict[str, str] = {}
     for clip in chosen_clips(args):
         contenders = compare(clip, compiled=args.compile, rounds=args.rounds, frames=args.frames)
         flops = count_flops(clip)
         found += rows(clip, contenders, flops)
-        peaks += [turn.matrix_flops for c in contenders for turn in c.turns]
+        peaks.append(matrix_peak(contenders))
         versions |= {c.facts["version"]: c.facts["device"] for c in contenders if c.turns}
-        print(
-            f"{found[-len(contenders)][:4]}: {flops / 1e9:.0f} GFLOP a frame",
-            file=sys.stderr,
-            flush=True,
-        )
+        case = [found[-1][name] for name in CASE[:4]]
+        print(f"{case}: {flops / 1e9:.0f} GFLOP a frame", file=sys.stderr, flush=True)
     about = {
         "programs": ", ".join(f"{version} ({device})" for version, device in versions.items()),
         "matrix peak": f"{max(peaks) / 1e9:.0f} GFLOP/s, the fastest of all large float32 products",
@@ -199,19 +172,16 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
     }
     note = (
         f"Medians of {args.rounds} turns of {args.frames} frames, in turn; our speed / its is the"
-        " median of the turns' own ratios. The share of the peak is of the work as defined"
-        " (2 a multiply-add of every convolution and product)."
-        " Peak memory is the process's, compiler included, or the GPU's."
+        " median of the turns' ratios. The share of the peak counts 2 FLOP per multiply-add of"
+        " every convolution and product as defined. Peak memory is the process's,"
+        " compiler included, or the GPU's."
     )
-    table = Table("Propagation, frame by frame", COLUMNS, found, note)
-    several = objects_table(table)
-    return about, [table, several] if several.rows else [table]
+    table = Table.of("Propagation, frame by frame", found, note)
+    several = objects_table(found)
+    return about, [table, several] if several else [table]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    run_benchmark("inference", __doc__, _options, measure, arguments)
-
+main = functools.partial(run_benchmark, "inference", __doc__, _options, measure)
 
 if __name__ == "__main__":
     main()

@@ -1,15 +1,11 @@
-"""Where a program of ours runs that is to be timed."""
+"""The device of our timed programs."""
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 
 class JaxDevice:
-    """JAX, started as asked; what programs on it tell of the device.
-
-    Attributes:
-      facts: version, platform ("cpu" or "gpu") and device, in words.
-    """
+    """Sets up JAX; `facts` has its version, platform ("cpu" or "gpu") and device."""
 
     def __init__(self, device: str, tf32: bool):
         """Starts JAX.
@@ -32,19 +28,12 @@ class JaxDevice:
             "device": first.device_kind,
         }
 
-    def matrix_product(self) -> float:
-        """FLOP a second of a square float32 product, the best of three."""
-        jnp = self._jax.numpy
-        n = 8192 if self.facts["platform"] == "gpu" else 2048
-        a = jnp.ones((n, n))
-        product = self._jax.jit(jnp.matmul)
-        seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            product(a, a).block_until_ready()
-            seconds.append(time.perf_counter() - start)
-        return 2 * n**3 / min(seconds[1:])
+    def matrix_product(self, n: int) -> Callable[[], Any]:
+        """See `turns.Program`."""
+        a = self._jax.numpy.ones((n, n))
+        product = self._jax.jit(self._jax.numpy.matmul)
+        return lambda: product(a, a).block_until_ready()
 
     def peak_memory(self) -> int:
-        """Of the first accelerator, in bytes."""
+        """See `turns.Program`."""
         return (self._jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)

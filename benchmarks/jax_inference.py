@@ -1,4 +1,4 @@
-"""Our propagation as a program to be timed: `Propagator`, frame by frame, as anyone uses it."""
+"""Our propagation as a timed program: `Propagator`, frame by frame."""
 
 import itertools
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from benchmarks.clip import Clip
 from benchmarks.jax_device import JaxDevice
 
-NEVER = 10**9  # an interval: no more extra frames
+NEVER = 10**9  # interval without further memory frames
 
 
 class JaxProgram(JaxDevice):
-    """A propagator whose memory holds as many frames as the clip says, and from then on does."""
+    """A propagator whose memory keeps the number of frames that the clip names."""
 
     def __init__(self, clip: Clip, weights_file: Path | None, state_file: Path):
-        """Starts JAX, leaves the weights in `state_file` for the others, and fills the memory.
+        """Fills the memory, and writes the weights to `state_file` for the other programs.
 
         Args:
-          clip: what to segment.
-          weights_file: of the network; None: as initialised.
+          clip: to segment.
+          weights_file: of the network; None takes random weights.
           state_file: to write.
         """
         super().__init__(clip.device, clip.tf32)
@@ -38,7 +38,7 @@ class JaxProgram(JaxDevice):
         self._propagator.step(next(self._frames))
 
     def step(self) -> float:
-        """A frame, its labels and boxes on the host; the share of it that is some object's."""
+        """Segments a frame, with labels and boxes on the host; returns the share of foreground."""
         result = self._propagator.step(next(self._frames))
         if "labels" not in self.facts:
             self.facts["labels"] = result.labels

@@ -1,4 +1,4 @@
-"""Our train step as a program to be timed: train.py's, on one batch that stays the same."""
+"""Our train step as a timed program: train.py's, on one fixed batch."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from benchmarks.workload import Workload
 
 
 class JaxProgram(JaxDevice):
-    """The step of `train_step.py` under `parallel.py`, with the config's optimiser."""
+    """The step of `train_step.py` under `parallel.py`, with the config's optimizer."""
 
     def __init__(self, workload: Workload, state_file: Path, cache: Path):
-        """Starts JAX, and leaves the network's first weights in `state_file` for the others.
+        """Writes the initial weights to `state_file` for the other programs, if it is missing.
 
-        The step is compiled, and kept in the folder `cache`, or loaded from there.
+        The folder `cache` keeps the compiled step.
         """
         import jax
 
@@ -44,7 +44,7 @@ class JaxProgram(JaxDevice):
         self._batch = workload.batch()
 
     def step(self) -> float:
-        """A step, waited for; its loss."""
+        """Does a step, waits for it and returns its loss."""
         self._state, metrics = self._step(self._state, self._batch)
         self._jax.block_until_ready(self._state)
         return float(metrics["loss"])

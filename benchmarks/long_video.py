@@ -1,22 +1,23 @@
-"""Resident memory along a long video: does it stay flat, and how many programs are compiled?
+"""Measures resident memory and the number of compiled programs along a long video.
 
     python -m benchmarks.long_video                       # 3,000 frames of 1080p, twice
     python -m benchmarks.long_video --frames=300 --max_memory 6 --json=long.json
     python -m benchmarks.long_video --video=cat.mp4 --box=120,80,64,48
 
-An mp4 is made first: a disc that drifts over a still ground, or a real video there and back again
-until it is long enough. It then goes through what `qmra segment` does, masks, overlay and boxes
-written and all, once for each bound of the memory and in a process of its own.
+The mp4 shows a disc moving over a static background, or a real video played forwards and backwards
+repeatedly. It is segmented as by `qmra segment`, with masks, overlay and boxes written, once for
+each --max_memory in a process of its own.
 """
 
 import argparse
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ import numpy as np
 import psutil
 
 from benchmarks.tables import Table, check_least, run_benchmark
+from qmra_jax.boxes import scale_boxes
 from qmra_jax.cli.options import find_weights
 from qmra_jax.errors import InputError
 from qmra_jax.segmentation.outputs import Output
@@ -34,39 +36,32 @@ from qmra_jax.segmentation.segment_video import check_request, segment_video
 from qmra_jax.video.reader import VideoReader
 from qmra_jax.video.writer import VideoWriter
 
-LOOP = 120  # frames of a real video that come again and again, at most
+LOOP = 120  # frames of a real video that are repeated, at most
 
 
 class Course(NamedTuple):
-    """What a run was like.
+    """Measurements along a run."""
 
-    Attributes:
-      resident: bytes of the process's memory after each frame.
-      programs: compiled since the network was loaded, after each frame.
-      seconds: of the network for each frame that compiled nothing.
-      wall_seconds: of all, compiling and disk included.
-    """
-
-    resident: list[int]
-    programs: list[int]
-    seconds: list[float]
-    wall_seconds: float
+    resident: list[int]  # bytes of the process's memory after each frame
+    programs: list[int]  # compiled since the network was loaded, after each frame
+    seconds: list[float]  # of the network, for each frame that compiled nothing
+    wall_seconds: float  # overall, compiling and disk included
 
 
 def made_frames(size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Without end: uint8 `[h, w, 3]`, a disc on its round over smooth noise."""
+    """Endless frames, uint8 `[h, w, 3]`: a disc circles over smooth noise."""
     height, width = size
     coarse = np.random.default_rng(0).integers(60, 130, (height // 40, width // 40, 3), np.uint8)
     ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     for k in itertools.count():
         angle = 2 * np.pi * k / LOOP
-        centre = width / 2 + width / 4 * np.sin(angle), height / 2 - height / 5 * np.cos(angle)
-        at = round(centre[0]), round(centre[1])
-        yield cv2.circle(ground.copy(), at, height // 8, (230, 200, 60), cv2.FILLED)
+        x, y = width / 2 + width / 4 * np.sin(angle), height / 2 - height / 5 * np.cos(angle)
+        centre = round(x), round(y)
+        yield cv2.circle(ground.copy(), centre, height // 8, (230, 200, 60), cv2.FILLED)
 
 
 def made_box(size: tuple[int, int]) -> str:
-    """Of that disc in the first frame: "x,y,width,height"."""
+    """The disc's box in the first frame: "x,y,width,height"."""
     height, width = size
     radius = height // 8
     x, y = round(width / 2) - radius, round(height / 2 - height / 5) - radius
@@ -74,21 +69,20 @@ def made_box(size: tuple[int, int]) -> str:
 
 
 def looped_frames(video: VideoReader, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """The video's first `LOOP` frames there and back again, without end: uint8 `[h, w, 3]`."""
+    """The video's first `LOOP` frames forwards and backwards, endlessly: uint8 `[h, w, 3]`."""
     frames = list(itertools.islice(video, LOOP))
     for frame in itertools.cycle(frames + frames[-2:0:-1]):
         yield cv2.resize(frame, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def scaled_box(text: str, there: tuple[int, int], here: tuple[int, int]) -> str:
-    """A box of a video of one (height, width) in a video of another."""
-    ((objects),) = read_objects(there, [text]).values()
-    x, y, width, height = objects.boxes[0] * np.tile([here[1] / there[1], here[0] / there[0]], 2)
-    return ",".join(str(round(number)) for number in (x, y, width, height))
+def scaled_box(text: str, size: tuple[int, int], new_size: tuple[int, int]) -> str:
+    """Scales a box "x,y,width,height" with its video, between sizes (height, width)."""
+    ((objects),) = read_objects(size, [text]).values()
+    return ",".join(map(str, scale_boxes(objects.boxes[:1], size, new_size)[0]))
 
 
 def write_video(path: Path, frames: Iterator[np.ndarray], count: int, fps: int) -> None:
-    """The first `count` frames as H.264 in an mp4."""
+    """Writes the first `count` frames as H.264 in an mp4."""
     tick = Fraction(1, fps)
     with contextlib.closing(VideoWriter(path, rate=Fraction(fps), time_base=tick)) as writer:
         for k, frame in enumerate(itertools.islice(frames, count)):
@@ -108,7 +102,7 @@ def follow(
     seconds: list[float] = []
 
     class Watched(qmra_jax.Propagator):
-        """One that looks at the process after each frame."""
+        """Measures the process after each frame."""
 
         def start(self, *arguments, **options):
             return watched(super().start(*arguments, **options))
@@ -135,52 +129,42 @@ def follow(
 
 
 def table(courses: dict[int, Course]) -> Table:
-    """Rows by bound of the memory (0: none)."""
+    """A row per bound of the memory (0: none)."""
     rows = []
     for bound, course in courses.items():
         count = len(course.resident)
         quarters = [course.resident[max(count * k // 4 - 1, 0)] / 1e6 for k in (1, 2, 3, 4)]
+        sizes = (course.resident[0] / 1e6, *quarters, max(course.resident) / 1e6)
+        moments = ("MB at first", "at 1/4", "at 1/2", "at 3/4", "at the end", "at most")
         rows.append(
-            (
-                bound or "none",
-                *(round(number) for number in (course.resident[0] / 1e6, *quarters)),
-                round(max(course.resident) / 1e6),
-                course.programs[-1],
-                course.programs[count // 2],
-                1 / statistics.median(course.seconds),
-                count / course.wall_seconds,
-            )
+            {
+                "max_memory": bound or "none",
+                **dict(zip(moments, map(round, sizes), strict=True)),
+                "programs compiled": course.programs[-1],
+                "of these by half-way": course.programs[count // 2],
+                "network's frames/s": 1 / statistics.median(course.seconds),
+                "overall, frames/s": count / course.wall_seconds,
+            }
         )
-    columns = (
-        *("max_memory", "MB at first", "at 1/4", "at 1/2", "at 3/4", "at the end", "at most"),
-        *(
-            "programs compiled",
-            "of these by half-way",
-            "network's frames/s",
-            "all in all, frames/s",
-        ),
-    )
     note = (
-        f"Resident memory of the whole process after a frame, of {count} frames; masks, overlay and"
-        " boxes are written beside. Programs count also where they came from the cache on disk. The"
-        " network's frames/s are the median's, a frame's result on the host; all in all counts"
-        " decoding, compiling and writing."
+        f"Resident memory of the process after a frame, of {count} frames; masks, overlay and"
+        " boxes are written. Programs from the cache on disk count too. The network's frames/s are"
+        " from the median time to a result on the host; overall includes decoding, compiling and"
+        " writing."
     )
-    return Table("A long video, once for each bound of the memory", columns, rows, note)
+    return Table.of("A long video, once for each bound of the memory", rows, note)
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
-    """Makes the video and segments it.
-
-    Raises:
-      InputError: for a number that makes no sense, and as `qmra segment`.
-    """
+    """Makes the video and segments it: common facts, and the table."""
     frames = args.seconds * args.fps if args.frames is None else args.frames
     check_least(args, fps=1, height=64, width=64, short_side=0)
     if frames < 4:
         raise InputError(f"--frames={frames}: expected at least 4")
     if bool(args.video) != bool(args.box):
-        raise InputError("--video and --box go together: the box of an object in its first frame")
+        raise InputError(
+            "--video and --box: expected both, the box of an object in its first frame"
+        )
     size = args.height, args.width
     with tempfile.TemporaryDirectory() as name:
         path, source, box = Path(name) / "long.mp4", made_frames(size), made_box(size)
@@ -201,10 +185,10 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
 def _options(add) -> None:
     add("--seconds", type=int, default=600, help="of the video (default: 600)")
     add("--fps", type=int, default=5, help="its frames a second (default: 5)")
-    add("--frames", type=int, help="of the video, in place of --seconds")
+    add("--frames", type=int, help="of the video, instead of --seconds")
     add("--height", type=int, default=1080, help="of its frames (default: 1080)")
     add("--width", type=int, default=1920, help="of its frames (default: 1920)")
-    add("--video", help="a real one to go there and back again in; needs --box")
+    add("--video", help="a real video to repeat; needs --box")
     add("--box", metavar="X,Y,WIDTH,HEIGHT", help="of an object in its first frame")
     add(
         "--max_memory",
@@ -217,10 +201,7 @@ def _options(add) -> None:
     add("--weights", type=Path, help="a .safetensors file (default: the checkout's own)")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    run_benchmark("long_video", __doc__, _options, measure, arguments)
-
+main = functools.partial(run_benchmark, "long_video", __doc__, _options, measure)
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
-"""Files to measure with where no dataset is at hand: as large and as slow to decode as real ones.
+"""Synthetic files that are as large and as slow to decode as real datasets.
 
-What decoding costs depends on a JPEG's bytes, so the pictures are noise with nearly the spectrum of
-natural images (amplitude falls as frequency ** -1.2), saved at a quality that makes them about as
-large as ECSSD's files (400x300, some 60 kB) and DAVIS's at 480p (854x480, some 110 kB).
+The cost of decoding depends on a JPEG's size, so pictures are noise with about the spectrum of
+natural images (amplitude ~ frequency ** -1.2), saved at a quality that makes them as large as
+ECSSD's files (400x300, about 60 kB) and DAVIS's at 480p (854x480, about 110 kB).
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import Image
 
 STILL, FRAME = (300, 400), (480, 854)  # height, width
 CONTRAST = 40.0  # standard deviation of the pictures, of 255
-FRAMES = 60  # a video; about DAVIS's mean of 70
+FRAMES = 60  # per video; DAVIS's mean is about 70
 
 
 def make_stills(folder: Path, count: int) -> None:
@@ -27,7 +27,7 @@ def make_stills(folder: Path, count: int) -> None:
 
 
 def make_videos(folder: Path, count: int, frames: int = FRAMES) -> None:
-    """Writes `count` videos in DAVIS 2016's layout, of one moving target each; split "train"."""
+    """Writes `count` videos of one moving target in DAVIS 2016's layout, as split "train"."""
     rng = np.random.default_rng(1)
     names = [f"video{k:02d}" for k in range(count)]
     for name in names:
@@ -45,13 +45,13 @@ def make_videos(folder: Path, count: int, frames: int = FRAMES) -> None:
 
 
 def kilobytes(folder: Path) -> float:
-    """What the JPEG files below a folder hold, on average."""
+    """Mean size of the JPEG files below a folder."""
     sizes = [path.stat().st_size for path in folder.rglob("*.jpg")]
     return sum(sizes) / len(sizes) / 1000
 
 
 def _noise(rng: np.random.Generator, size: tuple[int, int], falls: float) -> np.ndarray:
-    """Noise whose amplitude falls as frequency ** -falls: mean 0, standard deviation 1."""
+    """Noise of amplitude frequency ** -falls: mean 0, standard deviation 1."""
     height, width = size
     frequency = np.hypot(
         *np.meshgrid(np.fft.fftfreq(height), np.fft.rfftfreq(width), indexing="ij")
@@ -63,14 +63,14 @@ def _noise(rng: np.random.Generator, size: tuple[int, int], falls: float) -> np.
 
 
 def _picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Float `[h, w, 3]`: mostly light and shade, some colour."""
+    """Float `[h, w, 3]`: mostly brightness, some colour."""
     shade = _noise(rng, size, 1.2)
     colours = [shade + 0.3 * _noise(rng, size, 1.5) for _ in range(3)]
     return 128 + CONTRAST * np.stack(colours, axis=-1)
 
 
 def _blob(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """One shape of uneven outline in the middle: uint8 `[h, w]`, 0 and 255."""
+    """A central shape with an uneven outline: uint8 `[h, w]`, 0 and 255."""
     y, x = np.indices(size)
     distance = np.hypot(y - size[0] / 2, x - size[1] / 2) / size[0]
     return np.uint8(255) * (distance < 0.25 + 0.04 * _noise(rng, size, 2.0))

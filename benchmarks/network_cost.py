@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, and the floating-point operations of a frame."""
+"""The cost of a network: parameters, and floating-point operations per frame."""
 
 import functools
 import math
@@ -14,31 +14,31 @@ from qmra_jax.network.model import QMRA
 
 @functools.cache
 def parameters(module: QMRA) -> int:
-    """How many numbers are trained; BatchNorm's stored statistics are not."""
+    """The number of trained parameters, without BatchNorm's statistics."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variable_shapes(module)["params"]))
 
 
 @functools.cache
 def frame_flops(module: QMRA, height: int, width: int, memory: int) -> int:
-    """Of one frame with one object: 2 a multiply-add of every convolution and matrix product.
+    """FLOP of one frame with one object: 2 per multiply-add of convolutions and matrix products.
 
-    By their definition: Winograd's algorithm, which does with fewer, is not looked at. Sums,
-    softmaxes, selections and resizings are left out. Nothing is compiled or computed.
+    Convolutions count by definition, whatever algorithm computes them; sums, softmaxes, selections
+    and resizing are left out. Nothing is compiled or computed.
 
     Args:
       module: the network.
-      height: of the frame as the network gets it, and
-      width: likewise.
-      memory: frames in the memory, all of which are read.
+      height: of the network's input.
+      width: of the network's input.
+      memory: number of memory frames.
     """
     shape = jax.ShapeDtypeStruct
-    # A kernel of its own does the same work, and is not to be had on every machine.
+    # The fused kernel does the same work, but is not available on every machine.
     module = module.clone(reader=module.reader.replace("fused=True", "fused=False"))
     variables = variable_shapes(module)
-    image, given = shape((height, width, 3), jnp.uint8), shape((1, height, width), jnp.float32)
     size = (height, width)
+    image, box_map = shape((*size, 3), jnp.uint8), shape((1, *size), jnp.float32)
     _, entry = jax.eval_shape(
-        lambda *x: frame_step.enter(module, *x, size), variables, image, given
+        lambda *x: frame_step.enter(module, *x, size), variables, image, box_map
     )
     bank = jax.tree.map(lambda x: shape((1, memory, *x.shape[2:]), x.dtype), entry)
     valid, slots = shape((1, memory), jnp.bool_), shape((2,), jnp.int32)
@@ -49,11 +49,9 @@ def frame_flops(module: QMRA, height: int, width: int, memory: int) -> int:
 
 
 def count(jaxpr: Any) -> int:
-    """The operations of a program's convolutions and matrix products.
+    """FLOP of a program's convolutions and matrix products.
 
-    Args:
-      jaxpr: of the program. Of a choice between branches, such as that of a platform, the dearest
-        counts; a loop counts as often as it runs; one whose end is not known (`while`), once.
+    The most expensive branch of a choice counts, a `scan` as often as it runs, a `while` once.
     """
     return sum(_count(equation) for equation in jaxpr.eqns)
 

@@ -1,19 +1,20 @@
-"""How long `qmra score` takes beside the official DAVIS toolkit's way, PNGs read and all.
+"""Times `qmra score` against the official DAVIS toolkit's method, reading PNGs included.
 
     python -m benchmarks.scoring                            # about three minutes
     python -m benchmarks.scoring --rounds=9 --json=scoring.json
 
-Both score the same made-up palette PNGs of 480x854 pixels, in turn, from the files to the scores.
-The toolkit is `davis_twin`, which does what it does with the same libraries; before anything is
-timed, its scores are compared with ours.
+Both score the same synthetic palette PNGs of 480x854 pixels, in turn. The toolkit is represented by
+`davis_twin`, which does the same with the same libraries; its scores are compared with ours before
+timing.
 """
 
 import argparse
+import functools
 import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,20 +32,14 @@ _TOLERANCE = 1e-9
 
 
 class Spent(NamedTuple):
-    """Seconds of one run: on the clock, and of all cores, which other load changes less."""
+    """Seconds of one run: elapsed, and of all cores, which other load affects less."""
 
     wall: float
     cpu: float
 
 
 def make_masks(root: Path, *, sequences: int, frames: int, objects: int) -> list[str]:
-    """Blobs with wavy outlines that move, overlap and change, and predictions that are a bit off.
-
-    Args:
-      root: gets `truth`, in the DAVIS layout, and `predictions`.
-      sequences: how many.
-      frames: of each.
-      objects: of each frame.
+    """Writes moving wavy blobs to root/truth (DAVIS layout), and noisy ones to root/predictions.
 
     Returns:
       The names of the sequences.
@@ -72,7 +67,7 @@ def _blob(centre: np.ndarray, radius: float, phase: float) -> np.ndarray:
 
 
 def compare(root: Path, names: list[str], rounds: int) -> dict[str, list[Spent]]:
-    """What each way took in each round, the ways in turn.
+    """The time of each method in each round, the methods in turn.
 
     Raises:
       AssertionError: if the scores differ by more than 1e-9.
@@ -89,9 +84,9 @@ def compare(root: Path, names: list[str], rounds: int) -> dict[str, list[Spent]]
         "qmra": lambda: ours(None),
         "qmra, one worker": lambda: ours(1),
     }
-    # This also leaves every file in the system's cache.
+    # This also fills the system's file cache.
     if (off := difference(ours(None), ways["toolkit's way"]())) > _TOLERANCE:
-        raise AssertionError(f"the scores differ by {off}: a time for other numbers means nothing")
+        raise AssertionError(f"the scores differ by {off}: times cannot be compared")
     spent: dict[str, list[Spent]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, run in ways.items():
@@ -102,8 +97,8 @@ def compare(root: Path, names: list[str], rounds: int) -> dict[str, list[Spent]]
 
 
 def difference(ours: dict, toolkit: dict[str, dict[str, list[float]]]) -> float:
-    """The largest difference between any two numbers of the same object (KeyError: another one)."""
-    own = {
+    """The largest difference between two numbers of the same object; KeyError if one is missing."""
+    by_object = {
         f"{name}_{label}": scores
         for name, sequence in ours["sequences"].items()
         for label, scores in sequence["objects"].items()
@@ -112,40 +107,35 @@ def difference(ours: dict, toolkit: dict[str, dict[str, list[float]]]) -> float:
         abs(a - b)
         for name, scores in toolkit.items()
         for measure in "JF"
-        for a, b in zip(own[name][measure].values(), scores[measure], strict=True)
+        for a, b in zip(by_object[name][measure].values(), scores[measure], strict=True)
     )
 
 
 def table(measured: dict[int, dict[str, list[Spent]]], frames: int) -> Table:
-    """Medians, and the ratio of each round's neighbours.
+    """Median times, and each round's ratio to the toolkit's.
 
     Args:
-      measured: what `compare` gave, by the number of objects.
-      frames: how many were scored in each run.
+      measured: result of `compare` by number of objects.
+      frames: scored in each run.
     """
     rows = []
     for objects, spent in measured.items():
         base = spent["toolkit's way"]
-        for way, own in spent.items():
-            ratios = [a.wall / b.wall for a, b in zip(base, own, strict=True)]
-            of_cpu = [a.cpu / b.cpu for a, b in zip(base, own, strict=True)]
-            middle = statistics.median(run.wall for run in own)
+        for way, runs in spent.items():
+            ratios = [a.wall / b.wall for a, b in zip(base, runs, strict=True)]
+            cpu_ratio = statistics.median(a.cpu / b.cpu for a, b in zip(base, runs, strict=True))
             rows.append(
-                [
-                    objects,
-                    way,
-                    1000 * middle / frames,
-                    statistics.median(ratios),
-                    f"{min(ratios):.1f} to {max(ratios):.1f}",
-                    statistics.median(of_cpu),
-                ]
+                {
+                    "objects": objects,
+                    "way": way,
+                    "ms a frame": 1000 * statistics.median(run.wall for run in runs) / frames,
+                    "times as fast": statistics.median(ratios),
+                    "single rounds": f"{min(ratios):.1f} to {max(ratios):.1f}",
+                    "as little CPU time": cpu_ratio,
+                }
             )
-    return Table(
-        "Scoring masks of 480x854, from PNG files to J and F",
-        ["objects", "way", "ms a frame", "times as fast", "single rounds", "as little CPU time"],
-        rows,
-        f"{frames} frames a run; medians of {len(base)} rounds, the ways in turn.",
-    )
+    note = f"{frames} frames a run; medians of {len(base)} rounds, the methods in turn."
+    return Table.of("Scoring masks of 480x854, from PNG files to J and F", rows, note)
 
 
 def _options(add) -> None:
@@ -155,7 +145,7 @@ def _options(add) -> None:
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
-    """Makes masks of each number of objects, and scores them in each way."""
+    """Makes masks for each number of objects and times scoring: no common facts, and the table."""
     measured = {}
     for objects in OBJECTS:
         with tempfile.TemporaryDirectory() as folder:
@@ -166,10 +156,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
     return {}, [table(measured, args.sequences * (args.frames - 2))]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    run_benchmark("scoring", __doc__, _options, measure, arguments)
-
+main = functools.partial(run_benchmark, "scoring", __doc__, _options, measure)
 
 if __name__ == "__main__":
     main()

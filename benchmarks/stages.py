@@ -1,7 +1,6 @@
-"""What each stage of a triplet costs in processor time, on one thread.
+"""Processor time of each stage of a triplet, on one thread.
 
-The clock is the thread's own, which stands still while others use the core: the figures do not
-depend on what else the machine is doing, but for its caches.
+Times are the thread's own, so that other load affects them through caches alone.
 """
 
 import cProfile
@@ -20,7 +19,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "warp": ("remap", "warp._shrink", "warp.with_cover", "warp.covered"),
     "colour": ("colour.draw_jitter", "colour.colour_matrix", "colour.change_colour"),
 }
-"""Stages by the functions that make them up, with all that these call; none calls another."""
+"""The functions of each stage; times include what they call, and none calls another."""
 
 
 class Cost(NamedTuple):
@@ -28,7 +27,7 @@ class Cost(NamedTuple):
 
     Attributes:
       whole: milliseconds, measured without the profiler.
-      stages: milliseconds of each of `STAGES`, and of the rest, "other"; together `whole`.
+      stages: milliseconds of each of `STAGES` and of "other"; their sum is `whole`.
     """
 
     whole: float
@@ -36,14 +35,14 @@ class Cost(NamedTuple):
 
 
 def cost(make: Callable[[int], Any], first: int, count: int) -> Cost:
-    """Makes examples twice, plainly and under the profiler.
+    """Makes examples twice, with and without the profiler.
 
     Args:
-      make: of example k, as `data_pipeline.triplets.examples.Examples`.
-      first: example to make.
-      count: how many.
+      make: makes example k, as `data_pipeline.triplets.examples.Examples`.
+      first: number of the first example.
+      count: number of examples.
     """
-    make(first)  # what is computed once
+    make(first)  # fills caches
     start = time.thread_time()
     for k in range(first, first + count):
         make(k)
@@ -61,12 +60,12 @@ def cost(make: Callable[[int], Any], first: int, count: int) -> Cost:
             times[name] = times.get(name, 0.0) + inclusive
     stages = {s: sum(times.get(name, 0.0) for name in names) for s, names in STAGES.items()}
     stages["other"] = stats.total_tt - sum(stages.values())
-    # The profiler slows down small functions most; what it adds is taken off in proportion.
+    # The profiler's own cost is taken off in proportion.
     scale = whole / stats.total_tt
     return Cost(whole, {name: scale * seconds for name, seconds in stages.items()})
 
 
 def _names(file: str, line: int, function: str) -> tuple[str, str]:
-    """What `STAGES` may call it: by module and name, or by name alone, as built-in functions."""
+    """A function's names in `STAGES`: with its module, or alone for built-in functions."""
     function = function.strip("<>")
     return f"{Path(file).stem}.{function}", function

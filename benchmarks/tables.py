@@ -1,4 +1,4 @@
-"""How a benchmark tells what it found: Markdown tables, and with --json FILE the same as data."""
+"""Benchmark results as Markdown tables and, with --json FILE, as data."""
 
 import argparse
 import dataclasses
@@ -21,9 +21,9 @@ class Table:
 
     Attributes:
       title: what was measured.
-      columns: the heads, with their units.
-      rows: as long as `columns` each.
-      note: what a reader must know to trust it.
+      columns: heads, with units.
+      rows: each as long as `columns`.
+      note: how it was measured.
     """
 
     title: str
@@ -31,8 +31,13 @@ class Table:
     rows: Sequence[Sequence[Any]]
     note: str = ""
 
+    @classmethod
+    def of(cls, title: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> "Table":
+        """A table of rows by column."""
+        return cls(title, list(rows[0]), [list(row.values()) for row in rows], note)
+
     def markdown(self) -> str:
-        """The table with its title; columns of numbers stand to the right."""
+        """The table with its title; columns of numbers are right-aligned."""
         numbers = [
             all(isinstance(row[i], int | float) for row in self.rows)
             for i in range(len(self.columns))
@@ -48,10 +53,7 @@ def machine() -> str:
 
 
 def load() -> str:
-    """How busy the machine is: the average number of runnable threads of the last 1 and 5 minutes.
-
-    What else runs there takes time from what is measured.
-    """
+    """The load average, to judge whether other programs disturbed the measurement."""
     one, five, _ = os.getloadavg()
     return f"{one:.1f} (1 minute), {five:.1f} (5 minutes)"
 
@@ -67,10 +69,9 @@ def run_benchmark(
 
     Args:
       name: of the module.
-      about: the text of --help.
-      options: adds the benchmark's own options, by the parser's `add_argument`.
-      measure: of the options' values, gives what holds for all tables, such as the device, and the
-        tables. An `InputError` of it ends the process with status 2.
+      about: text of --help.
+      options: adds the benchmark's options, given the parser's `add_argument`.
+      measure: takes the parsed options; returns facts that apply to all tables, and the tables.
       arguments: of the command line; None takes the process's.
     """
     parser = argparse.ArgumentParser(
@@ -84,12 +85,12 @@ def run_benchmark(
     args = parser.parse_args(arguments)
     with exit_on_input_error():
         if args.json and not Path(args.json).parent.is_dir():
-            raise InputError(f"--json={args.json}: expected a file in a folder that exists")
+            raise InputError(f"--json={args.json}: expected a file in an existing folder")
         before = load()
         facts, tables = measure(args)
-        given = sys.argv[1:] if arguments is None else arguments
+        arguments = sys.argv[1:] if arguments is None else arguments
         facts = {
-            "command": shlex.join(["python", "-m", f"benchmarks.{name}", *given]),
+            "command": shlex.join(["python", "-m", f"benchmarks.{name}", *arguments]),
             "machine": machine(),
             **facts,
             "load before": before,
@@ -105,10 +106,10 @@ def run_benchmark(
 
 
 def check_least(args: argparse.Namespace, **least: int) -> None:
-    """Raises `InputError` for an option's number (or one of its numbers) below the least."""
+    """Raises `InputError` if an option's number, or one of its numbers, is too small."""
     for name, minimum in least.items():
-        given = getattr(args, name)
-        for number in given if isinstance(given, list) else [given]:
+        value = getattr(args, name)
+        for number in value if isinstance(value, list) else [value]:
             if number < minimum:
                 raise InputError(f"--{name}={number}: expected at least {minimum}")
 

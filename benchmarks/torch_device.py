@@ -1,17 +1,13 @@
-"""Where a program of the twin's runs that is to be timed."""
+"""The device of the PyTorch twin's timed programs."""
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 
 class TorchDevice:
-    """PyTorch, set up as asked; what programs on it tell of the device.
-
-    Attributes:
-      facts: version, platform ("cpu" or "gpu"), device, in words, and threads.
-    """
+    """Sets up PyTorch; `facts` has its version, platform ("cpu" or "gpu"), device and threads."""
 
     def __init__(self, device: str, tf32: bool):
         """Sets the precision of products, and takes the GPU unless `device` is "cpu".
@@ -32,22 +28,15 @@ class TorchDevice:
         }
 
     def wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Waits for the GPU."""
         if self._cuda:
             torch.cuda.synchronize()
 
-    def matrix_product(self) -> float:
-        """FLOP a second of a square float32 product, the best of three."""
-        n = 8192 if self._cuda else 2048
+    def matrix_product(self, n: int) -> Callable[[], Any]:
+        """See `turns.Program`."""
         a = torch.ones(n, n, device=self._device)
-        seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            a @ a
-            self.wait()
-            seconds.append(time.perf_counter() - start)
-        return 2 * n**3 / min(seconds[1:])
+        return lambda: (a @ a, self.wait())
 
     def peak_memory(self) -> int:
-        """Of the GPU, in bytes."""
+        """See `turns.Program`."""
         return torch.cuda.max_memory_allocated() if self._cuda else 0

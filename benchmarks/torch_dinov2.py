@@ -1,6 +1,6 @@
 """DINOv2 in plain PyTorch (Oquab et al. 2023), at any size: the twin's frozen features.
 
-It shares no code with `qmra_jax`, and its names are Hugging Face's. Nothing in it trains.
+Independent of `qmra_jax`; parameter names are Hugging Face's.
 """
 
 import torch
@@ -12,7 +12,7 @@ EPS = 1e-6
 
 
 class Embeddings(nn.Module):
-    """The cls token and the patches, each with its position."""
+    """Class token and patches with their positions."""
 
     def __init__(self, width: int, grid: int):
         super().__init__()

@@ -1,8 +1,8 @@
-"""The twin's propagation as a program to be timed, with every advantage that PyTorch offers.
+"""The twin's propagation as a timed program, optimized for PyTorch.
 
-channels_last throughout, inference_mode, BatchNorm folded into the convolutions, objects as one
-batch, what they share computed once (f_q, stage 1's skip features, the RGB half of f_m's stem), and
-the memory in arrays allocated beforehand, laid out so that reading copies none of it.
+channels_last, inference_mode, BatchNorm folded into convolutions, objects as one batch with shared
+work done once (f_q, stage 1's skip features, the RGB half of f_m's stem), and preallocated memory
+that is read without copies.
 """
 
 import functools
@@ -36,7 +36,7 @@ class TorchProgram(TorchDevice):
     """The twin's frames, eager or compiled by torch.compile."""
 
     def __init__(self, clip: Clip, state_file: Path, compiled: bool):
-        """Loads the weights that our own program left in `state_file`, and fills the memory."""
+        """Loads the weights that our program wrote to `state_file`, and fills the memory."""
         super().__init__(clip.device, clip.tf32)
         torch.backends.cudnn.benchmark = True
         model = QMRA(**SIZES[clip.config])
@@ -53,7 +53,7 @@ class TorchProgram(TorchDevice):
             for _ in range(clip.memory - 1):
                 self._frame(next(self._frames))
         if compiled:
-            torch._inductor.config.freezing = True  # weights laid out for the kernels beforehand
+            torch._inductor.config.freezing = True  # packs weights for the kernels
 
             def whole(image: Tensor, memory: list[Tensor]) -> Any:
                 return see(self._model, image, memory)
@@ -61,7 +61,7 @@ class TorchProgram(TorchDevice):
             self._see = torch.compile(whole)
 
     def step(self) -> float:
-        """A frame, its labels and boxes on the host; the share of it that is some object's."""
+        """Segments a frame, with labels and boxes on the host; returns the share of foreground."""
         with torch.inference_mode():
             labels, probabilities = self._frame(next(self._frames))
         if "labels" not in self.facts:
@@ -84,7 +84,7 @@ class TorchProgram(TorchDevice):
         self._number = 0
 
     def _frame(self, frame: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Labels and probabilities. Slot k holds frame k, but the last one the previous frame."""
+        """Labels and probabilities. Slot k holds frame k, the last slot the previous frame."""
         self._number += 1
         memory = [x[:, : min(self._number, self._clip.memory)] for x in self._bank]
         labels, boxes, probabilities, entry = self._see(self._to_device(frame), memory)
@@ -103,7 +103,7 @@ class TorchProgram(TorchDevice):
 def see(
     model: QMRA, image: Tensor, memory: list[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """A frame: `QMRA.predict` for n objects at once, and their merge.
+    """Segments a frame: `QMRA.predict` for n objects at once, merged.
 
     Args:
       model: the network, without BatchNorm.
@@ -111,8 +111,8 @@ def see(
       memory: keys and values of both stages, `[n, t, HW, c]` each.
 
     Returns:
-      labels uint8 `[h, w]`; boxes int32 `[n, 4]`; probabilities float32 `[n + 1, h, w]`; and the
-      frame as memory, `[n, HW, c]` each.
+      labels uint8 `[h, w]`; boxes int32 `[n, 4]`; probabilities float32 `[n + 1, h, w]`; the
+      frame's own keys and values, `[n, HW, c]` each.
     """
     query, (left, right, top, bottom) = prepare(image, model.crm.coord_conv.weight.dtype)
     inside = (..., slice(top, query.shape[2] - bottom), slice(left, query.shape[3] - right))
@@ -131,7 +131,7 @@ def see(
 
 
 def prepare(image: Tensor, dtype: torch.dtype) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """uint8 `[h, w, 3]` -> `[1, 3, h', w']` in [0, 1], zeros around it, and how many of them."""
+    """uint8 `[h, w, 3]` -> zero-padded `[1, 3, h', w']` in [0, 1], and the padding."""
     height, width = image.shape[:2]
     top, left = -height % 16 // 2, -width % 16 // 2
     pads = (left, -width % 16 - left, top, -height % 16 - top)
@@ -141,7 +141,7 @@ def prepare(image: Tensor, dtype: torch.dtype) -> tuple[Tensor, tuple[int, int, 
 
 
 def encode_objects(encoder: Encoder, image: Tensor, maps: Tensor) -> tuple[Tensor, ...]:
-    """f_m of one image `[1, 3, h, w]` and n maps: the image's part of the stem is computed once."""
+    """f_m of one image `[1, 3, h, w]` and n maps; the image's part of the stem is shared."""
     if len(maps) == 1:
         return encoder(image, maps)
     weight = encoder.conv1.weight
@@ -162,7 +162,7 @@ def memorize(model: QMRA, r4: Tensor) -> list[Tensor]:
 
 
 def aggregate(qma: QueryMemoryAggregation, r4: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """`QueryMemoryAggregation.forward` of one or n queries, from memory `[n, t, HW, c]`."""
+    """`QueryMemoryAggregation.forward` of one or n queries and memory `[n, t, HW, c]`."""
     key, value = qma.query_kv(r4)
     n = len(keys)
     query = (key * key.shape[1] ** -0.5).permute(0, 2, 3, 1).flatten(1, 2)
@@ -174,7 +174,7 @@ def aggregate(qma: QueryMemoryAggregation, r4: Tensor, keys: Tensor, values: Ten
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
-    """bool `[n, h, w]` -> x, y, width, height, int32 `[n, 4]`; zeros where a mask is empty."""
+    """bool `[n, h, w]` -> int32 `[n, 4]`: x, y, width, height; zeros where a mask is empty."""
     edges = []
     for axis in (1, 2):
         hit = masks.any(axis).int()  # along x first
@@ -186,9 +186,9 @@ def tight_boxes(masks: Tensor) -> Tensor:
 
 
 def count_flops(clip: Clip) -> int:
-    """Of one frame: 2 a multiply-add of every convolution, as defined, and matrix product.
+    """FLOP of one frame: 2 per multiply-add of convolutions and matrix products.
 
-    Counted on the twin, which computes common work once as we do; nothing is computed.
+    Counted on the twin, which shares work between objects as ours does; nothing is computed.
     """
     with torch.device("meta"), torch.inference_mode():
         model = QMRA(**SIZES[clip.config])

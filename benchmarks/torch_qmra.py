@@ -1,13 +1,13 @@
-"""QMRA in plain PyTorch: what the JAX network is tested and timed against.
+"""QMRA in plain PyTorch, to test and time the JAX network against.
 
-It shares no code with `qmra_jax` and loads `qmra_jax.weights.to_torch` strictly:
+Independent of `qmra_jax`; loads the result of `qmra_jax.weights.to_torch` strictly:
 
     model = QMRA(**SIZES["small"])
     model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=True)
 
 Shapes: `b` batch, `t` memory frames, `h w` pixels (multiples of 16), `H W` = h/16, w/16. Images are
-float32 RGB `[b, 3, h, w]` in [0, 1], maps float32 `[b, 1, h, w]` in [0, 1]. For speed put the model
-in `torch.channels_last`; every convolution then runs in it.
+float32 RGB `[b, 3, h, w]` in [0, 1], maps float32 `[b, 1, h, w]` in [0, 1]. Fastest in
+`torch.channels_last`.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class KeyValue(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is stored of the memory frames for each stage: arrays `[b, t, c, H, W]`."""
+    """Keys and values of the memory frames for each stage: `[b, t, c, H, W]` each."""
 
     stage1: KeyValue
     stage2: KeyValue
@@ -164,7 +164,7 @@ def filled_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 class QMRA(nn.Module):
-    """The whole network; `SIZES` holds the paper's and the small one's arguments."""
+    """The network; `SIZES` has the arguments of the paper's and the small one."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class QMRA(nn.Module):
         bca_reduction: int = 16,
         features: dict[str, int] | None = None,
     ):
-        """The parts; `features` are `DINOv2`'s arguments, in a network with frozen features."""
+        """`features` are the arguments of `DINOv2`, for a network with frozen features."""
         super().__init__()
         self.query_encoder = Encoder(backbone, 3)
         self.memory_encoder = Encoder(backbone, 4)
@@ -211,7 +211,7 @@ class QMRA(nn.Module):
         return self._project(r4, images.shape[:2])
 
     def predict(self, query: Tensor, memory: Memory) -> tuple[dict[str, Tensor], Memory]:
-        """As `forward`, from a stored memory; also the query frame's own memory (t = 1)."""
+        """Like `forward` with a stored memory; also returns the query's own memory (t = 1)."""
         r4, r3, r2 = self.encode(self.query_encoder, query)
         box = self.box_decoder(self.qma1(r4, memory.stage1), r3, r2)
         s4, s3, s2 = self.encode(self.memory_encoder, query, foreground(box))
@@ -224,7 +224,7 @@ class QMRA(nn.Module):
     def encode(
         self, encoder: Encoder, image: Tensor, box_map: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """The encoder's r4, with the frozen features behind it if there are any, r3 and r2."""
+        """The encoder's r4, with any frozen features appended, r3 and r2."""
         r4, r3, r2 = encoder(image, box_map)
         return (r4 if self.features is None else torch.cat([r4, self.features(image)], 1)), r3, r2
 

@@ -1,4 +1,4 @@
-"""The encoders f_q and f_m of the PyTorch twin: torchvision's ResNet-18 and -50 till layer3."""
+"""The encoders f_q and f_m of the PyTorch twin: torchvision's ResNet-18 and -50 up to layer3."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class FrozenBatchNorm(nn.BatchNorm2d):
-    """Normalises by the stored statistics in training too; scale and bias train."""
+    """BatchNorm with fixed statistics; scale and bias are trained."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`[b, c, h, w]` -> the same."""
@@ -70,7 +70,7 @@ BACKBONES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, 
 
 
 class Encoder(nn.Module):
-    """f_q (3 channels) or f_m (4: RGB and a map): torchvision's ResNet till layer3."""
+    """f_q (3 channels) or f_m (4: RGB and a map): torchvision's ResNet up to layer3."""
 
     mean: Tensor
     std: Tensor

@@ -1,7 +1,7 @@
-"""STM in plain PyTorch (Oh et al., ICCV 2019): what the converted weights are tested against.
+"""STM in plain PyTorch (Oh et al., ICCV 2019), to test converted weights against.
 
-Written from the paper, under the names of the official checkpoint (github.com/seoungwugoh/STM). It
-shares no code with `qmra_jax` and none with `benchmarks.torch_qmra`.
+Written from the paper with the names of the official checkpoint (github.com/seoungwugoh/STM);
+independent of `qmra_jax`.
 
 Shapes: `b` batch, `t` memory frames, `h w` pixels (multiples of 16), `H W` = h/16, w/16. Images are
 float32 RGB `[b, 3, h, w]` in [0, 1], masks float32 `[b, 1, h, w]` in [0, 1]. One object at a time.
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.torch_qmra import ResBlock
 from benchmarks.torch_resnet import BACKBONES, FrozenBatchNorm
 
 
@@ -24,7 +25,7 @@ class KeysValues(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """ResNet till its fourth stage, res2 to res4; for memory frames with masks beside the image."""
+    """ResNet up to res4; for memory frames it also takes masks."""
 
     mean: Tensor
     std: Tensor
@@ -51,7 +52,7 @@ class Encoder(nn.Module):
     def forward(
         self, image: Tensor, mask: Tensor | None = None, others: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """The image, and its mask and the other objects' if it has them -> r4, r3, r2."""
+        """An image, for memory frames with the object's and the others' masks -> r4, r3, r2."""
         x = self.conv1((image - self.mean) / self.std)
         if mask is not None:
             x = x + self.conv1_m(mask)
@@ -76,21 +77,8 @@ class KeyValue(nn.Module):
         return self.Key(x), self.Value(x)
 
 
-class ResBlock(nn.Module):
-    """x plus two 3x3 convolutions of it, each behind a ReLU."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[b, width, h, w]` -> the same."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
-
-
 class Refine(nn.Module):
-    """A feature of twice the size joins, by way of a 3x3 convolution and a residual block."""
+    """Doubles the resolution and adds a skip feature."""
 
     def __init__(self, inputs: int, width: int):
         super().__init__()
@@ -105,7 +93,7 @@ class Refine(nn.Module):
 
 
 class Decoder(nn.Module):
-    """To logits of background and foreground."""
+    """A feature at stride 16 and two skip features -> logits at full size."""
 
     def __init__(self, inputs: int, r3: int, r2: int, width: int):
         super().__init__()
@@ -141,7 +129,7 @@ class STM(nn.Module):
         self.Decoder = Decoder(2 * value_dim, r3, r2, decoder_dim)
 
     def memorize(self, image: Tensor, mask: Tensor) -> KeysValues:
-        """A memory frame, of an object that has no others beside it; t = 1."""
+        """Keys and values of a memory frame with a single object; t = 1."""
         r4, _, _ = self.Encoder_M(image, mask, torch.zeros_like(mask))
         return KeysValues(*(x[:, None] for x in self.KV_M_r4(r4)))
 
@@ -156,15 +144,15 @@ class STM(nn.Module):
         return self.Decoder(torch.cat([read_out, value], 1), r3, r2)
 
     def propagate(self, frames: Tensor, mask: Tensor, every: int = 5) -> Tensor:
-        """A video of one object from its mask in the first frame, as the official evaluation does.
+        """Segments a video of one object from its first mask, as the official evaluation does.
 
         Args:
           frames: `[k, 3, h, w]`.
           mask: `[1, 1, h, w]` in {0, 1}.
-          every: so many frames one stays in the memory.
+          every: interval of memory frames.
 
         Returns:
-          the foreground's probability in each frame `[k, h, w]`, the first being the mask.
+          The foreground's probability in each frame `[k, h, w]`; the first is the mask.
         """
         kept: list[KeysValues] = []
         found = [mask]
@@ -178,7 +166,7 @@ class STM(nn.Module):
 
 
 def soft_aggregation(logits: Tensor) -> Tensor:
-    """Of one object: the softmax of the log-odds of foreground and background (paper's Eq. 3).
+    """Soft aggregation of one object (paper's Eq. 3).
 
     `[1, 2, h, w]` -> the foreground's probability `[1, 1, h, w]`.
     """

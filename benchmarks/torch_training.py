@@ -1,7 +1,7 @@
-"""The twin's train step as a program to be timed: what train_step.py does, in PyTorch.
+"""The twin's train step as a timed program: train_step.py in PyTorch.
 
-channels_last throughout, one fused AdamW with groups for learning rate and decay, BatchNorm
-frozen, gradients clipped: the numbers are ours to rounding, which `training.py` checks.
+channels_last, a fused AdamW with groups for learning rate and decay, frozen BatchNorm, clipped
+gradients. Its losses equal ours up to rounding, as `training.py` checks.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class TorchProgram(TorchDevice):
     """The twin's step, eager or compiled by torch.compile."""
 
     def __init__(self, workload: Workload, state_file: Path, compiled: bool):
-        """Loads the weights that our own program left in `state_file`."""
+        """Loads the weights that our program wrote to `state_file`."""
         super().__init__(workload.device, workload.tf32)
         config = workload.training_config()
         self._autocast = torch.autocast(
@@ -50,7 +50,7 @@ class TorchProgram(TorchDevice):
         return qmra_loss({name: x.float() for name, x in outputs.items()}, mask, box_map)
 
     def step(self) -> float:
-        """A step, waited for; its loss."""
+        """Does a step, waits for it and returns its loss."""
         self._done += 1
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * min(1, self._done / max(self._warmup, 1))
@@ -65,17 +65,17 @@ class TorchProgram(TorchDevice):
 
 
 def _compiled(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`torch.compile`, with the bilinear enlargements left eager.
+    """`torch.compile`, with bilinear upsampling left eager.
 
-    With them compiled, torch 2.13 on a CPU lets no gradient through some of them: what lies before
-    the box decoder's then gets zeros, and losses part from the second step on.
+    Compiled by torch 2.13 on a CPU, some of it passes no gradient, and losses differ from the
+    second step on.
     """
     torch_qmra._enlarge = torch.compiler.disable(torch_qmra._enlarge)
     return torch.compile(loss)
 
 
 def unpack(batch: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
-    """A batch of triplets as the twin takes it; see `train_step.unpack`.
+    """A batch of triplets for the twin; see `train_step.unpack`.
 
     Returns:
       query `[b, 3, h, w]`, memory_images `[b, 2, 3, h, w]` and memory_maps `[b, 2, 1, h, w]`; the
@@ -88,10 +88,9 @@ def unpack(batch: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor], Ten
 
 
 def make_optimizer(model: QMRA, config: Any) -> torch.optim.Optimizer:
-    """`optimizer.make_optimizer` in PyTorch; each group's full learning rate is its "peak".
+    """`optimizer.make_optimizer` in PyTorch; "peak" is the full learning rate of a group.
 
-    Groups by learning rate and weight decay, which biases and BatchNorm's have by choice: all that
-    has one dimension.
+    Groups differ in learning rate and weight decay; decay of biases and BatchNorm is optional.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -110,9 +109,9 @@ def make_optimizer(model: QMRA, config: Any) -> torch.optim.Optimizer:
 
 
 def count_flops(workload: Workload) -> int:
-    """Of one step, forward and backward: 2 a multiply-add of every convolution and matrix product.
+    """FLOP of one step, forward and backward: 2 per multiply-add of convolutions and products.
 
-    Counted on the twin with direct convolutions; nothing is computed.
+    Counted on the twin by definition; nothing is computed.
     """
     with torch.device("meta"):
         model = QMRA(**SIZES[workload.config])

@@ -1,11 +1,12 @@
-"""Programs that are timed against each other: each in a process of its own, taking turns.
+"""Times programs against each other: each in its own process, taking turns.
 
-A process keeps its threads, memory and compiled code to itself and sleeps while another works, so
-that none disturbs the others, and a machine that is busy for a while is busy for all of them.
+Each process has its own threads, memory and compiled code, and sleeps while another works, so that
+they do not disturb each other, and a busy machine slows all of them down alike.
 """
 
 import multiprocessing
 import resource
+import statistics
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,20 +21,16 @@ from qmra_jax.runtime.host_memory import keep_freed_memory
 class Program(Protocol):
     """What a contender's process runs."""
 
-    facts: dict[str, Any]  # what it has to tell before the first turn: device, versions, ...
+    facts: dict[str, Any]  # known before the first turn: version, device, platform "cpu" or "gpu"
 
     def step(self) -> float:
-        """Does the work once, to its very end, and returns a number to compare: the loss."""
+        """Does the work once, waits for it, and returns a number to compare, such as the loss."""
 
-    def matrix_product(self) -> float:
-        """FLOP a second of one large matrix product."""
+    def matrix_product(self, n: int) -> Callable[[], Any]:
+        """A function that multiplies two n x n float32 matrices and waits for the product."""
 
     def peak_memory(self) -> int:
-        """Bytes of accelerator memory at the worst moment; 0 where there is none."""
-
-
-class Failed(InputError):
-    """A program could not be made, or did not survive a step; the last line says why."""
+        """Peak accelerator memory in bytes; 0 on a CPU."""
 
 
 class Turn(NamedTuple):
@@ -41,9 +38,9 @@ class Turn(NamedTuple):
 
     Attributes:
       seconds: of each step.
-      cpu_seconds: of each step, over all threads of its process.
+      cpu_seconds: of each step, over all threads of the process.
       values: what each step returned.
-      matrix_flops: FLOP a second of a large matrix product, right after.
+      matrix_flops: FLOP/s of a large matrix product right afterwards.
     """
 
     seconds: list[float]
@@ -52,17 +49,29 @@ class Turn(NamedTuple):
     matrix_flops: float
 
 
+class Speed(NamedTuple):
+    """A contender's turns in short; see `Contender.speed`."""
+
+    seconds: float  # median of all steps
+    cpu_seconds: float  # likewise
+    ratio: float  # seconds relative to ours: median of the rounds' ratios
+    ratios: str  # the rounds' smallest and largest
+    memory: float  # peak in GiB
+
+
 @dataclass
 class Contender:
     """A program in its process.
 
     Attributes:
-      name: its column.
-      prepare: `prepare(*arguments)` makes the program, in its process; its module is imported
-        there too, and so should import no other program's framework.
+      name: of its column.
+      prepare: `prepare(*arguments)` makes the program in its process, and so should import no other
+        program's framework.
       arguments: of `prepare`; picklable.
-      facts: what the program told, and `start_seconds`, of the first step, which compiles.
+      facts: those of the program; `start_seconds` and `first_value` of the first step, which
+        compiles; after `stop`, `peak_rss` and `peak_device_memory` in bytes.
       turns: so far.
+      failure: why it could not start, if it was allowed to fail.
     """
 
     name: str
@@ -70,12 +79,13 @@ class Contender:
     arguments: tuple
     facts: dict[str, Any] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
+    failure: str = ""
 
-    def start(self) -> None:
+    def start(self, *, may_fail: bool = False) -> None:
         """Starts the process and waits for the first step.
 
         Raises:
-          Failed: if it fails.
+          InputError: if it fails and may not.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -84,39 +94,81 @@ class Contender:
         )
         self._process.start()
         theirs.close()
-        self.facts = self._receive()
+        try:
+            self.facts = self._receive()
+        except InputError as error:
+            if not may_fail:
+                raise
+            self.failure = str(error).splitlines()[-1]
 
     def turn(self, steps: int) -> None:
-        """`steps` steps in a row."""
+        """Does `steps` steps in a row."""
         self._connection.send(steps)
         self.turns.append(self._receive())
 
     def stop(self) -> None:
-        """Ends the process; its peak memory in bytes is then in `facts`."""
+        """Ends the process and adds its peak memory to `facts`."""
         self._connection.send(0)
         self.facts |= self._receive()
         self._process.join()
+
+    def speed(self, ours: "Contender") -> Speed:
+        """The median step, also relative to ours, and the peak memory."""
+        # By rounds, so that what slowed a round down is in both.
+        ratios = [
+            sum(theirs.seconds) / sum(own.seconds)
+            for own, theirs in zip(ours.turns, self.turns, strict=True)
+        ]
+        on_gpu = self.facts["platform"] == "gpu"
+        return Speed(
+            statistics.median(s for turn in self.turns for s in turn.seconds),
+            statistics.median(s for turn in self.turns for s in turn.cpu_seconds),
+            statistics.median(ratios),
+            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            self.facts["peak_device_memory" if on_gpu else "peak_rss"] / 2**30,
+        )
 
     def _receive(self) -> Any:
         try:
             answer = self._connection.recv()
         except EOFError:
-            raise Failed(f"{self.name}: its process died (out of memory?)") from None
+            raise InputError(f"{self.name}: its process died (out of memory?)") from None
         if isinstance(answer, str):
-            raise Failed(f"{self.name} failed:\n{answer}")
+            raise InputError(f"{self.name} failed:\n{answer}")
         return answer
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int, steps: int) -> None:
-    """Every contender has a turn of `steps` steps a round; every other round runs backwards."""
+    """Gives each contender a turn of `steps` steps per round, then stops all.
+
+    Every other round runs backwards.
+    """
     for k in range(rounds):
         for contender in contenders if k % 2 == 0 else contenders[::-1]:
             contender.turn(steps)
+    for contender in contenders:
+        contender.stop()
+
+
+def check_platforms(contenders: Sequence[Contender]) -> None:
+    """Raises `InputError` unless all run on one kind of device."""
+    ours, *others = contenders
+    for other in others:
+        if other.facts["platform"] != ours.facts["platform"]:
+            raise InputError(
+                f"{other.name} runs on the {other.facts['platform']}, JAX on the"
+                f" {ours.facts['platform']}: give --device=cpu, or install both for the GPU"
+            )
+
+
+def matrix_peak(contenders: Sequence[Contender]) -> float:
+    """FLOP/s of the fastest large matrix product of all turns."""
+    return max(turn.matrix_flops for contender in contenders for turn in contender.turns)
 
 
 def _serve(connection: Connection, prepare: Callable[..., Program], arguments: tuple) -> None:
     try:
-        keep_freed_memory()  # as train.py does; PyTorch gains by it too
+        keep_freed_memory()  # as train.py does; it helps PyTorch too
         program = prepare(*arguments)
         start = time.perf_counter()
         first = program.step()
@@ -137,4 +189,16 @@ def _turn(program: Program, steps: int) -> Turn:
         values.append(program.step())
         seconds.append(time.perf_counter() - wall)
         cpu_seconds.append(time.process_time() - cpu)
-    return Turn(seconds, cpu_seconds, values, program.matrix_product())
+    return Turn(seconds, cpu_seconds, values, _matrix_flops(program))
+
+
+def _matrix_flops(program: Program) -> float:
+    n = 8192 if program.facts["platform"] == "gpu" else 2048
+    multiply = program.matrix_product(n)
+    multiply()  # compiles
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        multiply()
+        seconds.append(time.perf_counter() - start)
+    return 2 * n**3 / min(seconds)

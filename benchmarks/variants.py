@@ -1,11 +1,11 @@
-"""What every row of configs/ablations.py changes, its parameters, and the work of a frame.
+"""Tabulates the rows of configs/ablations.py: changes, parameters, and FLOP per frame.
 
 python -m benchmarks.variants                       # seconds: nothing is compiled or timed
 python -m benchmarks.variants --memory 20 --json=variants.json
 """
 
 import argparse
-from collections.abc import Sequence
+import functools
 
 from benchmarks import network_cost
 from benchmarks.tables import Table, run_benchmark
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 480, 864
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
-    """A row for each ablation, at both sizes."""
+    """A row for each ablation, at both sizes: no common facts, and the table."""
     memory, rows = args.memory, []
     for name, changes in ABLATIONS.items():
         shown = ", ".join(f"{key.removeprefix('model.')}={value}" for key, value in changes.items())
@@ -33,20 +33,16 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
         f"One frame of {HEIGHT}x{WIDTH}, one object, {memory} memory frames",
         ("row", "changes", *heads),
         rows,
-        "Operations are 2 a multiply-add of convolutions and matrix products, counted from the"
-        " traced program.",
+        "2 FLOP per multiply-add of convolutions and matrix products in the traced program.",
     )
     return {}, [table]
 
 
 def _options(add) -> None:
-    add("--memory", type=int, default=5, help="memory frames (default: 5)")
+    add("--memory", type=int, default=5, help="memory frames (default: %(default)s)")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    run_benchmark("variants", __doc__, _options, measure, arguments)
-
+main = functools.partial(run_benchmark, "variants", __doc__, _options, measure)
 
 if __name__ == "__main__":
     main()

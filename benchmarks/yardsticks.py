@@ -1,19 +1,20 @@
-"""What a method must beat: J and F of masks that cost nothing, on DAVIS 2016 or one's own videos.
+"""Scores trivial baselines that a method must beat, on DAVIS 2016 or your own videos.
 
     python -m benchmarks.yardsticks --data_dir=$QMRA_DATA/davis2016
     python -m benchmarks.yardsticks --data_dir=DAVIS --predictions qmra=results/val --json=y.json
 
 box held still    the tight box of the first mask, filled, in every frame
 mask held still   the first mask in every frame
-perfect box       the tight box of each frame's own mask, filled: a tracker that never errs
+perfect box       the tight box of each frame's own mask, filled: a perfect tracker
 
-The last two need what a box-supervised method is never shown. `--predictions` adds a row of masks
-that are there already, such as evaluate.py's.
+The last two need masks that a box-supervised method never sees. `--predictions` adds a row for
+existing masks, such as evaluate.py's.
 """
 
 import argparse
+import functools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +39,15 @@ YARDSTICKS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "mask held still": lambda first, now: first,
     "perfect box": lambda first, now: filled_box(now),
 }
-"""Name -> (the first frame's mask, this frame's mask) -> the masks it would predict."""
+"""Name -> function of the first frame's and this frame's mask that predicts a mask."""
 
 
 def score_yardsticks(root: Path, split: str | None) -> dict[str, dict]:
-    """Scores each yardstick by DAVIS 2016's protocol, as any other method's masks are.
+    """Scores each yardstick by DAVIS 2016's protocol: name -> result of `score_folder`.
 
     Args:
       root: of a dataset in the DAVIS layout.
-      split: its list; None for every sequence there is.
-
-    Returns:
-      Name -> what `score_folder` gives.
+      split: its list; None for every sequence.
 
     Raises:
       InputError: if a list or a mask is missing.
@@ -66,7 +64,7 @@ def score_yardsticks(root: Path, split: str | None) -> dict[str, dict]:
 
 
 def table(scores: Mapping[str, dict]) -> Table:
-    """A row a yardstick: the mean J and F over sequences, and J of each."""
+    """A row per yardstick: mean J and F over sequences, and J of each of a few."""
     sequences = list(next(iter(scores.values()))["sequences"])
     few = sequences if len(sequences) <= 6 else []
     rows = []
@@ -85,29 +83,21 @@ def _score(root: Path, predictions: Path, split: str | None) -> dict:
 def _options(add) -> None:
     add("--data_dir", type=Path, required=True, help="root of the dataset, in DAVIS's layout")
     add("--split", default="val", help="a list of ImageSets; `all` (default: val)")
-    add(
-        "--predictions", action="append", default=[], metavar="NAME=DIR", help="masks to set beside"
-    )
+    masks = "masks to score as well; repeatable"
+    add("--predictions", action="append", default=[], metavar="NAME=DIR", help=masks)
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
-    """Scores the yardsticks and the masks to set beside them.
-
-    Raises:
-      InputError: if a list or a mask is missing, or a name is given twice.
-    """
+    """Scores the yardsticks and --predictions: no common facts, and the table."""
     split = None if args.split == "all" else args.split
     others = named_folders(args.predictions)
     if taken := sorted(others.keys() & YARDSTICKS.keys()):
-        raise InputError(f"--predictions {taken[0]}=...: a yardstick's name; give another")
+        raise InputError(f"--predictions {taken[0]}=...: that is a yardstick; give another name")
     scores = {name: _score(args.data_dir, at, split) for name, at in others.items()}
     return {}, [table(score_yardsticks(args.data_dir, split) | scores)]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module."""
-    run_benchmark("yardsticks", __doc__, _options, measure, arguments)
-
+main = functools.partial(run_benchmark, "yardsticks", __doc__, _options, measure)
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
-"""Masks, boxes and box maps, and the one function each way between them.
+"""Conversions between masks, boxes and box maps.
 
-A box is (x, y, width, height) in pixels; x + width and y + height are exclusive edges, so that a
-box of one pixel has width 1. No box (an empty mask) is (0, 0, 0, 0). NumPy arrays and JAX arrays
-alike: each function answers in the kind it was given, and works under `jit` and `vmap`.
+A box is (x, y, width, height) in pixels; a box of one pixel has width 1, and an empty mask has the
+box (0, 0, 0, 0). Conversions take NumPy or JAX arrays, return the same kind, and work under `jit`
+and `vmap`.
 """
 
 import numpy as np
@@ -11,13 +11,13 @@ from qmra_jax.errors import InputError
 
 
 def mask_to_box(mask):
-    """The tight box around what is not zero.
+    """The tight box around the non-zero pixels.
 
     Args:
-      mask: `[..., h, w]`, bool or any number.
+      mask: `[..., h, w]`, bool or numeric.
 
     Returns:
-      int32 `[..., 4]`: x, y, width, height; all zero where the mask is empty.
+      int32 `[..., 4]`; all zero where the mask is empty.
     """
     xp = mask.__array_namespace__()
     mask = mask != 0
@@ -35,16 +35,7 @@ def mask_to_box(mask):
 
 
 def box_to_map(box, height: int, width: int):
-    """The filled box: 1 inside, 0 outside. What reaches beyond the frame is cut off.
-
-    Args:
-      box: `[..., 4]`: x, y, width, height in pixels.
-      height: of the map, in pixels.
-      width: of the map, in pixels.
-
-    Returns:
-      float32 `[..., h, w]` in {0, 1}.
-    """
+    """The filled box `[..., 4]`, clipped to the frame: float32 `[..., height, width]` in {0, 1}."""
     xp = box.__array_namespace__()
     x, y, w, h = (box[..., i, None] for i in range(4))
     columns, rows = xp.arange(width), xp.arange(height)
@@ -54,23 +45,19 @@ def box_to_map(box, height: int, width: int):
 
 
 def map_to_box(box_map, threshold: float = 0.5):
-    """The tight box of a box map, such as the foreground probability of B_q.
-
-    Args:
-      box_map: `[..., h, w]` in [0, 1].
-      threshold: what lies above it is inside.
+    """The tight box of a map `[..., h, w]`, such as B_q's foreground probability.
 
     Returns:
-      int32 `[..., 4]`: x, y, width, height; all zero where nothing is above the threshold.
+      int32 `[..., 4]`; all zero where no pixel is above the threshold.
     """
     return mask_to_box(box_map > threshold)
 
 
 def check_box(box, height: int, width: int) -> np.ndarray:
-    """The box as int32 `[4]`, once it is known to lie in the frame.
+    """Checks that a box lies in a frame and returns it as int32 `[4]`.
 
     Raises:
-      InputError: if it is not four whole numbers, is empty, or leaves the frame.
+      InputError: if it is not four whole numbers, is empty, or exceeds the frame.
     """
     values = np.asarray(box)
     if values.shape != (4,) or not np.issubdtype(values.dtype, np.number):
@@ -89,7 +76,7 @@ def check_box(box, height: int, width: int) -> np.ndarray:
             f" high: x + width must be at most {width} and y + height at most {height}"
             " (the order is x,y,width,height)"
         )
-    return np.asarray([x, y, w, h], np.int32)
+    return values.astype(np.int32)
 
 
 def _text(values) -> str:
@@ -97,12 +84,12 @@ def _text(values) -> str:
 
 
 def scale_boxes(boxes: np.ndarray, size: tuple[int, ...], new_size: tuple[int, ...]) -> np.ndarray:
-    """Boxes of a frame in the same frame at another size, to the nearest pixel, none lost.
+    """Scales boxes with their frame, to the nearest pixel; no box becomes empty.
 
     Args:
-      boxes: int `[n, 4]`: x, y, width, height.
-      size: (height, width) of the frame that they belong to.
-      new_size: (height, width) wanted.
+      boxes: int `[n, 4]`.
+      size: (height, width) of their frame.
+      new_size: (height, width) to scale to.
 
     Returns:
       int32 `[n, 4]`.

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes, output folders and the order of file names."""
 
 import contextlib
 import os
@@ -12,19 +12,15 @@ from qmra_jax.errors import InputError
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a path to write to; what was written takes its place at `path` once the block ends.
+    """Writes a file atomically: readers see the old file or the new one, never a part.
 
-    A reader therefore sees the old file or the new one, never half of it, and a block that raises
-    leaves `path` as it was. The folder is made if need be.
-
-    Args:
-      path: of the file to make or to replace.
+    If the block raises, `path` is left as it was. The folder is created if needed.
 
     Yields:
-      A hidden path in the same folder (a rename cannot cross file systems).
+      A temporary hidden path in the same folder; it replaces `path` when the block ends.
 
     Raises:
-      InputError: if the folder cannot be made or written to.
+      InputError: if the folder cannot be created or written to.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -37,25 +33,25 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether a path lies in a bucket, such as gs://bucket/runs/small."""
+    """Whether a path is a URL, such as gs://bucket/runs/small."""
     return "://" in str(path)
 
 
 def by_number(path: Path) -> tuple:
-    """A key to sort by in which digits count as numbers: 2.jpg before 10.jpg."""
+    """Sort key that compares digits as numbers: 2.jpg before 10.jpg."""
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if part.isdecimal() else part.lower() for part in parts], str(path)
 
 
 def make_folder(folder: Path, *, advice: str = "give another output") -> None:
-    """Makes a folder to write to, if need be, and finds out whether it can be written to.
+    """Creates a folder if needed and checks that it is writable.
 
     Args:
-      folder: to make.
-      advice: what to do where it cannot be written to.
+      folder: to create.
+      advice: what the error message tells the user to do.
 
     Raises:
-      InputError: if not.
+      InputError: if the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Image files: read as RGB, and looked over before any work begins."""
+"""Reads image files as RGB and checks them before any work begins."""
 
 import concurrent.futures
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -12,14 +12,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from qmra_jax.errors import InputError
 
-_END = 64  # bytes of a file, within which a whole one says so
+_TAIL = 64  # bytes; the end marker of a complete file lies within
 
 
 def read_image(path: Path, *, turned: bool = False) -> np.ndarray:
-    """An image file as uint8 `[h, w, 3]`, RGB; see `decode_image`.
+    """Reads an image file as uint8 `[h, w, 3]` RGB; see `decode_image`.
 
     Raises:
-      InputError: if it cannot be read, or is cut short.
+      InputError: if it cannot be read or is truncated.
     """
     try:
         data = path.read_bytes()
@@ -29,102 +29,87 @@ def read_image(path: Path, *, turned: bool = False) -> np.ndarray:
 
 
 def decode_image(data: bytes, name: str, *, turned: bool = False) -> np.ndarray:
-    """An encoded image as uint8 `[h, w, 3]`, RGB.
+    """Decodes a JPEG or PNG as uint8 `[h, w, 3]` RGB.
 
     Args:
-      data: of a JPEG or PNG.
-      name: of the image, for messages: its path, or its record's.
-      turned: as it is displayed, turned by EXIF's orientation; else as it is stored, as a dataset's
-        frames must be, whose masks have no EXIF.
+      data: of the file.
+      name: what messages call the image.
+      turned: apply EXIF's orientation. Frames of datasets are read without, as their masks have no
+        EXIF.
 
     Raises:
-      InputError: if it cannot be decoded, or is cut short.
+      InputError: if it cannot be decoded or is truncated.
     """
     flags = cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    # OpenCV 4.10 fills what a truncated JPEG lacks (4.12 no longer does). A whole one ends in FF D9
-    # as a rule; where that is not near the end, Pillow, slower but strict, looks closer.
-    if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-_END:]):
+    # OpenCV before 4.12 fills in what a truncated JPEG lacks. Where FF D9 is not near the end,
+    # Pillow decides: it is slower but strict.
+    if image is None or (data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-_TAIL:]):
         try:
             with Image.open(io.BytesIO(data)) as strict:
                 shown = ImageOps.exif_transpose(strict) if turned else strict
-                image = np.asarray(shown.convert("RGB"))
-        except UnidentifiedImageError:  # its own text names no file but a memory address
-            raise InputError(f"image {name} is no image: replace the file") from None
+                return np.asarray(shown.convert("RGB"))
+        except UnidentifiedImageError:  # its own text shows a memory address
+            raise InputError(f"image {name} is not an image: replace the file") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"image {name} cannot be read ({error}): replace the file") from None
-        return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def size_text(shape: tuple[int, ...]) -> str:
-    """The size of an image `[h, w, ...]` for messages, "854x480": width x height."""
+    """The size of an image `[h, w, ...]` as width x height: "854x480"."""
     return f"{shape[1]}x{shape[0]}"
 
 
 def check_headers(pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Reads the headers of images and their masks, which is quick, before any work begins.
+    """Checks by their headers that images and their masks can be read and agree in size.
 
     Raises:
-      InputError: if an image and its mask differ in size or a file is no image; it names the first
-        few and says how many there are.
+      InputError: if any fails; it counts the failures and names the first few.
     """
-    pairs = list(pairs)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        faults = sorted(fault for fault in pool.map(_fault, pairs) if fault)
-    if faults:
-        raise InputError(
-            f"{len(faults)} of {len(pairs)} images and masks cannot be used:"
-            f" {_first(faults, '; ')}: mend or remove them"
-        )
+    _refuse_faults(pairs, _header_fault, "images and masks cannot be used", "mend or remove them")
 
 
-def check_whole(paths: Iterable[Path], what: str = "mend or remove them") -> None:
-    """Looks at the ends of image files, so that one cut short is found before any work begins.
-
-    A file with a sound end is not decoded; damage in its middle shows when it is.
+def check_whole(paths: Iterable[Path], advice: str = "mend or remove them") -> None:
+    """Checks by their ends that image files are not truncated, without decoding complete ones.
 
     Args:
-      paths: of JPEGs and PNGs.
-      what: to do about bad ones, for the message.
+      paths: JPEG and PNG files.
+      advice: what the error message tells the user to do.
 
     Raises:
-      InputError: if any is cut short or cannot be read; it names the first few and says how many
-        there are.
+      InputError: if any fails; it counts the failures and names the first few.
     """
-    paths = list(paths)
+    _refuse_faults(paths, _truncated, "frames are cut short or cannot be read", advice)
+
+
+def _refuse_faults(items: Iterable, find_fault: Callable, problem: str, advice: str) -> None:
+    items = list(items)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        whole = list(pool.map(_is_whole, paths))
-    if bad := sorted(str(path) for path, fine in zip(paths, whole, strict=True) if not fine):
+        faults = sorted(filter(None, pool.map(find_fault, items)))
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(
-            f"{len(bad)} of {len(paths)} frames are cut short or cannot be read:"
-            f" {_first(bad, ', ')}: {what}"
+            f"{len(faults)} of {len(items)} {problem}: {'; '.join(faults[:5])}{more}: {advice}"
         )
 
 
-def _first(faults: list[str], between: str) -> str:
-    more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-    return between.join(faults[:5]) + more
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether it ends as a JPEG or PNG does, or else can be decoded all the same."""
+def _truncated(path: Path) -> str:
+    """The path, if the file does not end as a JPEG or PNG does and cannot be decoded."""
     try:
         with path.open("rb") as file:
-            begin = file.read(4)
-            file.seek(max(file.seek(0, os.SEEK_END) - _END, 0))
-            end = file.read()
-        if (begin[:2] == b"\xff\xd8" and b"\xff\xd9" in end) or (
-            begin == b"\x89PNG" and b"IEND" in end
-        ):
-            return True
-        read_image(path)
+            head = file.read(4)
+            file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+            tail = file.read()
+        ends = (b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND")
+        if not any(head.startswith(start) and end in tail for start, end in ends):
+            read_image(path)
     except (OSError, InputError):
-        return False
-    return True
+        return str(path)
+    return ""
 
 
-def _fault(pair: tuple[Path, Path]) -> str:
+def _header_fault(pair: tuple[Path, Path]) -> str:
     sizes = []
     for path in pair:
         try:

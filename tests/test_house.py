@@ -96,6 +96,8 @@ def room(name):
     top, *rest = name.split(".")
     if top == "data_pipeline":
         return top
+    if name == "qmra_jax.__main__":
+        return "cli"
     if top != "qmra_jax":
         return None
     return rest[0] if rest and rest[0] in ROOMS else "ground"

@@ -1,4 +1,4 @@
-"""What files and records hold is decoded as it was stored, or refused by name."""
+"""Images are decoded as stored, or refused by name."""
 
 import io
 
@@ -20,20 +20,15 @@ def encoded(pixels, kind, **options):
     return buffer.getvalue()
 
 
-def test_a_file_is_what_its_bytes_are(tmp_path):
+def test_images_are_read_as_rgb(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(NOISE, "png"))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), NOISE)
-    np.testing.assert_array_equal(decode_image(encoded(NOISE, "png"), "a"), NOISE)
-
-
-def test_grey_images_become_rgb():
-    np.testing.assert_array_equal(
-        decode_image(encoded(NOISE[..., 0], "png"), "a"), np.repeat(NOISE[..., :1], 3, axis=-1)
-    )
+    grey = decode_image(encoded(NOISE[..., 0], "png"), "a")
+    np.testing.assert_array_equal(grey, np.repeat(NOISE[..., :1], 3, axis=-1))
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["OpenCV", "Pillow"])
-def test_photos_are_turned_by_exif_where_asked(monkeypatch, plain):
+def test_photos_are_turned_by_exif_if_asked(monkeypatch, plain):
     if not plain:
         monkeypatch.setattr(cv2, "imdecode", lambda data, flags: None)
     stored = np.zeros((16, 32, 3), np.uint8)
@@ -49,35 +44,35 @@ def test_photos_are_turned_by_exif_where_asked(monkeypatch, plain):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
-def test_cut_short_images_are_refused_by_name(kind):
+def test_truncated_images_are_refused_by_name(kind):
     data = encoded(NOISE, kind)
     assert decode_image(data, "whole").shape == NOISE.shape
     for part in (data[: len(data) // 2], b"", b"no image"):
-        with pytest.raises(InputError, match=r"^image in/shard-3#7 (cannot be read|is no image)"):
+        with pytest.raises(InputError, match=r"^image in/shard-3#7 "):
             decode_image(part, "in/shard-3#7")
 
 
-def test_a_cut_jpeg_with_a_thumbnail_is_refused_too():
+def test_a_truncated_jpeg_with_a_thumbnail_is_refused():
     data = encoded(NOISE, "jpeg", comment=b"a thumbnail ends like this: \xff\xd9")
-    with pytest.raises(InputError, match="image a cannot be read"):
+    with pytest.raises(InputError, match="image a "):
         decode_image(data[:-500], "a")
 
 
-def test_bytes_after_a_jpeg_do_no_harm():
+def test_bytes_after_a_jpeg_are_ignored():
     data = encoded(np.full((16, 16, 3), 77, np.uint8), "jpeg")
     assert (decode_image(data + bytes(1000), "a") == 77).all()
 
 
-def test_a_size_is_told_as_width_and_height():
+def test_a_size_is_width_by_height():
     assert size_text(NOISE.shape) == size_text(NOISE[..., 0].shape) == "48x64"
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"image .*gone\.jpg cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"gone\.jpg .*No such file"):
         read_image(tmp_path / "gone.jpg")
 
 
-def test_headers_that_disagree_are_listed_first_few_and_count(tmp_path):
+def test_sizes_that_differ_are_counted_and_the_first_named(tmp_path):
     pairs = []
     for k in range(8):
         pair = (tmp_path / f"{k}.jpg", tmp_path / f"{k}.png")
@@ -86,20 +81,17 @@ def test_headers_that_disagree_are_listed_first_few_and_count(tmp_path):
         pairs.append(pair)
     check_headers(pairs[:2])
     pairs[2][1].write_bytes(b"no image")
-    with pytest.raises(
-        InputError,
-        match=r"^6 of 8 .*2\.png cannot be read as an image; .*3\.jpg is 48x64 but .*3\.png is"
-        r" 48x32; .*6\.png is 48x32 and 1 more: mend",
-    ):
+    named = r"^6 of 8 .*2\.png .*3\.jpg is 48x64 but .*3\.png is 48x32; .*6\.png .* and 1 more"
+    with pytest.raises(InputError, match=named):
         check_headers(pairs)
 
 
-def test_files_cut_short_are_named_without_decoding_the_sound_ones(tmp_path, monkeypatch):
+def test_truncated_files_are_named_without_decoding_whole_ones(tmp_path, monkeypatch):
     jpeg, png = encoded(NOISE, "jpeg"), encoded(NOISE, "png")
     files = {
         "whole.jpg": jpeg,
         "whole.png": png,
-        "trailer.jpg": jpeg + bytes(900),  # some cameras write on behind the picture
+        "trailer.jpg": jpeg + bytes(900),  # some cameras append data
         "short.jpg": jpeg[:-200],
         "short.png": png[:-200],
         "empty.jpg": b"",
@@ -118,9 +110,9 @@ def test_files_cut_short_are_named_without_decoding_the_sound_ones(tmp_path, mon
     with pytest.raises(InputError) as refused:
         check_whole(paths, "get them again")
     bad = ("absent.jpg", "empty.jpg", "short.jpg", "short.png", "text.jpg")
-    told = str(refused.value)
-    assert told.startswith("5 of 8 frames")
-    assert told.endswith(": get them again")
-    assert ", ".join(str(tmp_path / name) for name in bad) in told
+    message = str(refused.value)
+    assert message.startswith("5 of 8 ")
+    assert message.endswith(": get them again")
+    assert "; ".join(str(tmp_path / name) for name in bad) in message
     assert not {"whole.jpg", "whole.png"} & set(decoded)
     check_whole(paths[:3])

@@ -1,4 +1,4 @@
-"""Label maps on disk keep their labels, and 255 means what the rest of the masks say."""
+"""Label maps keep their labels on disk; 255 is void or the object."""
 
 from pathlib import Path
 
@@ -30,25 +30,17 @@ def test_written_labels_are_read_back_and_carry_davis_colours(tmp_path):
     np.testing.assert_array_equal(colours, PALETTE[LABELS])
 
 
-def test_the_palette_is_that_of_the_toolkits_pngs():
+def test_the_palette_is_that_of_davis():
     with Image.open(FIXTURES / "gt/Annotations/480p/tiny/00000.png") as image:
         stored = np.reshape(image.getpalette(), (-1, 3))
     np.testing.assert_array_equal(PALETTE, stored)
     assert len(np.unique(PALETTE, axis=0)) == 256
 
 
-@pytest.mark.parametrize(
-    ("stored", "expected"),
-    [
-        (Image.fromarray(LABELS), LABELS),
-        (Image.fromarray(LABELS > 1), (LABELS > 1).astype(np.uint8)),
-        (Image.fromarray(LABELS).convert("RGB"), LABELS),
-        (Image.fromarray(LABELS).convert("RGBA"), LABELS),
-        (Image.fromarray(LABELS).convert("LA"), LABELS),
-    ],
-    ids=["grey", "1-bit", "grey as RGB", "grey as RGBA", "grey with alpha"],
-)
-def test_grey_and_1_bit_masks_give_their_values_unscaled(tmp_path, stored, expected):
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "RGBA", "LA"])
+def test_grey_masks_of_any_mode_give_their_values_unscaled(tmp_path, mode):
+    expected = LABELS if mode != "1" else (LABELS > 1).astype(np.uint8)
+    stored = Image.fromarray(LABELS > 1) if mode == "1" else Image.fromarray(LABELS).convert(mode)
     stored.save(tmp_path / "mask.png")
     labels = read_labels(tmp_path / "mask.png")
     assert labels.dtype == np.uint8
@@ -56,34 +48,31 @@ def test_grey_and_1_bit_masks_give_their_values_unscaled(tmp_path, stored, expec
 
 
 @pytest.mark.parametrize(
-    ("stored", "kind"),
+    ("stored", "mode"),
     [
-        (Image.fromarray(PALETTE[LABELS]), "kind RGB"),
-        (Image.fromarray(np.stack([LABELS, LABELS], axis=-1), mode="LA"), "kind LA"),
-        (Image.fromarray(LABELS.astype(np.uint16) * 257), "kind I;16"),
+        (Image.fromarray(PALETTE[LABELS]), "mode RGB"),
+        (Image.fromarray(np.stack([LABELS, LABELS], axis=-1), mode="LA"), "mode LA"),
+        (Image.fromarray(LABELS.astype(np.uint16) * 257), "mode I;16"),
     ],
     ids=["colours", "grey seen through alpha", "16 bits"],
 )
-def test_pixels_that_do_not_say_their_labels_are_refused_by_name(tmp_path, stored, kind):
+def test_pixels_that_are_not_labels_are_refused_by_name(tmp_path, stored, mode):
     stored.save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=rf"mask\.png.*{kind}"):
+    with pytest.raises(InputError, match=rf"mask\.png.*{mode}"):
         read_labels(tmp_path / "mask.png")
 
 
-def test_a_missing_a_foreign_and_a_cut_off_file_are_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match=r"none\.png: no such file"):
-        read_labels(tmp_path / "none.png")
+def test_missing_foreign_and_truncated_files_are_refused_by_name(tmp_path):
     (tmp_path / "text.png").write_text("not an image")
-    with pytest.raises(InputError, match=r"text\.png is no image"):
-        read_labels(tmp_path / "text.png")
     write_labels(tmp_path / "cut.png", LABELS.repeat(64, axis=0))
     whole = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"cut\.png.*cannot be read"):
-        read_labels(tmp_path / "cut.png")
+    for name in ("none.png", "text.png", "cut.png"):
+        with pytest.raises(InputError, match=f"mask {tmp_path / name}"):
+            read_labels(tmp_path / name)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
     write_labels(tmp_path / "mask.png", LABELS)
 
     def half_written(self, path, format):
@@ -98,7 +87,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 
 
 @pytest.mark.parametrize("labels", [LABELS.astype(np.int32), LABELS[None]])
-def test_labels_of_another_type_or_shape_are_not_cast(tmp_path, labels):
+def test_labels_of_another_type_or_shape_are_refused(tmp_path, labels):
     with pytest.raises(ValueError, match=r"expected uint8 \[h, w\]"):
         write_labels(tmp_path / "mask.png", labels)
 
@@ -111,7 +100,7 @@ def test_labels_of_another_type_or_shape_are_not_cast(tmp_path, labels):
         ([[0, 0, 0]], [[0, 0, 0]]),
     ],
 )
-def test_255_is_void_in_a_sequence_that_has_objects_and_else_the_object(labels, expected):
+def test_255_is_void_beside_objects_and_else_the_object(labels, expected):
     np.testing.assert_array_equal(foreground(np.array(labels, np.uint8)), np.array(expected, bool))
 
 
@@ -128,7 +117,7 @@ def test_labels_are_counted():
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32])
-def test_the_objects_in_masks_are_their_labels_but_for_background_and_void(kind):
+def test_objects_are_the_labels_without_background_and_void(kind):
     assert objects_in(LABELS.astype(kind)) == (1, 2, 3, 22)
     assert objects_in(np.stack([LABELS * 0, LABELS]).astype(kind)) == (1, 2, 3, 22)
     assert objects_in(np.array([[0, 255]], kind)) == ()

@@ -1,16 +1,16 @@
-"""matplotlib is loaded by what draws alone, and missed in one line."""
+"""matplotlib is loaded only to draw, and its absence is one line."""
 
 import subprocess
 import sys
 
 import pytest
 
-from qmra_jax import cli
 from qmra_jax.errors import InputError, require_packages
 from qmra_jax.plots import COLOURS, colour, new_figure, svg_data
+from tests.support.commands import refused
 
 
-def test_neither_the_package_nor_the_commands_that_draw_no_plot_load_matplotlib():
+def test_what_draws_no_plot_does_not_load_matplotlib():
     code = (
         "import sys, qmra_jax\n"
         "from qmra_jax.cli import app, explain, score\n"
@@ -30,12 +30,8 @@ def test_neither_the_package_nor_the_commands_that_draw_no_plot_load_matplotlib(
 )
 def test_without_matplotlib_a_command_says_what_to_install(command, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(command.split())
-    assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert 'needs matplotlib: pip install "qmra-jax[plots]"' in told
+    line = refused(capsys, *command.split())
+    assert 'needs matplotlib: pip install "qmra-jax[plots]"' in line
 
 
 def test_only_missing_packages_are_named():
@@ -44,12 +40,12 @@ def test_only_missing_packages_are_named():
         require_packages("this", "absent_a", "numpy", "absent_b", extra="plots")
 
 
-def test_lines_have_colours_of_their_own_as_long_as_there_are_some():
+def test_colours_differ_until_they_repeat():
     assert len({colour(k) for k in range(len(COLOURS))}) == len(COLOURS)
     assert colour(len(COLOURS)) == colour(0)
 
 
-def test_a_figure_has_the_size_asked_for_and_gives_the_same_bytes_twice():
+def test_a_figure_has_its_size_and_is_reproducible():
     def drawn():
         figure = new_figure(200, 100)
         figure.add_subplot().plot([1, 2])

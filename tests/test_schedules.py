@@ -1,4 +1,4 @@
-"""Settings that change with the steps."""
+"""Step schedules."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from qmra_jax.errors import InputError
 from qmra_jax.schedules import parse_frames, parse_shares, value_at
 
 
-def test_the_value_is_that_of_the_last_pair_which_has_begun():
+def test_the_value_is_that_of_the_last_pair_that_has_started():
     schedule = parse_frames("gap", [[0, 1], [10, 3], [20, 8]])
     assert schedule == ((0, 1), (10, 3), (20, 8))
     assert [value_at(schedule, step) for step in (0, 9, 10, 19, 20, 10**6)] == [1, 1, 3, 3, 8, 8]
@@ -20,7 +20,7 @@ def test_the_value_is_that_of_the_last_pair_which_has_begun():
         *(((0, -0.1),), ((0, 1.5),), ((0, float("nan")),)),
     ],
 )
-def test_what_is_no_schedule_of_shares_is_refused(value):
+def test_bad_schedules_of_shares_are_refused(value):
     with pytest.raises(InputError, match="the_share="):
         parse_shares("the_share", value)
 

@@ -1,4 +1,4 @@
-"""One child process at a time, to which SIGTERM and Ctrl-C are passed on."""
+"""Runs child processes one at a time and forwards SIGTERM and Ctrl-C to them."""
 
 import contextlib
 import fcntl
@@ -11,19 +11,15 @@ from typing import IO, Any
 
 
 class Children:
-    """Runs commands one after another; listens for signals while it is entered.
-
-    Attributes:
-      stopping: whether it was asked to end: no further command is to be begun.
-    """
+    """Runs commands one after another; a context manager that forwards signals."""
 
     def __init__(self) -> None:
-        self.stopping = False
+        self.stopping = False  # whether a signal has arrived: start no further command
         self._child: subprocess.Popen | None = None
 
     def __enter__(self) -> "Children":
         signals = (signal.SIGTERM, signal.SIGINT)
-        self._before: dict[int, Any] = {s: signal.signal(s, self._pass_on) for s in signals}
+        self._before: dict[int, Any] = {s: signal.signal(s, self._forward) for s in signals}
         return self
 
     def __exit__(self, *_) -> None:
@@ -31,19 +27,13 @@ class Children:
             signal.signal(number, handler)
 
     def __call__(self, command: Sequence[str], log: Path, *, lock: IO) -> int:
-        """Runs a command to its end.
+        """Runs a command, its output appended to `log`; negative exit statuses are signals.
 
-        Args:
-          command: the program and its arguments.
-          log: file to which what it prints is added.
-          lock: an open file that the child keeps open, should this process be killed before it.
-
-        Returns:
-          its exit status; negative if a signal ended it.
+        The child keeps the open file `lock` locked should this process be killed.
         """
         with log.open("ab") as output:
-            # In a session of its own: else a terminal's Ctrl-C would reach it twice, and a second
-            # one means to end at once.
+            # In a session of its own: a terminal's Ctrl-C would else reach the child twice, and a
+            # second one means to end at once.
             self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -52,15 +42,14 @@ class Children:
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
-        if self.stopping:  # asked between the last look and now
+        if self.stopping:  # a signal arrived while it was starting
             self._child.terminate()
         try:
             return self._child.wait()
         finally:
             self._child = None
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _forward(self, number: int, _: FrameType | None) -> None:
         self.stopping = True
         if self._child is not None:
             self._child.send_signal(number)
@@ -68,7 +57,7 @@ class Children:
 
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[IO | None]:
-    """Holds a file's lock, or gives None where another process does; it ends with its holders."""
+    """Locks a file; yields None if another process holds it."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,7 +68,7 @@ def only_one(path: Path) -> Iterator[IO | None]:
 
 
 def failure(status: int, log: Path) -> str:
-    """Why a command failed, by its status and the last error, or else line, in its log; or ""."""
+    """Why a command failed: its signal, or the last error or line of its log; "" if it did not."""
     if status <= 0:
         return f"ended by {signal.Signals(-status).name} (see {log})" if status else ""
     lines = log.read_text(errors="replace").split("\n")  # a progress bar's line ends in \r's

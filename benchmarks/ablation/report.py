@@ -1,4 +1,4 @@
-"""An ablation's folder as table.md, table.csv and differences.png, the paper's numbers beside."""
+"""The report of an ablation: table.md, table.csv and differences.png, with the paper's numbers."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,16 @@ MEASURES = ("J mean", "J recall", "F mean", "F recall", "J&F")
 DIFFERENCE = "J mean to full"
 PAPER_MEASURES = ("J mean", "J recall", "J seen", "J unseen")  # of `PAPER`'s numbers
 
-# Operations are counted with so many frames in the memory: about a DAVIS video's mean at an
-# interval of 10, and what benchmarks/inference.py takes.
+# Operations are counted at this number of memory frames, about a DAVIS video's mean at an interval
+# of 10, and at DAVIS's 480p before eval.short_side applies.
 MEMORY = 5
-FRAME = (480, 854)  # DAVIS's 480p, before eval.short_side shrinks it
+FRAME = (480, 854)
 
 
 def write_report(runs: Runs, problems: Mapping[Run, str]) -> None:
-    """Writes table.md, table.csv and differences.png, of all that lies in the folder.
+    """Writes table.md, table.csv and differences.png for all runs in the folder.
 
-    Args:
-      runs: of this command.
-      problems: why some of its runs failed.
+    `problems` says why runs of this command failed.
     """
     plan, done = runs.plan, runs.evaluated()
     rows = tuple(dict.fromkeys([*plan.rows, *(run.row for run in done)]))
@@ -57,40 +55,28 @@ def write_report(runs: Runs, problems: Mapping[Run, str]) -> None:
 
 
 def summary(scores: Mapping[Run, Mapping], about: pd.DataFrame) -> pd.DataFrame:
-    """All numbers of each row, nothing rounded, NaN where unknown.
+    """All numbers by row, unrounded, NaN where unknown; rows in the paper's order, then new ones.
 
-    Args:
-      scores: of the runs that are done: J and F as `scores.json` has them, 0 to 1.
-      about: a line a row: whatever else is known of it.
-
-    Returns:
-      A line a row, in the paper's order, new ones at the end: its group; over seeds the mean and
-      the sample standard deviation of each of `MEASURES`, and of `DIFFERENCE` by equal seeds;
-      `about`; the paper's numbers.
+    The columns are each row's group; mean and sample standard deviation over seeds of `MEASURES`,
+    and of `DIFFERENCE` between equal seeds; those of `about`; and the paper's numbers.
     """
     values = pd.DataFrame(
-        [
-            (
-                run.row,
-                run.seed,
-                *(s[x][kind] for x in "JF" for kind in ("mean", "recall")),
-                s["J&F"],
-            )
-            for run, s in scores.items()
-        ],
-        columns=["row", "seed", *MEASURES],
-    )
+        {
+            "row": run.row,
+            "seed": run.seed,
+            **{f"{x} {kind}": s[x][kind] for x in "JF" for kind in ("mean", "recall")},
+            "J&F": s["J&F"],
+        }
+        for run, s in scores.items()
+    ).reindex(columns=["row", "seed", *MEASURES])
     means, deviations = (values.groupby("row")[[*MEASURES]].agg(f) for f in ("mean", "std"))
     j = values.pivot(index="seed", columns="row", values="J mean")
     to_full = j.sub(j.get(REFERENCE, np.nan), axis=0).drop(columns=REFERENCE, errors="ignore")
     groups = {name: group for group, names in GROUPS.items() for name in names}
     names = sorted(about.index, key=lambda name: [*groups].index(name) if name in groups else 99)
     table = pd.DataFrame({"group": [groups.get(name, "new") for name in names]}, index=names)
-    table["seeds"] = (
-        values.sort_values("seed")
-        .groupby("row")["seed"]
-        .agg(lambda seeds: " ".join(map(str, seeds)))
-    )
+    seeds = values.sort_values("seed").groupby("row")["seed"]
+    table["seeds"] = seeds.agg(lambda seeds: " ".join(map(str, seeds)))
     for measure in MEASURES:
         table[measure], table[f"{measure} deviation"] = means[measure], deviations[measure]
     table[DIFFERENCE], table[f"{DIFFERENCE} deviation"] = to_full.mean(), to_full.std()
@@ -101,16 +87,9 @@ def summary(scores: Mapping[Run, Mapping], about: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame, *, notes: Sequence[str], missing: Sequence[str] = ()) -> str:
-    """The table for people: the more telling of its columns.
-
-    Args:
-      table: of `summary`.
-      notes: what a reader must know, a paragraph each.
-      missing: of each run that is not done, what it is and why.
-    """
+    """The main columns of a `summary` as Markdown, between what is missing and the notes."""
     heads = ["row", "J mean", "to full", "paper", "paper's to full", "sign", "F mean", "J&F"]
-    heads += ["seeds", "parameters", "GFLOP", "minutes"]
-    lines = [heads]
+    lines = [[*heads, "seeds", "parameters", "GFLOP", "minutes"]]
     for name, row in table.iterrows():
         full = name == REFERENCE
         lines.append(
@@ -131,16 +110,12 @@ def markdown(table: pd.DataFrame, *, notes: Sequence[str], missing: Sequence[str
         )
     parts = ["# Ablations"]
     if missing:
-        parts.append("**Partial: not done yet are**\n\n" + "\n".join(f"- {x}" for x in missing))
+        parts.append("**Partial; not done yet:**\n\n" + "\n".join(f"- {x}" for x in missing))
     return "\n\n".join([*parts, align(lines), *notes]) + "\n"
 
 
 def differences(table: pd.DataFrame) -> Figure:
-    """Differences in J mean to "full": a bar a row with its standard deviation, paper's a diamond.
-
-    Args:
-      table: of `summary`; a row without scores has the paper's mark alone.
-    """
+    """Plots each row's J mean minus that of "full": ours as a bar, the paper's as a diamond."""
     table = table.drop(index=REFERENCE, errors="ignore")
     height = 110 + 34 * len(table)
     figure = new_figure(860, height)
@@ -163,7 +138,7 @@ def differences(table: pd.DataFrame) -> Figure:
 
 
 def _about(runs: Runs, row: str) -> dict[str, object]:
-    """What a row's network costs, and what its trainings took."""
+    """The cost of a row's network and of its trainings."""
     trainings = [run.training for run in runs.plan.runs if run.row == row]
     config = runs.plan.config(Run(row, runs.plan.seeds[0]))
     module = build_model(config.model)
@@ -178,7 +153,7 @@ def _about(runs: Runs, row: str) -> dict[str, object]:
 
 
 def _frame(config) -> tuple[int, int]:
-    """Height and width that the network sees."""
+    """Height and width of the network's input."""
     (height, width), short_side = FRAME, config.eval.short_side
     return (short_side, round(width * short_side / height)) if short_side else FRAME
 
@@ -196,7 +171,7 @@ def _sign(row: pd.Series) -> str:
 
 
 def _spread(row: pd.Series, name: str, form: str = ".3f") -> str:
-    """Such as "0.512 ± 0.008"."""
+    """Mean and deviation, such as "0.512 ± 0.008"."""
     deviation = row[f"{name} deviation"]
     return _number(row[name], form) + ("" if pd.isna(deviation) else f" ± {deviation:.3f}")
 
@@ -206,7 +181,7 @@ def _number(value: float, form: str = ".3f") -> str:
 
 
 def _notes(runs: Runs) -> list[str]:
-    """What a reader of the table must know."""
+    """Paragraphs that explain the table."""
     plan = runs.plan
     config = plan.config(plan.runs[0])
     height, width = _frame(config)
@@ -218,17 +193,14 @@ def _notes(runs: Runs) -> list[str]:
         f"Every row: {config.steps} steps of {config.batch_size} triplets at"
         f" {config.data.crop}x{config.data.crop}, the same data in the same order. Scored:"
         f" {config.eval.videos} by {config.eval.protocol}, short side"
-        f" {config.eval.short_side or 'as it is'}, from the tight box of each first"
-        f" mask{start}.",
-        "± is the sample standard deviation over seeds; of a difference, that of the differences of"
-        " equal seeds. Sign: whether the difference has that of the paper's; ? is one that is not"
-        " above its standard error. Of a single seed there is no telling what is chance. GFLOP:"
-        f" one object in a frame of {height}x{width}, {MEMORY} frames in the memory"
-        f" ({memory_bank.EXTRA} without extra frames); convolutions and matrix products, 2 a"
-        " multiply-add. Minutes: all of train.py. table.csv has recalls and the paper's numbers on"
-        " YouTube-VOS too.",
-        "The paper's numbers are its Table 3: ResNet-50, DAVIS 2016's val, its own training."
-        " Differences may be compared, sizes not. (Its last row, trained on COCO too:"
+        f" {config.eval.short_side or 'unchanged'}, from the tight box of each first mask{start}.",
+        "± is the sample standard deviation over seeds; differences are between equal seeds. Sign:"
+        " whether a difference has the paper's sign, or ? within its standard error; a single seed"
+        f" cannot tell it from chance. GFLOP: one object, {height}x{width}, {MEMORY} memory frames"
+        f" ({memory_bank.EXTRA} without extra frames), 2 per multiply-add of convolution or matrix"
+        " product. Minutes: all of train.py. table.csv has recalls and YouTube-VOS too.",
+        "The paper's numbers are from its Table 3: ResNet-50, DAVIS 2016 val, its own training;"
+        " compare differences, not absolute values. (Its last row, also trained on COCO:"
         f" {', '.join(map(str, PAPER_WITH_COCO))}.)",
         *([f"Trained once for both: {', '.join(dict.fromkeys(shared))}."] if shared else []),
     ]

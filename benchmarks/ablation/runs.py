@@ -1,22 +1,21 @@
-"""An ablation's folder: what is trained and evaluated in it, and what does the rest.
+"""The folder of an ablation: what is trained and evaluated in it, and what does the rest.
 
-    DIR/config.json             what all rows have in common: the config of "full"
-    DIR/ROW/seedS/              a training run's workdir (see `training.workdir`), train.log,
+    DIR/config.json             the common config: that of "full"
+    DIR/ROW/seedS/              workdir of a training (see `training.workdir`), train.log,
                                 training.json: how long it took
-    DIR/ROW/seedS/results/      evaluate.py's, evaluate.log
+    DIR/ROW/seedS/results/      output of evaluate.py, evaluate.log
     DIR/ROW/seedS/evaluation.json   its scores, and what they were made with
     DIR/table.md, table.csv, differences.png
 
 A row that differs from another in `config.eval` alone has no training of its own.
 """
 
-import contextlib
 import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -36,45 +35,31 @@ from qmra_jax.training import config_check, initialization, preemption, workdir
 from qmra_jax.training.validation import open_validation
 
 ROOT = Path(__file__).parents[2]
-# Of an ablation's config these may change from one command to the next; how it is evaluated not.
+# Settings that may change from one command to the next; how rows are evaluated may not.
 FREE = (*(name for name in workdir.FREE if name != "eval"), "eval.every", "eval.metric")
 
 
 class Runs:
-    """What is done of a plan, and the doing of it.
-
-    Attributes:
-      plan: which runs there are.
-      folder: of the ablation.
-    """
+    """The state of a plan's runs in a folder; trains and evaluates them by `start`."""
 
     def __init__(
         self, folder: Path, plan: Plan, start: Callable[..., int], *, overwrite: bool = False
     ):
-        """Looks at nothing yet.
-
-        Args:
-          folder: of the ablation.
-          plan: which runs there are.
-          start: runs a command and gives its exit status: `child.Children`.
-          overwrite: masks that were made with something else may be replaced.
-        """
         self.plan, self.folder, self._start = plan, Path(folder).absolute(), start
         self._overwrite = ["--overwrite"] if overwrite else []
         self._evaluations: dict[str, tuple[list[str], str]] = {}  # by `config.eval`, as JSON
 
     def check(self) -> None:
-        """Finds out whether all of it can be done; writes nothing.
+        """Checks that all runs can be done; writes nothing.
 
         Raises:
-          InputError: if the folder is another ablation's, or data or programs are not there.
+          InputError: if the folder holds another ablation, or data or files are missing.
         """
         names = sorted(path.name for path in self.folder.glob("*"))
         others = [name for name in names if name not in ABLATIONS]
         if others and "config.json" not in names:
             raise InputError(
-                f"workdir {self.folder} holds {others[0]} and no ablation: give a new or an empty"
-                " folder"
+                f"workdir {self.folder} holds {others[0]} but no ablation: give a new folder"
             )
         workdir.check_run(epath.Path(self.folder), self.plan.common(), FREE)
         for training in self.plan.trainings():
@@ -82,10 +67,10 @@ class Runs:
             workdir.check_run(run_folder, config)
             if self.is_trained(training):
                 continue
-            try:  # what train.py would refuse row by row
+            try:  # what train.py would refuse later
                 config_check.check(config)
                 model = build_model(config.model)
-                shapes = variable_shapes(model)  # which meets what an option's value cannot be
+                shapes = variable_shapes(model)  # fails for bad values of a variant's options
                 frozen = initialization.load_frozen(shapes, config)
                 initialization.check(model, config, run_folder, frozen)
                 open_examples(config.data, seed=0, global_batch=config.batch_size)
@@ -95,53 +80,52 @@ class Runs:
             self._evaluation(run)
 
     def claim(self) -> None:
-        """Makes the folder this ablation's. To be called after `check`."""
+        """Creates the folder. Call `check` first."""
         make_folder(self.folder, advice=workdir.ADVICE)
         workdir.claim(epath.Path(self.folder), self.plan.common())
 
     def path(self, run: Run) -> Path:
-        """What belongs to this run alone."""
+        """The folder of a run."""
         return run.folder(self.folder)
 
     def evaluated(self) -> list[Run]:
-        """Rows and seeds that lie evaluated in the folder, of this plan or of another command."""
+        """Runs evaluated in the folder, by this plan or by earlier commands."""
         parts = [path.parts[-3:-1] for path in sorted(self.folder.glob("*/seed*/evaluation.json"))]
         return [Run(row, int(seed.removeprefix("seed"))) for row, seed in parts if row in ABLATIONS]
 
     def state(self, run: Run) -> str:
-        """A run in a few words."""
+        """A run's state in words."""
         training, steps = run.training, self.plan.config(run).steps
-        own = "" if training == run else f" as {training.row}"
-        if not self.is_trained(training):
-            done = self.steps_done(training)
-            return f"to train{own}, {done} of {steps} steps are done" if done else f"to train{own}"
-        return f"trained{own}, {'evaluated' if self.scores(run) else 'to evaluate'}"
-
-    # ---------------------------------------------------------------- training
+        shared = "" if training == run else f" as {training.row}"
+        if self.is_trained(training):
+            return f"trained{shared}, {'evaluated' if self.scores(run) else 'to evaluate'}"
+        done = self.steps_done(training)
+        return f"to train{shared}" + (f", {done} of {steps} steps are done" if done else "")
 
     def steps_done(self, training: Run) -> int:
-        """The step of a training's newest checkpoint; 0 without."""
+        """The step of a training's newest checkpoint, or 0."""
         names = [path.name for path in (self.path(training) / "checkpoints").glob("*")]
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def is_trained(self, training: Run) -> bool:
-        """Whether all of its steps are done."""
+        """Whether all steps are done."""
         return self.steps_done(training) >= self.plan.config(training).steps
 
     def training_seconds(self, training: Run) -> float | None:
-        """What a finished training took; None where a part of it was killed unnoted."""
+        """Seconds that a training took; None if unknown, as a part of it was killed."""
         return _read(self.path(training) / "training.json").get("seconds")
 
     def train(self, training: Run) -> str:
-        """Trains, or goes on with it; gives "" or why it is not done."""
+        """Trains or resumes; returns "" or why it is not done."""
         folder = self.path(training)
         record = folder / "training.json"
         before = _read(record).get("seconds", 0.0)
         program = ["train.py", *self.plan.arguments(training), f"--workdir={folder}"]
-        with self._at_work(folder) as lock:
+        make_folder(folder, advice=workdir.ADVICE)
+        with child.only_one(folder / "lock") as lock:
             if lock is None:
                 return "another process is at it"
-            _write(record, {"seconds": None})  # not known, should this process be killed
+            _write(record, {"seconds": None})  # unknown if this process is killed
             began = time.perf_counter()
             status = self._run(program, folder / "train.log", lock)
             if before is not None:
@@ -150,25 +134,21 @@ class Runs:
             return "stopped and saved"
         return child.failure(status, folder / "train.log")
 
-    # -------------------------------------------------------------- evaluation
-
     def scores(self, run: Run) -> dict[str, Any] | None:
-        """A run's scores, evaluate.py's; None if there are none of these weights and settings."""
+        """The scores of evaluate.py; None unless they belong to these weights and settings."""
         record = _read(self.path(run) / "evaluation.json")
-        is_trained = self.is_trained(run.training)
-        return (
-            record["scores"]
-            if is_trained and record.get("made_with") == self._made_with(run)
-            else None
-        )
+        if record and self.is_trained(run.training) and record["made_with"] == self._made_with(run):
+            return record["scores"]
+        return None
 
     def evaluate(self, run: Run) -> str:
-        """Evaluates, or goes on with it; gives "" or why it is not done."""
+        """Evaluates or resumes; returns "" or why it is not done."""
         folder, results = self.path(run), self.path(run) / "results"
         made_with, (arguments, _) = self._made_with(run), self._evaluation(run)
         places = [f"--workdir={self.path(run.training)}", f"--output={results}"]
         program = ["evaluate.py", *places, *arguments, *self._overwrite]
-        with self._at_work(folder) as lock:
+        make_folder(folder, advice=workdir.ADVICE)
+        with child.only_one(folder / "lock") as lock:
             if lock is None:
                 return "another process is at it"
             if status := self._run(program, folder / "evaluate.log", lock):
@@ -178,15 +158,7 @@ class Runs:
         _write(folder / "evaluation.json", {"made_with": made_with, "scores": scores})
         return ""
 
-    # ----------------------------------------------------------------- private
-
-    def _at_work(self, folder: Path) -> contextlib.AbstractContextManager[IO | None]:
-        """Holds a run's folder, or gives None where another process does."""
-        make_folder(folder, advice=workdir.ADVICE)
-        return child.only_one(folder / "lock")
-
-    def _run(self, program: Sequence[str], log: Path, lock: IO) -> int:
-        """The exit status of a program of this checkout."""
+    def _run(self, program: Sequence[str], log: Path, lock) -> int:
         return self._start([sys.executable, str(ROOT / program[0]), *program[1:]], log, lock=lock)
 
     def _made_with(self, run: Run) -> dict[str, Any]:
@@ -195,7 +167,7 @@ class Runs:
         arguments, data = self._evaluation(run)
         return {
             "trained_as": run.training.row,
-            # It tells when the checkpoint was written, so another training is another.
+            # It holds the time of writing, so it differs between trainings.
             "checkpoint": digest((newest / "_CHECKPOINT_METADATA").read_bytes()),
             "version": segmenter.package_version(),
             "data": data,
@@ -206,24 +178,17 @@ class Runs:
         config = self.plan.config(run)
         key = json.dumps(workdir.plain(config)["eval"])
         if key not in self._evaluations:
-            self._evaluations[key] = evaluation_of(config)
+            self._evaluations[key] = _evaluation_of(config)
         return self._evaluations[key]
 
 
-def evaluation_of(config: ConfigDict) -> tuple[list[str], str]:
-    """What `config.eval` says, for evaluate.py.
-
-    Args:
-      config: of the whole run.
-
-    Returns:
-      Its arguments, but for the weights and the output, and a digest of the names, sizes and times
-      of all frames and true masks.
+def _evaluation_of(config: ConfigDict) -> tuple[list[str], str]:
+    """`config.eval` as arguments of evaluate.py, and a digest of its frames and masks.
 
     Raises:
       InputError: if a value is out of range, or a file is missing or unfit.
     """
-    config.eval.every = config.steps  # so that its files are looked for
+    config.eval.every = config.steps  # else its files are not looked for
     found = open_validation(config, epath.Path())
     entry = Entry.parse(config.eval.videos, "eval.videos")
     if entry.year and entry.year != found.protocol.removeprefix("davis"):
@@ -250,7 +215,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError:
-        raise InputError(f"{path} is damaged: remove it, and it is made anew") from None
+        raise InputError(f"{path} is damaged: remove it to make it anew") from None
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""`qmra`: what users do beside training (train.py) and evaluating (evaluate.py).
+"""The `qmra` command. Training and evaluation are train.py and evaluate.py.
 
-JAX is imported inside the commands that need it, so that help and errors come at once.
+JAX is imported inside the commands that need it, so that help and errors are fast.
 """
 
+import importlib.metadata
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ from qmra_jax.cli.options import (
 )
 from qmra_jax.cli.score import score
 from qmra_jax.cli.weights import app as weights_app
-from qmra_jax.errors import exit_on_input_error
+from qmra_jax.errors import InputError, exit_on_input_error
 
 _HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.
 
@@ -49,18 +50,26 @@ app.command()(score)
 app.add_typer(weights_app, name="weights")
 
 
-class Cutout(StrEnum):
-    """Of transparent pictures."""
-
-    png = "png"
-    webm = "webm"
+Cutout = StrEnum("Cutout", ["png", "webm"])
+ComputeDtype = StrEnum("ComputeDtype", ["float32", "bfloat16"])
 
 
-class ComputeDtype(StrEnum):
-    """Of the network's computation."""
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"qmra {importlib.metadata.version('qmra-jax')}")
+        except importlib.metadata.PackageNotFoundError:
+            raise InputError("qmra-jax is not installed: pip install -e .") from None
+        raise typer.Exit
 
-    float32 = "float32"
-    bfloat16 = "bfloat16"
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None: ...
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -77,54 +86,53 @@ def segment(
         list[str] | None,
         typer.Option(
             metavar="X,Y,WIDTH,HEIGHT[@K]",
-            help="In pixels; once for each object. @K: it enters in frame K, counted from 0.",
+            help="Box of an object in pixels; repeat for more. @K: it enters in frame K, from 0.",
         ),
     ] = None,
     mask: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A label map, whose labels stay the objects' ids; the network takes their tight"
-            " boxes.",
+            help="A label map: labels become the objects' ids, and their tight boxes the input.",
         ),
     ] = None,
     frame: Annotated[
-        int, typer.Option(metavar="K", help="The frame of the mask and of boxes without @K.")
+        int, typer.Option(metavar="K", help="Frame of the mask and of boxes without @K.")
     ] = 0,
-    masks: Annotated[bool, typer.Option(help="DIR/masks/00000.png and on.")] = True,
-    overlay: Annotated[bool, typer.Option(help="DIR/overlay.mp4.")] = True,
-    boxes: Annotated[bool, typer.Option(help="DIR/boxes.csv.")] = True,
-    mot: Annotated[bool, typer.Option("--mot", help="DIR/mot.txt, MOTChallenge's text.")] = False,
-    coco: Annotated[bool, typer.Option("--coco", help="DIR/coco.json, with RLE masks.")] = False,
+    masks: Annotated[bool, typer.Option(help="Write DIR/masks/00000.png, ...")] = True,
+    overlay: Annotated[bool, typer.Option(help="Write DIR/overlay.mp4.")] = True,
+    boxes: Annotated[bool, typer.Option(help="Write DIR/boxes.csv.")] = True,
+    mot: Annotated[bool, typer.Option("--mot", help="Write DIR/mot.txt (MOTChallenge).")] = False,
+    coco: Annotated[bool, typer.Option("--coco", help="Write DIR/coco.json (RLE masks).")] = False,
     cutout: Annotated[
         list[Cutout] | None,
-        typer.Option(help="DIR/cutout/00000.png and on, or DIR/cutout.webm: transparent."),
+        typer.Option(help="Write transparent DIR/cutout/00000.png, ... or DIR/cutout.webm."),
     ] = None,
     weights: Weights = None,
     short_side: ShortSide = None,
     interval: Interval = INTERVAL,
     max_memory: MaxMemory = MAX_MEMORY,
     merge: Annotated[
-        str, typer.Option(metavar="NAME", help="Of objects: softmax or soft_aggregation.")
+        str, typer.Option(metavar="NAME", help="Of several objects: softmax or soft_aggregation.")
     ] = "softmax",
     dtype: Annotated[
-        ComputeDtype | None, typer.Option(help="Of the computation; by default the weights file's.")
+        ComputeDtype | None, typer.Option(help="To compute in; by default the weights file's.")
     ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option(
-            "--skip-bad", help="Frames that cannot be decoded carry the last mask, and are named."
+            "--skip-bad", help="Frames that cannot be decoded repeat the last mask and are listed."
         ),
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Follow objects through a video, each from one box.
+    """Segment objects throughout a video, each from one box.
 
     Writes DIR/masks (palette PNGs: 0 background, else the object's id; boxes get 1, 2, ... in
-    their order), DIR/overlay.mp4 and DIR/boxes.csv (frame,object,x,y,width,height; empty where not
-    seen). These are the network's own boxes, stage 1's B_q, and need not be the masks' tight ones,
-    which --mot and --coco give. The objects of the earliest frame are followed both ways, later
-    ones from their frame on. The overlay has the video's own times; images play at 24 a second.
+    order), DIR/overlay.mp4 and DIR/boxes.csv (frame,object,x,y,width,height; empty where the object
+    is not visible). The CSV has the boxes that the network predicts, B_q of stage 1; --mot and
+    --coco have the tight boxes of the masks. Objects of the earliest frame are tracked forwards and
+    backwards, later ones forwards. The overlay keeps the video's timing; images play at 24 fps.
 
     \b
     Examples:
@@ -137,16 +145,9 @@ def segment(
     from qmra_jax.segmentation.segment_video import check_request, segment_video
     from qmra_jax.video.reader import VideoReader
 
-    chosen = {
-        "masks": masks,
-        "overlay": overlay,
-        "boxes": boxes,
-        "mot": mot,
-        "coco": coco,
-        "cutout-png": Cutout.png in (cutout or ()),
-        "cutout-webm": Cutout.webm in (cutout or ()),
-    }
+    chosen = {"masks": masks, "overlay": overlay, "boxes": boxes, "mot": mot, "coco": coco}
     kinds = [kind for kind, wanted in chosen.items() if wanted]
+    kinds += [f"cutout-{kind}" for kind in Cutout if kind in (cutout or ())]
     reader = VideoReader(video)
     if reader.gaps:
         typer.echo(reader.gaps, err=True)

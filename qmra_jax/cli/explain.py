@@ -1,7 +1,4 @@
-"""`qmra explain`: one frame, and why the network answers as it does there.
-
-JAX is imported inside the command, so that help and errors come at once.
-"""
+"""`qmra explain`: what the network reads, weighs and predicts in one frame."""
 
 import itertools
 import re
@@ -27,34 +24,36 @@ from qmra_jax.errors import InputError, require_packages
 
 def explain(
     video: Video,
-    frame: Annotated[int, typer.Option(metavar="K", help="The frame to explain, from 0.")],
-    output: Annotated[Path, typer.Option(metavar="SHEET.png", help="The sheet to write.")],
+    frame: Annotated[int, typer.Option(metavar="K", help="Frame to explain, from 0.")],
+    output: Annotated[Path, typer.Option(metavar="SHEET.png", help="Sheet to write.")],
     box: Annotated[
         str | None,
         typer.Option(
             metavar="X,Y,WIDTH,HEIGHT[@J]",
-            help="Of the object, in pixels of frame 0, or of frame J, which is before K.",
+            help="Box of the object in frame 0, or in frame J before K, in pixels.",
         ),
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="In place of a box: the object's mask in frame 0."),
+        typer.Option(metavar="FILE", help="Instead of a box: the object's mask in frame 0."),
     ] = None,
     query: Annotated[
         str | None,
         typer.Option(
             metavar="X,Y",
-            help="The pixel of frame K whose attention is shown; by default the surest of those"
-            " deepest inside the object's mask.",
+            help="Pixel of frame K whose attention is shown; by default the most probable of those"
+            " farthest inside the object's mask.",
         ),
     ] = None,
     channels: Annotated[
         int,
-        typer.Option(metavar="N", min=1, max=16, help="Of the query and of the memory, to show."),
+        typer.Option(
+            metavar="N", min=1, max=16, help="Channels to show, of query and memory each."
+        ),
     ] = 4,
     npz: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="All that is drawn as arrays, for one's own plots."),
+        typer.Option(metavar="FILE.npz", help="Also write everything drawn as arrays."),
     ] = None,
     weights: Weights = None,
     short_side: ShortSide = None,
@@ -62,12 +61,12 @@ def explain(
     max_memory: MaxMemory = MAX_MEMORY,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show what the network reads, weighs and answers in one frame.
+    """Show what the network reads, weighs and predicts in one frame.
 
-    The frames before K are followed first, from the box, so that the memory is what it is in
-    `qmra segment`. The sheet has stage 1's box map B_q, the masks S_q and S_q^r with their
-    differences, the attention of one pixel over every memory frame, and the channels that the
-    aggregation changes most, with their weights (the paper's Figure 5).
+    The frames before K are segmented first, so that the memory is that of `qmra segment`. The sheet
+    shows stage 1's box map B_q, the masks S_q and S_q^r with their differences, one pixel's
+    attention over the memory frames, and the channels that the aggregation changes most, with their
+    weights (Figure 5 of the paper).
 
     \b
     Examples:
@@ -84,7 +83,7 @@ def explain(
     drawn = read_objects(reader.size, [] if box is None else [box], mask)
     ids = [id for objects in drawn.values() for id in objects.ids]
     if len(ids) != 1:
-        raise InputError(f"{len(ids)} objects: expected one; give the --box of that one alone")
+        raise InputError(f"{len(ids)} objects: expected one; give its --box alone")
     (start, objects), *_ = drawn.items()
     if start < 0:
         raise InputError(f"box {box!r}: expected a frame from 0 on after the @")
@@ -92,15 +91,15 @@ def explain(
         raise InputError(f"box {box!r}: frame {start} is past the end of {video}")
     if frame <= start:
         raise InputError(
-            f"frame {frame} is not after frame {start}, in which the object was drawn: expected"
-            f" {start + 1} or later, which has a memory to read"
+            f"frame {frame} is not after frame {start}, where the object was drawn: expected a"
+            f" frame from {start + 1} on, which has a memory to read"
         )
-    reader.frame(frame)  # so that one past the end is told at once
+    reader.frame(frame)  # refuses one past the end at once
     pixel = None if query is None else parse_pixel(query, reader.size)
-    read = {path.resolve() for path in (*reader.sources, *([] if mask is None else [mask]))}
-    _check_output(output, ".png", read, overwrite)
+    inputs = {path.resolve() for path in (*reader.sources, mask) if path is not None}
+    _check_output(output, ".png", inputs, overwrite)
     if npz is not None:
-        _check_output(npz, ".npz", read, overwrite)
+        _check_output(npz, ".npz", inputs, overwrite)
     weights = find_weights(weights)
 
     import numpy as np
@@ -139,26 +138,26 @@ def explain(
 
 
 def parse_pixel(text: str, size: tuple[int, int]) -> tuple[int, int]:
-    """The pixel "x,y" of a frame of `size` (height, width).
+    """Parses the pixel "x,y" of a frame of `size` (height, width).
 
     Raises:
-      InputError: if it is anything else, or not in the frame.
+      InputError: if it is malformed or outside the frame.
     """
     match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
     x, y = (int(match[1]), int(match[2])) if match else (-1, -1)
     height, width = size
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(
-            f"query {text!r}: expected a pixel x,y of the frame, which is {width} wide and"
-            f" {height} high, such as {width // 2},{height // 2}"
+            f"query {text!r}: expected x,y of a pixel in the {width}x{height} frame, such as"
+            f" {width // 2},{height // 2}"
         )
     return x, y
 
 
-def _check_output(path: Path, suffix: str, read: set[Path], overwrite: bool) -> None:
+def _check_output(path: Path, suffix: str, inputs: set[Path], overwrite: bool) -> None:
     if path.suffix.lower() != suffix:
         raise InputError(f"output {path}: expected a name that ends in {suffix}")
-    if path.resolve() in read:
-        raise InputError(f"output {path} is what is read: give another name")
+    if path.resolve() in inputs:
+        raise InputError(f"output {path} is also an input: give another name")
     if path.is_dir() or (path.exists() and not overwrite):
         raise InputError(f"output {path} exists: give another name, or --overwrite to replace it")

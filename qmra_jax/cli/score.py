@@ -1,4 +1,4 @@
-"""`qmra score`: folders of masks, of one method or of several, against the truth."""
+"""`qmra score`: scores masks of one or several methods."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -9,13 +9,7 @@ import typer
 from qmra_jax.cli.options import Overwrite
 from qmra_jax.errors import InputError, require_packages
 
-
-class Protocol(StrEnum):
-    """Whose way of scoring."""
-
-    davis2017 = "davis2017"
-    davis2016 = "davis2016"
-    youtube_vos = "youtube_vos"
+Protocol = StrEnum("Protocol", ["davis2017", "davis2016", "youtube_vos"])
 
 
 def score(
@@ -27,8 +21,8 @@ def score(
         list[str],
         typer.Option(
             metavar="[NAME=]DIR",
-            help="Holds SEQUENCE/00000.png or Annotations/SEQUENCE/00000.png. Once for each method;"
-            " NAME is what tables call it, or else the folder's name.",
+            help="Holds SEQUENCE/00000.png or Annotations/SEQUENCE/00000.png. Repeatable;"
+            " NAME is what tables call the method, by default the folder's name.",
         ),
     ],
     protocol: Annotated[
@@ -42,27 +36,27 @@ def score(
         str | None,
         typer.Option(
             help="A list under ImageSets, by default val; of YouTube-VOS a folder such as train, by"
-            " default the root itself or its valid. `all` takes every sequence there is."
+            " default the root itself or its valid. `all`: every sequence."
         ),
     ] = None,
     sequences: Annotated[
         str | None,
-        typer.Option(metavar="A,B|FILE", help="Only these of the split; a file has one a line."),
+        typer.Option(metavar="A,B|FILE", help="Subset of the split; a file has one per line."),
     ] = None,
     unseen: Annotated[
         str | None,
         typer.Option(
             metavar="A,B|FILE|none",
-            help="YouTube-VOS's categories that training lacked; by default all but the official"
-            " training set's.",
+            help="YouTube-VOS's categories absent from training; by default all but those of the"
+            " official training set.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Also write scores.json and, of DAVIS, the official toolkit's two CSV files; of"
-            " several methods, in a folder each.",
+            help="Also write scores.json and, for DAVIS, the official toolkit's two CSV files; for"
+            " several methods in a folder each.",
         ),
     ] = None,
     frames: Annotated[
@@ -79,14 +73,14 @@ def score(
         Path | None,
         typer.Option(
             metavar="ROOT",
-            help="Where the report finds JPEGImages, if not beside the annotations.",
+            help="Dataset with the report's JPEGImages, if not beside the annotations.",
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score folders of masks: J, F and their mean, as the benchmarks' own tools do.
+    """Score folders of masks as the benchmarks' own tools do: J, F and their mean.
 
-    Several methods are shown side by side, the best marked.
+    Several methods are shown side by side, with the best marked.
 
     \b
     Examples:
@@ -101,7 +95,7 @@ def score(
     from qmra_jax.scoring.tables import format_comparison
 
     if images is not None and report is None:
-        raise InputError("--images is for the pictures of a --report: give both")
+        raise InputError("--images is for the pictures of --report: give both")
     if frames and output is None:
         raise InputError("--frames writes frames.json into --output: give both")
     if unseen is not None and protocol != Protocol.youtube_vos:
@@ -126,7 +120,7 @@ def score(
         from qmra_jax.scoring.report_frames import frames_folder  # loads matplotlib
 
         for task in next(iter(plans.values())).tasks:
-            frames_folder(task, images)  # refuses what is not there, before the work
+            frames_folder(task, images)  # refuses missing frames before scoring
     scores = {
         name: score_plan(plan, frames=frames or report is not None) for name, plan in plans.items()
     }
@@ -143,33 +137,32 @@ def score(
 
 
 def named_folders(texts: list[str]) -> dict[str, Path]:
-    """The folders of predictions by the names that tables use, from `NAME=DIR` or `DIR`.
+    """Parses `NAME=DIR` or `DIR` into folders by the name of the method.
 
     Raises:
-      InputError: if two have one name, or a name cannot be that of a folder.
+      InputError: if a name is missing, contains a slash or occurs twice.
     """
     folders: dict[str, Path] = {}
     for text in texts:
-        name, equals, rest = text.partition("=")
+        name, equals, folder = text.partition("=")
+        path = Path(folder)
         if not equals or Path(text).is_dir():
             path = Path(text)
-            of = path.resolve()
-            name = of.parent.name if of.name == "Annotations" else of.name
-        else:
-            path = Path(rest)
-        if not name or "/" in name or not str(path) or (equals and not rest):
+            full = path.resolve()
+            name = full.parent.name if full.name == "Annotations" else full.name
+        if not name or "/" in name or (equals and not folder):
             raise InputError(f"--predictions {text}: expected DIR, or NAME=DIR with a plain name")
         if name in folders:
             raise InputError(
-                f"--predictions {folders[name]} and {path} would both be called {name}: give names,"
-                " as in --predictions ours=runs/a --predictions theirs=runs/b"
+                f"--predictions {folders[name]} and {path} are both called {name}: name them, as in"
+                " --predictions ours=runs/a --predictions theirs=runs/b"
             )
         folders[name] = path
     return folders
 
 
 def listed(text: str) -> list[str]:
-    """The words of a file, one a line, or of a text, between commas.
+    """The lines of a file, or the parts of a text between commas.
 
     Raises:
       InputError: if there are none, or the file cannot be read.
@@ -179,12 +172,14 @@ def listed(text: str) -> list[str]:
         try:
             words = path.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be read ({error}): expected a word a line") from None
+            raise InputError(
+                f"{path} cannot be read ({error}): expected one word per line"
+            ) from None
     else:
         words = text.split(",")
     words = [word.strip() for word in words if word.strip()]
     if not words:
-        raise InputError(f"{text!r} names nothing: expected a file with a word a line, or A,B")
+        raise InputError(f"{text!r} names nothing: expected A,B or a file with one word per line")
     return words
 
 
@@ -204,10 +199,10 @@ def _claim(
     report: Path | None,
     overwrite: bool,
 ) -> dict[str, Path]:
-    """Each method's folder to write to; what could not be written is found before the work.
+    """Creates each method's output folder.
 
     Raises:
-      InputError: if a result is there already, or a folder cannot be written to.
+      InputError: if a result exists already, or a folder cannot be written to.
     """
     from qmra_jax.files import make_folder
     from qmra_jax.scoring.files import csv_names
@@ -217,10 +212,10 @@ def _claim(
     outputs: dict[str, Path] = {}
     if output is not None:
         outputs = {name: output / name if len(names) > 1 else output for name in names}
-    own = ["scores.json", "frames.json"]
+    written = ["scores.json", "frames.json"]
     if protocol != Protocol.youtube_vos:
-        own += csv_names(split)
-    files = [folder / name for folder in outputs.values() for name in own]
+        written += csv_names(split)
+    files = [folder / name for folder in outputs.values() for name in written]
     if report is not None:
         files.append(report)
     existing = [str(path) for path in files if path.exists()]
@@ -228,6 +223,6 @@ def _claim(
         raise InputError(
             f"{existing[0]} exists: write elsewhere, or --overwrite to replace earlier results"
         )
-    for folder in (*outputs.values(), *([report.parent] if report is not None else [])):
+    for folder in {path.parent for path in files}:
         make_folder(folder)
     return outputs

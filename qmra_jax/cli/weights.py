@@ -1,7 +1,4 @@
-"""`qmra weights`: what is in a weights file, and how to come by one.
-
-JAX is imported inside the commands that need it, so that help and errors come at once.
-"""
+"""`qmra weights`: shows, exports, averages and converts weights files."""
 
 import json
 import math
@@ -15,6 +12,7 @@ import typer
 
 from qmra_jax.cli.options import Overwrite
 from qmra_jax.errors import InputError
+from qmra_jax.weights.state_dict_files import SCALE, check_target, read_metadata, read_state
 
 _HELP = """Show, export, average and convert weights files.
 
@@ -31,29 +29,20 @@ Examples:
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
 
 
-class FileDtype(StrEnum):
-    """Of stored weights."""
+FileDtype = StrEnum("FileDtype", ["float32", "float16", "bfloat16"])
+FrozenDtype = StrEnum("FrozenDtype", ["int8"])
 
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
-class FrozenDtype(StrEnum):
-    """Of stored frozen features."""
-
-    int8 = "int8"
-
+OutputFile = Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")]
 
 StoredDtype = Annotated[
-    FileDtype, typer.Option(help="Of the stored weights; 16 bits halve the file, and round.")
+    FileDtype, typer.Option(help="To store weights in; 16 bits halve the file but round.")
 ]
 
 StoredFrozenDtype = Annotated[
     FrozenDtype | None,
     typer.Option(
-        help="Of the stored frozen features, such as DINOv2's; by default --dtype. int8 halves"
-        " float16, with a scale for each output channel."
+        help="To store frozen features in, such as DINOv2's; by default --dtype. int8 has a scale"
+        " per output channel."
     ),
 ]
 
@@ -62,8 +51,8 @@ SuitedShortSide = Annotated[
     typer.Option(
         metavar="N",
         min=16,
-        help="Kept in the file: the frame size that suits these weights, in pixels of the shorter"
-        " side, which `qmra segment` and evaluate.py then take by default.",
+        help="Frame size that suits these weights (shorter side in pixels); stored in the file as"
+        " the default of `qmra segment` and evaluate.py.",
     ),
 ]
 
@@ -71,7 +60,7 @@ SuitedShortSide = Annotated[
 @app.command()
 def show(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .safetensors, or PyTorch's .pth.")
+        Path, typer.Argument(metavar="FILE", help="A .safetensors or PyTorch .pth file.")
     ],
 ) -> None:
     """Show the parameters, dtype and config in a weights file.
@@ -80,8 +69,6 @@ def show(
     Example:
       qmra weights show weights/qmra-small.safetensors
     """
-    from qmra_jax.weights.state_dict_files import SCALE, read_metadata, read_state
-
     state = read_state(file)
     metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
@@ -89,7 +76,7 @@ def show(
     learned = {k: v for k, v in counted.items() if not k.endswith(statistics)}
     lines = {
         "parameters": f"{sum(math.prod(v.shape) for v in learned.values()):,}",
-        "tensors": f"{len(counted)}, of them {len(counted) - len(learned)} of batch statistics",
+        "tensors": f"{len(counted)}, {len(counted) - len(learned)} of them batch statistics",
         "stored as": ", ".join(sorted({str(v.dtype) for v in learned.values()})),
         "size": f"{sum(v.nbytes for v in state.values()) / 1e6:.1f} MB",
     }
@@ -108,27 +95,24 @@ def _echo_table(rows: dict[str, Any]) -> None:
 
 @app.command()
 def export(
-    workdir: Annotated[Path, typer.Argument(metavar="WORKDIR", help="Of a run of train.py.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .safetensors to write.")],
+    workdir: Annotated[Path, typer.Argument(metavar="WORKDIR", help="Of train.py.")],
+    file: OutputFile,
     dtype: StoredDtype = FileDtype.float32,
     frozen_dtype: StoredFrozenDtype = None,
     step: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the checkpoint; the newest if not given.")
+        int | None, typer.Option(metavar="N", help="Checkpoint to export; by default the newest.")
     ] = None,
     short_side: SuitedShortSide = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a weights file of a training checkpoint.
+    """Make a weights file from a training checkpoint.
 
     \b
     Examples:
       qmra weights export runs/small qmra-small.safetensors --dtype float16
       qmra weights export runs/small early.safetensors --step 500
     """
-    from qmra_jax.weights.state_dict_files import check_target
-
     check_target(file, overwrite=overwrite)
-
     from qmra_jax.training.checkpoint import restore_model
 
     config, variables = restore_model(workdir, step)
@@ -152,19 +136,16 @@ def average_weights(
     short_side: SuitedShortSide = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make one weights file of the mean of several.
+    """Average several sources into one weights file.
 
-    Of checkpoints of one run, or of runs that went on from each other (`init_from`), the mean often
-    does better than each. A source given twice counts twice.
+    The mean of checkpoints of one run, or of runs that continue each other (`init_from`), is often
+    better than each. A source given twice counts twice.
 
     \b
     Example:
       qmra weights average runs/a/checkpoints/1000 runs/a/checkpoints/2000 --output mean.safetensors
     """
-    from qmra_jax.weights.state_dict_files import check_target
-
     check_target(output, overwrite=overwrite)
-
     from qmra_jax.training.weight_averaging import average
 
     config, variables = average(sources)
@@ -202,24 +183,23 @@ def convert(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="A state dict: .pth, .pt or .safetensors.")
     ],
-    file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    file: OutputFile,
     config: Annotated[
-        Path, typer.Option(metavar="CONFIG.py", help="Whose config.model the state dict is of.")
+        Path,
+        typer.Option(metavar="CONFIG.py", help="Config whose config.model fits the state dict."),
     ],
     dtype: StoredDtype = FileDtype.float32,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a weights file of a PyTorch state dict.
+    """Convert a PyTorch state dict into a weights file.
 
-    Its names and layouts are those of `qmra_jax.weights.to_torch`: a PyTorch twin's, saved with
+    Names and layouts must be those of `qmra_jax.weights.to_torch`, as a PyTorch twin's saved with
     torch.save(model.state_dict(), "twin.pth").
 
     \b
     Example:
       qmra weights convert twin.pth small.safetensors --config configs/small.py
     """
-    from qmra_jax.weights.state_dict_files import check_target, read_state
-
     check_target(file, overwrite=overwrite)
     model_config = read_config(config).model
     state = read_state(source)
@@ -232,24 +212,22 @@ def convert(
 @app.command("import-stm")
 def import_stm(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="STM_weights.pth, or one trained by its code.")
+        Path, typer.Argument(metavar="IN", help="STM_weights.pth, or trained with its code.")
     ],
-    file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    file: OutputFile,
     dtype: StoredDtype = FileDtype.float32,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a weights file of the official STM checkpoint.
+    """Convert the official STM checkpoint into a weights file.
 
-    Its authors give it at https://github.com/seoungwugoh/STM for non-commercial use (CC BY-NC-SA);
-    PyTorch is not needed to read it. For one object the network is exactly theirs; of several each
-    is seen by itself, as the weights that look at the other objects' masks are left out.
+    It is published at https://github.com/seoungwugoh/STM for non-commercial use (CC BY-NC-SA);
+    PyTorch is not needed. Results are exact for one object; several are segmented independently, as
+    the weights for the other objects' masks are left out.
 
     \b
     Example:
       qmra weights import-stm STM_weights.pth stm.safetensors
     """
-    from qmra_jax.weights.state_dict_files import check_target, read_state
-
     check_target(file, overwrite=overwrite)
     state = read_state(source)
 
@@ -261,7 +239,7 @@ def import_stm(
     _save(file, from_torch(converted, config), config, dtype, overwrite, source=origin)
     if OTHERS in state:
         typer.echo(
-            f"left out: {OTHERS}, for the other objects' mask; exact for one object", err=True
+            f"left out: {OTHERS}, for the masks of other objects; exact for one object", err=True
         )
 
 
@@ -274,25 +252,22 @@ def import_dinov2(
             help="dinov2_vits14_pretrain.pth, or facebook/dinov2-small's model.safetensors.",
         ),
     ],
-    file: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    file: OutputFile,
     dtype: StoredDtype = FileDtype.float32,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a features file of DINOv2's ViT-S/14.
+    """Convert DINOv2's ViT-S/14 into a features file.
 
-    Facebook gives it under Apache 2.0 at https://github.com/facebookresearch/dinov2 (the backbone
-    without registers) and https://huggingface.co/facebook/dinov2-small; of .pth, .safetensors or
-    .npz each may have either's names, and PyTorch is not needed to read it. The file has Hugging
-    Face's names, without the mask token, which only DINOv2's training uses.
+    It is published under Apache 2.0 at https://github.com/facebookresearch/dinov2 (the backbone
+    without registers) and https://huggingface.co/facebook/dinov2-small. Both naming schemes are
+    read, from .pth, .safetensors or .npz; PyTorch is not needed. The output has Hugging Face's
+    names, without the mask token, which only DINOv2's training uses.
 
     \b
     Example:
       qmra weights import-dinov2 dinov2_vits14_pretrain.pth dinov2.safetensors --dtype float16
     """
-    from qmra_jax.weights.state_dict_files import check_target
-
     check_target(file, overwrite=overwrite)
-
     from qmra_jax.network.build import build_model, variable_shapes
     from qmra_jax.weights import frozen_features
 
@@ -304,17 +279,17 @@ def import_dinov2(
 
 
 def read_config(path: Path) -> Any:
-    """What `get_config()` of a config file gives: an `ml_collections.ConfigDict`.
+    """Loads a config file: the `ml_collections.ConfigDict` of its `get_config()`.
 
     Raises:
-      InputError: if there is no such file or it has no get_config.
+      InputError: if the file is missing, raises, or has no get_config.
     """
     if not path.is_file():
         raise InputError(f"config {path} not found: expected a file such as configs/small.py")
     try:
         get_config = runpy.run_path(str(path)).get("get_config")
-    except Exception as error:  # whatever is wrong in somebody's file
+    except Exception as error:  # a config is arbitrary code
         raise InputError(f"config {path} cannot be run ({type(error).__name__}: {error})") from None
     if get_config is None:
-        raise InputError(f"config {path} has no get_config(): expected one, as configs/small.py")
+        raise InputError(f"config {path} has no get_config(): expected one as in configs/small.py")
     return get_config()

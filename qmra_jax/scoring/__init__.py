@@ -1,1 +1,1 @@
-"""Masks against the truth, as the benchmarks' own tools score them, and reports of it."""
+"""Scores predicted masks as the benchmarks' own tools do, with tables and reports."""

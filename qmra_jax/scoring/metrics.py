@@ -1,7 +1,7 @@
 """Region similarity J and contour accuracy F of DAVIS, and their mean, recall and decay.
 
 Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation",
-CVPR 2016. The tests hold this to the numbers of the official toolkit,
+CVPR 2016. The tests compare with numbers of the official toolkit,
 davisvideochallenge/davis2017-evaluation.
 """
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 BOUNDARY_TOLERANCE = 0.008
-"""How far apart two boundary pixels may lie and still match, as a share of the frame's diagonal."""
+"""Largest distance at which boundary pixels match, as a share of the frame's diagonal."""
 
 DECAY_BINS = 4
 
@@ -22,7 +22,7 @@ def jaccard(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Region similarity J: intersection over union, 1 where both masks are empty.
 
     Args:
-      truth: `[..., h, w]`; what is not zero is the object.
+      truth: `[..., h, w]`, non-zero on the object.
       prediction: of the same shape.
 
     Returns:
@@ -37,39 +37,23 @@ def jaccard(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def boundary_f(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Contour accuracy F: the harmonic mean of the precision and recall of boundary pixels.
 
-    A boundary pixel is right if the other boundary comes within `boundary_radius` pixels of it.
-    Where one mask has no boundary, that side's own measure is 1 and the other's 0, so F is 0; where
-    neither has, F is 1.
-
-    Args:
-      truth: `[..., h, w]`; what is not zero is the object.
-      prediction: of the same shape.
-
-    Returns:
-      float64 `[...]` in [0, 1].
-
-    Raises:
-      ValueError: if the shapes differ.
+    A boundary pixel matches if the other boundary comes within `boundary_radius` pixels of it. F is
+    0 where one mask alone has a boundary and 1 where neither has. Arguments and result are those of
+    `jaccard`.
     """
     return _each(_boundary_f, truth, prediction)
 
 
 def boundary_radius(height: int, width: int) -> int:
-    """The tolerance of F in pixels: 8 at 480x854."""
+    """The tolerance of F in pixels, such as 8 at 480x854."""
     return math.ceil(BOUNDARY_TOLERANCE * math.hypot(height, width))
 
 
 def boundary_map(mask: np.ndarray) -> np.ndarray:
-    """The one-pixel boundary of a mask, half a pixel towards the origin from the true one.
+    """The one-pixel boundary of a mask: bool `[h, w]` to bool `[h, w]`.
 
-    A pixel is on it if it differs from its neighbour to the east, south or south-east. The last row
-    looks east only, the last column south only, and the frame's edge itself is no boundary.
-
-    Args:
-      mask: bool `[h, w]`.
-
-    Returns:
-      bool `[h, w]`.
+    A boundary pixel differs from its neighbour to the east, south or south-east, where there is
+    one; the edge of the frame is not a boundary.
     """
     east = mask[:, :-1] ^ mask[:, 1:]
     south = mask[:-1] ^ mask[1:]
@@ -80,17 +64,14 @@ def boundary_map(mask: np.ndarray) -> np.ndarray:
     return boundary
 
 
-def statistics(values: np.ndarray, *, official_decay_wrap: bool = False) -> dict[str, float]:
-    """What DAVIS reports of a measure over the frames of one object.
+def statistics(values: np.ndarray) -> dict[str, float]:
+    """DAVIS's statistics of a measure, float `[t]`, over the scored frames of one object.
 
-    Args:
-      values: float `[t]`, one for each scored frame, in time order.
-      official_decay_wrap: the official toolkit keeps frame numbers in uint8, so that with more than
-        256 frames its decay compares the wrong ones (or none: NaN). True repeats that.
+    The official toolkit's decay differs beyond 256 frames, where its uint8 indices wrap around.
 
     Returns:
       `mean`; `recall`, the share of frames above 0.5; `decay`, the mean of the first quarter of the
-      frames minus that of the last (neighbouring quarters share a frame).
+      frames minus that of the last (adjacent quarters share a frame).
 
     Raises:
       ValueError: if there are no frames.
@@ -100,34 +81,30 @@ def statistics(values: np.ndarray, *, official_decay_wrap: bool = False) -> dict
         raise ValueError(
             f"values of shape {values.shape}: expected one for each frame, [t], t >= 1"
         )
-    # The toolkit counts from 1 and nudges halves up, where NumPy alone would round them to even.
+    # The toolkit counts from 1 and rounds halves up; NumPy alone would round them to even.
     edges = np.round(np.linspace(1, len(values), DECAY_BINS + 1) + 1e-10).astype(int) - 1
-    if official_decay_wrap:
-        edges %= 256
-    first, last = (values[edges[i] : edges[i + 1] + 1] for i in (0, DECAY_BINS - 1))
+    first, last = values[: edges[1] + 1], values[edges[-2] :]
     return {
         "mean": float(values.mean()),
         "recall": float((values > 0.5).mean()),
-        "decay": float(first.mean() - last.mean()) if len(first) and len(last) else math.nan,
+        "decay": float(first.mean() - last.mean()),
     }
 
 
 def _each(
     measure: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, prediction: np.ndarray
 ) -> np.ndarray:
-    """The measure of each pair of masks, one by one: counting over axes of a stack is slower."""
+    """Measures pairs of masks one by one, which is faster than counting over axes of a stack."""
     if truth.shape != prediction.shape or truth.ndim < 2:
         raise ValueError(
             f"truth is {truth.shape} and prediction {prediction.shape}: expected equal [..., h, w]"
         )
     scores = np.empty(truth.shape[:-2])
     for index in np.ndindex(scores.shape):
-        scores[index] = measure(_as_bool(truth[index]), _as_bool(prediction[index]))
+        scores[index] = measure(
+            truth[index].astype(bool, copy=False), prediction[index].astype(bool, copy=False)
+        )
     return scores
-
-
-def _as_bool(mask: np.ndarray) -> np.ndarray:
-    return mask if mask.dtype == bool else mask != 0
 
 
 def _jaccard(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -138,7 +115,7 @@ def _jaccard(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 def _boundary_f(truth: np.ndarray, prediction: np.ndarray) -> float:
     radius = boundary_radius(*truth.shape)
-    # Both boundaries lie within a pixel of the masks' common box, and so does every match.
+    # Both boundaries, and so all matches, lie within a pixel of the masks' common box.
     x, y, width, height = cv2.boundingRect((truth | prediction).view(np.uint8))
     window = np.s_[max(y - 1, 0) : y + height + 1, max(x - 1, 0) : x + width + 1]
     truth, prediction = boundary_map(truth[window]), boundary_map(prediction[window])
@@ -156,9 +133,6 @@ def _dilate(boundary: np.ndarray, radius: int) -> np.ndarray:
 
 @functools.cache
 def _disk(radius: int) -> np.ndarray:
-    """The pixels within `radius` of the middle: uint8 `[2 radius + 1, 2 radius + 1]`.
-
-    OpenCV's own ellipse is not this shape.
-    """
+    """A disk as in scikit-image, unlike OpenCV's ellipse: uint8 `[2 radius + 1, 2 radius + 1]`."""
     offsets = np.arange(-radius, radius + 1)
     return (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.uint8)

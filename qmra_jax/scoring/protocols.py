@@ -1,13 +1,13 @@
-"""What counts when a sequence is scored: which frames, which objects, and what 255 means.
+"""Benchmark protocols: which frames and objects are scored, and what 255 means.
 
-- `davis2017`: each object by itself, then the mean over all objects of all sequences. The objects
-  are 1..n, n the highest label of the first mask; void (255) counts as background.
-- `davis2016`: all objects merged into one, then the mean over sequences. Takes 0/255 masks, and the
-  label maps of DAVIS 2017, whose void counts as background there too (`masks.foreground`).
-- `youtube_vos`: each object of meta.json by itself, in the frames listed for it after its first
-  (`youtube_vos`); the mean over the objects of seen and of unseen categories apart.
+- `davis2017`: each object separately, averaged over all objects of all sequences. The objects are
+  1..n, with n the highest label of the first mask; void (255) counts as background.
+- `davis2016`: all objects merged into one, averaged over sequences. Takes 0/255 masks, and label
+  maps of DAVIS 2017, whose void counts as background (`masks.foreground`).
+- `youtube_vos`: each object of meta.json separately, in its listed frames after the first
+  (`data_pipeline.datasets.scored_videos`), averaged over seen and unseen categories.
 
-The two of DAVIS leave out the first and the last frame.
+Both DAVIS protocols leave out the first and the last frame.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID, foreground
+from qmra_jax.masks import VOID, foreground, label_counts
 from qmra_jax.scoring.metrics import boundary_f, jaccard, statistics
 
 PROTOCOLS = ("davis2017", "davis2016", "youtube_vos")
@@ -25,11 +25,11 @@ PROTOCOLS = ("davis2017", "davis2016", "youtube_vos")
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """J and F of one object, frame by frame.
+    """J and F of one object in each scored frame.
 
     Attributes:
-      frames: the index in the sequence of each scored frame, in time order.
-      j: float64 `[k]`, region similarity in each of them.
+      frames: indices of the scored frames in the sequence, ascending.
+      j: float64 `[k]`, region similarity.
       f: float64 `[k]`, contour accuracy.
     """
 
@@ -50,57 +50,43 @@ def measure_sequence(
     name: str = "the sequence",
     frame_names: Sequence[str] | None = None,
 ) -> dict[str, Measured]:
-    """Measures one sequence of DAVIS.
+    """Measures one DAVIS sequence.
 
     Args:
       truth: uint8 `[t, h, w]`, the labels of every frame, t >= 3.
-      prediction: uint8 `[t, h, w]`; its first and last frame are not looked at.
+      prediction: uint8 `[t, h, w]`; its first and last frame are ignored.
       protocol: "davis2017" or "davis2016".
       name: what messages call the sequence.
       frame_names: what messages call each of the t predicted masks.
 
     Returns:
-      What each object has, by its label; davis2016 has but one, "1".
+      The measures by label; davis2016 has the label "1" only.
 
     Raises:
-      InputError: if the truth has fewer than three frames, holds no object, or is a 0/255 mask
-        given to davis2017; or if the prediction has more objects than the truth.
+      InputError: if the truth has fewer than three frames, no objects, or is a 0/255 mask
+        given to davis2017; or if the prediction has objects that the truth lacks.
       ValueError: if the shapes differ.
     """
     if protocol not in ("davis2017", "davis2016"):
         raise InputError(f"protocol {protocol!r}: expected davis2017 or davis2016")
     if len(truth) < 3:
         raise InputError(
-            f"{name} has {len(truth)} masks: the first and the last are not scored, so at least 3"
-            " are needed"
+            f"{name} has {len(truth)} masks: expected at least 3, as the first and last are not"
+            " scored"
         )
-    if truth.shape != prediction.shape or truth.ndim != 3:
-        raise ValueError(
-            f"truth is {truth.shape} and prediction {prediction.shape}: expected equal [t, h, w]"
-        )
-    frames = tuple(range(1, len(truth) - 1))
+    scored = tuple(range(1, len(truth) - 1))
     if protocol == "davis2016":
-        return {"1": _measure(foreground(truth)[1:-1], prediction[1:-1] != 0, frames)}
+        merged, objects = foreground(truth).view(np.uint8), {1: scored}
+        return measure_objects(merged, (prediction != 0).view(np.uint8), objects)
     n = _count_objects(truth[0], name)
-    scored, prediction = truth[1:-1], prediction[1:-1]
-    highest = prediction.max(axis=(1, 2))
-    if (highest > n).any():
-        frame = 1 + int(np.argmax(highest > n))
-        frame_name = frame_names[frame] if frame_names else f"frame {frame} of the prediction"
-        raise InputError(
-            f"{frame_name} holds label {highest[frame - 1]}, while the first mask of {name} has"
-            f" objects 1 to {n} (0/255 masks are for --protocol davis2016)"
-        )
-    if ((scored > n) & (scored != VOID)).any():
+    if ((truth[1:-1] > n) & (truth[1:-1] != VOID)).any():
         warnings.warn(
-            f"{name}: objects beyond the {n} of its first mask enter later; as in the official"
-            " toolkit they count as background",
+            f"{name}: objects that enter after the first mask, which has {n}, count as background,"
+            " as in the official toolkit",
             stacklevel=2,
         )
-    return {
-        str(label): _measure(scored == label, prediction == label, frames)
-        for label in range(1, n + 1)
-    }
+    objects = dict.fromkeys(range(1, n + 1), scored)
+    return measure_objects(truth, prediction, objects, name=name, frame_names=frame_names)
 
 
 def measure_objects(
@@ -111,44 +97,41 @@ def measure_objects(
     name: str = "the sequence",
     frame_names: Sequence[str] | None = None,
 ) -> dict[str, Measured]:
-    """Measures objects of which each has its own frames, as in YouTube-VOS.
+    """Measures objects that are each scored in frames of their own, as in YouTube-VOS.
 
     Args:
-      truth: uint8 `[t, h, w]`, the labels of the frames that any object is scored in.
-      prediction: uint8 `[t, h, w]`.
-      objects: the indices into those frames in which each label is scored, at least one; an object
-        without any is given as an empty sequence: it may be predicted, and is not measured.
+      truth: uint8 `[t, h, w]` labels.
+      prediction: uint8 `[t, h, w]` labels.
+      objects: the indices of the frames in which each label is scored; an object without frames
+        may be predicted, but is not measured.
       name: what messages call the sequence.
       frame_names: what messages call each of the t predicted masks.
 
     Returns:
-      What each object with frames has, by its label.
+      The measures of the objects with frames, by label.
 
     Raises:
-      InputError: if a predicted label is none of the objects.
+      InputError: if a scored frame holds a predicted label that is not one of the objects.
       ValueError: if the shapes differ.
     """
     if truth.shape != prediction.shape or truth.ndim != 3:
         raise ValueError(
             f"truth is {truth.shape} and prediction {prediction.shape}: expected equal [t, h, w]"
         )
-    known = np.zeros(256, bool)
-    known[[0, *objects]] = True
-    for frame, labels in enumerate(prediction):
-        present = np.bincount(labels.ravel(), minlength=256) > 0
-        if unknown := np.flatnonzero(present & ~known).tolist():
+    for frame in sorted(set().union(*objects.values())):
+        present = np.flatnonzero(label_counts(prediction[frame])).tolist()
+        if unknown := sorted(set(present) - {0, *objects}):
             frame_name = frame_names[frame] if frame_names else f"frame {frame} of the prediction"
+            known = ", ".join(map(str, sorted(objects)))
             raise InputError(
-                f"{frame_name} holds label {unknown[0]}, while {name} has objects"
-                f" {', '.join(map(str, sorted(objects)))}"
+                f"{frame_name} holds label {unknown[0]}, while {name} has objects {known}"
+                " (0/255 masks are for --protocol davis2016)"
             )
     measured = {}
-    for label, frames in sorted(objects.items()):
-        if frames:
-            scored = list(frames)
-            measured[str(label)] = _measure(
-                truth[scored] == label, prediction[scored] == label, tuple(scored)
-            )
+    for label, scored in sorted(objects.items()):
+        if scored:
+            pair = (truth[list(scored)] == label, prediction[list(scored)] == label)
+            measured[str(label)] = Measured(tuple(scored), jaccard(*pair), boundary_f(*pair))
     return measured
 
 
@@ -160,34 +143,30 @@ def score_sequence(
     name: str = "the sequence",
     frame_names: Sequence[str] | None = None,
 ) -> dict:
-    """Scores one sequence of DAVIS; arguments and errors are `measure_sequence`'s.
+    """Scores one DAVIS sequence; arguments and errors are those of `measure_sequence`.
 
     Returns:
       `{"J": {"mean", "recall", "decay"}, "F": {...}, "J&F"}`. For davis2017 these are means over
-      the objects, and `objects` holds the same of each: `{"1": {...}, ...}`.
+      the objects, and `objects` holds the same for each: `{"1": {...}, ...}`.
     """
     measured = measure_sequence(truth, prediction, protocol, name=name, frame_names=frame_names)
     return summarise(measured, merged=protocol == "davis2016")
 
 
 def summarise(measured: Mapping[str, Measured], *, merged: bool = False) -> dict:
-    """A sequence's scores from what its objects have; `merged`: without naming its one object."""
+    """A sequence's mean scores, with those of each object unless all are `merged` into one."""
     objects = {label: values.scores() for label, values in measured.items()}
     return average(objects.values()) | ({} if merged else {"objects": objects})
 
 
 def average(scores: Iterable[dict]) -> dict:
-    """The mean of each number of some `{"J": {...}, "F": {...}}`, and `J&F` of those means."""
+    """The mean of each number of several `{"J": {...}, "F": {...}}`, and `J&F` of these means."""
     scores = list(scores)
     j, f = (
         {name: float(np.mean([s[measure][name] for s in scores])) for name in scores[0][measure]}
         for measure in "JF"
     )
     return {"J": j, "F": f, "J&F": (j["mean"] + f["mean"]) / 2}
-
-
-def _measure(truth: np.ndarray, prediction: np.ndarray, frames: tuple[int, ...]) -> Measured:
-    return Measured(frames, jaccard(truth, prediction), boundary_f(truth, prediction))
 
 
 def _count_objects(first_mask: np.ndarray, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Scores as one HTML page that needs nothing else: tables, J over time, worst and best frames."""
+"""Scores as a self-contained HTML page: tables, J over time, worst and best frames."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from qmra_jax.scoring.report_frames import frames_folder, over_time, picture
 from qmra_jax.scoring.tables import columns, headline, mark_best, notes
 from qmra_jax.scoring.tasks import ScoringPlan, Task
 
-PICTURED = 30  # sequences with pictures, so that a page of hundreds can still be opened
+PICTURED = 30  # sequences with pictures: keeps a page of hundreds small
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto;
@@ -30,7 +30,7 @@ img { max-width: 100%; height: auto; } img.plot { width: 100%; } a { color: inhe
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One method's part of a report.
+    """The scores of one method.
 
     Attributes:
       plan: what was scored.
@@ -42,19 +42,15 @@ class Result:
 
 
 def write_report(path: Path, methods: Mapping[str, Result], images: Path | None = None) -> Path:
-    """Writes the page, whole, in place of an older one.
+    """Writes the page atomically and returns its path.
 
     Args:
-      path: of the file; its folder is made if need be.
-      methods: by name, at least one, all over the same sequences.
-      images: root of a dataset whose `JPEGImages` lie behind the pictures' masks; None takes those
-        beside the annotations where there are any, or else shows masks alone.
-
-    Returns:
-      The path.
+      path: of the file; its folder is created if needed.
+      methods: by name, at least one, over the same sequences.
+      images: see `report_frames.frames_folder`.
 
     Raises:
-      InputError: if the path cannot be written to, or a frame is not under `images`.
+      InputError: if the path cannot be written to, or a frame is missing under `images`.
     """
     first = next(iter(methods.values()))
     what = f"{first.scores['protocol']}, {first.scores['split']}"
@@ -69,8 +65,8 @@ def write_report(path: Path, methods: Mapping[str, Result], images: Path | None 
         f"<title>Scores: {escape(what)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>Scores: {escape(what)}</h1>",
         "<p>J is region similarity (intersection over union), F contour accuracy; recall is the"
-        " share of frames above 0.5, decay what is lost from the first quarter of the frames to"
-        " the last. The best of a column is bold.</p>",
+        " share of frames above 0.5, decay the loss from the first quarter of the frames to the"
+        " last. The best of each column is bold.</p>",
         *(f"<p>{escape(remark)}</p>" for remark in remarks),
         _overall_table(methods),
         _sequence_table(methods),
@@ -86,16 +82,11 @@ def write_report(path: Path, methods: Mapping[str, Result], images: Path | None 
     return path
 
 
-def over_objects(frames: dict, measure: str = "J") -> list[float | None]:
-    """The mean over the objects that are scored in each frame; None where none is.
-
-    Args:
-      frames: of one sequence, of `score_plan`'s `frames`.
-      measure: "J" or "F".
-    """
-    by_frame = zip(*(scores[measure] for scores in frames["objects"].values()), strict=True)
-    there = [[value for value in values if value is not None] for values in by_frame]
-    return [fmean(values) if values else None for values in there]
+def over_objects(frames: dict) -> list[float | None]:
+    """J by frame, averaged over the objects scored in it, for a sequence of `scores["frames"]`."""
+    by_frame = zip(*(scores["J"] for scores in frames["objects"].values()), strict=True)
+    scored = [[value for value in values if value is not None] for values in by_frame]
+    return [fmean(values) if values else None for values in scored]
 
 
 def _mean_score(methods: Mapping[str, Result], name: str) -> float:
@@ -112,7 +103,7 @@ def _overall_table(methods: Mapping[str, Result]) -> str:
 
 
 def _sequence_table(methods: Mapping[str, Result]) -> str:
-    """J&F, J and F of each sequence; the best of each, among methods, bold."""
+    """J&F, J and F of each sequence, the best method's in bold."""
     rows = []
     for name in next(iter(methods.values())).scores["sequences"]:
         scores = [result.scores["sequences"][name] for result in methods.values()]
@@ -125,14 +116,13 @@ def _sequence_table(methods: Mapping[str, Result]) -> str:
     return _table(["sequence", *heads], rows)
 
 
-def _cells(row: Sequence[tuple[str | None, bool]], methods: Mapping[str, Result]) -> list[str]:
-    """Texts of `mark_best`, the best one bold where there are several methods."""
-    texts = [("–" if text is None else text, best and len(methods) > 1) for text, best in row]
-    return [f"<b>{text}</b>" if bold else text for text, bold in texts]
+def _cells(row: Sequence[tuple[str, bool]], methods: Mapping[str, Result]) -> list[str]:
+    """The texts of `mark_best`, the best in bold if there are several methods."""
+    return [f"<b>{text}</b>" if best and len(methods) > 1 else text for text, best in row]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of HTML texts."""
+    """A table whose cells are HTML."""
     head = "".join(f"<th>{text}</th>" for text in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
@@ -157,7 +147,7 @@ def _plot(methods: Mapping[str, Result], name: str) -> str:
 
 
 def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) -> list[str]:
-    """The frame with the lowest J and the one with the highest, of each method."""
+    """The frames with the lowest and the highest J of each method."""
     names = next(iter(methods.values())).scores["frames"][task.name]["names"]
     values = {m: over_objects(r.scores["frames"][task.name]) for m, r in methods.items()}
     shown: dict[int, list[str]] = {}
@@ -176,7 +166,7 @@ def _pictures(methods: Mapping[str, Result], task: Task, images: Path | None) ->
     for k, why in shown.items():
         captions = {method: f"{method} {values[method][k]:.3f}" for method in methods}
         data = picture(task, names[k], folder, masks, captions, merged=merged)
-        # Names again, as those drawn in the picture are plain ASCII.
+        # Names again, as captions in the picture are plain ASCII.
         shows = f"the truth, then {', '.join(methods)}"
         text = escape(f"Frame {names[k]}, {' and '.join(why)}: {shows}")
         figures.append(

@@ -1,4 +1,4 @@
-"""What a report shows of a sequence: J over time, and frames with true and predicted masks."""
+"""Plots of J over time, and frames with true and predicted masks, for reports."""
 
 import base64
 import io
@@ -11,29 +11,27 @@ from PIL import Image
 
 from qmra_jax.drawing import overlay, strip
 from qmra_jax.errors import InputError
-from qmra_jax.images import read_image
+from qmra_jax.images import read_image, size_text
 from qmra_jax.masks import VOID, foreground, read_labels
 from qmra_jax.plots import COLOURS, bare, colour, new_figure
 from qmra_jax.scoring.tasks import Task
 
-_HEIGHT = 170  # of each picture in the strip
-_COLUMNS = 4  # of pictures in a row
-_DARK = 40  # behind masks whose frame is not at hand
+_HEIGHT = 170  # of each picture, in pixels
+_COLUMNS = 4  # pictures per row
+_DARK = 40  # grey level behind masks without a frame
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def frames_folder(task: Task, images: Path | None) -> Path | None:
-    """The folder of a sequence's frames.
+    """Finds the folder of a sequence's frames.
 
     Args:
       task: the sequence.
-      images: root of a dataset, or its `JPEGImages`; None looks beside the annotations.
-
-    Returns:
-      None if none was asked for and there is none beside the annotations.
+      images: root of a dataset, or its `JPEGImages`; None looks beside the annotations and
+        returns None if there are no frames.
 
     Raises:
-      InputError: if there is none under `images`.
+      InputError: if the folder is missing under `images`.
     """
     if images is None:
         holder = task.truth[0].parent.parent
@@ -59,13 +57,12 @@ def over_time(
     *,
     thin: Mapping[str, Sequence[float | None]] | None = None,
 ) -> Figure:
-    """Measures over frames, each line in its `plots.colour`; names of lines are left to the page.
+    """Plots measures over frames, each line in its `plots.colour`, without a legend.
 
     Args:
-      lines: the values of each line in each frame, 0 to 1; None leaves a gap. After all colours
-        lines are dashed.
+      lines: values in [0, 1] by frame, None for a gap; dashed where colours repeat.
       names: of the frames, for the axis.
-      thin: further lines, drawn thin behind them in the first line's colour, such as objects.
+      thin: further lines, such as objects, drawn thin in the first line's colour.
     """
     figure = new_figure(1060, 250)
     axes = figure.add_axes((0.06, 0.19, 0.915, 0.77))
@@ -75,7 +72,7 @@ def over_time(
     for k, (label, line) in enumerate(lines.items()):
         style = "--" if k >= len(COLOURS) else "-"
         _draw_line(axes, label, line, color=colour(k), linewidth=2, linestyle=style)
-    axes.axhline(0.5, color="#999", linewidth=1, zorder=0.6)  # recall counts what is above it
+    axes.axhline(0.5, color="#999", linewidth=1, zorder=0.6)  # the threshold of recall
     axes.set_ylim(-0.02, 1.02)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.margins(x=0.01)
@@ -87,7 +84,7 @@ def over_time(
 
 
 def _draw_line(axes, label: str, values: Sequence[float | None], **style) -> None:
-    """A line, and a dot for each value that has none beside it."""
+    """Draws a line, with a dot for each isolated value."""
     y = np.array([np.nan if value is None else value for value in values], float)
     seen = np.pad(np.isfinite(y), 1)
     alone = np.flatnonzero(seen[1:-1] & ~seen[:-2] & ~seen[2:])
@@ -103,27 +100,24 @@ def picture(
     *,
     merged: bool = False,
 ) -> str:
-    """The truth of one frame, then each method's mask, over the frame.
+    """Draws the true mask of a frame, then each method's: a `data:` URL of a JPEG.
 
     Args:
       task: the sequence.
-      frame: the name of the frame, without suffix.
-      folder: of the sequence's frames; None shows the masks on dark ground.
-      predicted: the folder of the sequence's masks of each method.
-      captions: what to write on each method's picture, as `drawing.strip` can.
-      merged: all objects are one, and 0/255 masks are welcome (DAVIS 2016).
-
-    Returns:
-      A `data:` address of a JPEG.
+      frame: name of the frame, without suffix.
+      folder: of the sequence's frames; None draws masks on a dark background.
+      predicted: folder of each method's masks.
+      captions: of each method.
+      merged: all objects are one, and masks may be 0/255 (DAVIS 2016).
 
     Raises:
-      InputError: if the frame is not there, or differs in size from its masks.
+      InputError: if the frame is missing, or differs in size from its masks.
     """
     path = next(path for path in task.truth if path.stem == frame)
     truth = read_labels(path)
     masks = [read_labels(predicted[method] / path.name) for method in captions]
     if merged:
-        # Whether 255 is the object or void shows in the first mask.
+        # The first mask shows whether 255 is the object or void.
         truth = foreground(np.stack([read_labels(task.truth[0]), truth]))[1].astype(np.uint8)
         masks = [(labels != 0).astype(np.uint8) for labels in masks]
     else:
@@ -149,7 +143,7 @@ def _read_frame(folder: Path | None, frame: str, size: tuple[int, ...]) -> np.nd
     pixels = read_image(path)
     if pixels.shape[:2] != tuple(size):
         raise InputError(
-            f"frame {path} is {pixels.shape[1]}x{pixels.shape[0]}, its mask {size[1]}x{size[0]}:"
-            " give frames of the masks' size (--images)"
+            f"frame {path} is {size_text(pixels.shape)}, its mask {size_text(size)}: give frames of"
+            " the masks' size (--images)"
         )
     return pixels

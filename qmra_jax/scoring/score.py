@@ -1,4 +1,4 @@
-"""Scores a folder of predicted masks as the benchmarks' own tools do (`protocols`)."""
+"""Scores a folder of predicted masks; see `protocols`."""
 
 import concurrent.futures
 import os
@@ -24,26 +24,26 @@ def score_folder(
     frames: bool = False,
     progress: bool = True,
     workers: int | None = None,
-    **chosen: Any,
+    **options: Any,
 ) -> dict:
     """Scores a folder of predicted masks against a dataset in the DAVIS or YouTube-VOS layout.
 
     Args:
       truth: root of the dataset.
       predictions: the folder of masks.
-      frames: also gives J and F of every scored frame.
-      progress: shows a bar on standard error.
-      workers: how many sequences are scored at once; None takes one a processor, at most 8.
-      **chosen: `protocol`, `split`, `year`, `sequences` and `unseen` of `plan_folder`.
+      frames: include J and F of every scored frame.
+      progress: show a bar on standard error.
+      workers: sequences scored at once; None is one per processor, at most 8.
+      **options: `protocol`, `split`, `year`, `sequences` and `unseen` of `plan_folder`.
 
     Returns:
-      What `score_plan` gives.
+      The result of `score_plan`.
 
     Raises:
       InputError: if anything is missing, is not a mask, or does not fit the protocol; the message
         names the file or the sequence.
     """
-    plan = plan_folder(truth, predictions, **chosen)
+    plan = plan_folder(truth, predictions, **options)
     return score_plan(plan, frames=frames, progress=progress, workers=workers)
 
 
@@ -53,13 +53,15 @@ def score_plan(
     """Scores what `plan_folder` found; the arguments are `score_folder`'s.
 
     Returns:
-      `J` and `F`, each `{"mean", "recall", "decay"}`, and `J&F`, the mean of their means;
-      `protocol`; `split`, such as "2017/val" or "all"; `subset`, `{"scored", "of"}`, if some of its
-      sequences were left out; `objects`, how many the mean is over; and `sequences`, `{name: what
-      score_sequence gives}`. For youtube_vos also what `group_scores` gives, `category` and `seen`
-      of each object, and `unscored`, the objects that have no frame to score, as "VIDEO_1".
-      With `frames`: `frames`, `{name: {"names": [...], "objects": {"1": {"J": [...], "F":
-      [...]}}}}`, None where an object is not scored.
+      A dictionary of
+      - `J` and `F`, each `{"mean", "recall", "decay"}`, and `J&F`, the mean of their means;
+      - `protocol`, `split` ("2017/val", "all") and `objects`, the number averaged over;
+      - `subset`, `{"scored", "of"}`, if sequences of the split were left out;
+      - `sequences`, `{name: result of score_sequence}`;
+      - for youtube_vos the entries of `group_scores`, `category` and `seen` of each object, and
+        `unscored`, the objects without a frame to score, as "VIDEO_1";
+      - if asked for, `frames`: `{name: {"names": [...], "objects": {"1": {"J": [...], "F":
+        [...]}}}}`, None where an object is not scored.
 
     Raises:
       InputError: if a file is not a mask or does not fit the protocol.
@@ -71,14 +73,13 @@ def score_plan(
         for task, objects in zip(tasks, measured, strict=True)
         if objects
     }
-    for task in tasks:
-        for label, about in task.objects.items():
-            if label in by_name.get(task.name, {}).get("objects", {}):
-                by_name[task.name]["objects"][label] |= about
+    for task, objects in zip(tasks, measured, strict=True):
+        for label in task.objects.keys() & objects:
+            by_name[task.name]["objects"][label] |= task.objects[label]
     if plan.protocol == "davis2016":
         averaged = list(by_name.values())
     else:
-        averaged = [o for objects in by_name.values() for o in objects["objects"].values()]
+        averaged = [o for sequence in by_name.values() for o in sequence["objects"].values()]
     scores = {
         **average(averaged),
         "protocol": plan.protocol,
@@ -90,35 +91,33 @@ def score_plan(
         scores["subset"] = {"scored": len(tasks), "of": plan.total}
     if plan.protocol == "youtube_vos":
         scores |= group_scores(averaged)
-        pairs = zip(tasks, measured, strict=True)
         scores["unscored"] = [
-            f"{t.name}_{k}" for t, objects in pairs for k in t.objects.keys() - objects
+            f"{task.name}_{label}"
+            for task, objects in zip(tasks, measured, strict=True)
+            for label in task.objects
+            if label not in objects
         ]
     if frames:
-        pairs = zip(tasks, measured, strict=True)
         scores["frames"] = {
             task.name: _by_frame([path.stem for path in task.truth], objects)
-            for task, objects in pairs
+            for task, objects in zip(tasks, measured, strict=True)
         }
     return scores
 
 
 def _measure_all(tasks: list[Task], workers: int, progress: bool) -> list[dict[str, Measured]]:
-    # Threads, as decoding and the array work release the interpreter's lock.
+    # Threads suffice, as decoding and array operations release the interpreter lock.
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
-        with tqdm(total=len(tasks), desc="score", unit="seq", disable=not progress) as bar:
-            measured = []
-            for objects in pool.map(lambda task: task.measure(), tasks):
-                measured.append(objects)
-                bar.update()
+        measured = pool.map(lambda task: task.measure(), tasks)
+        bar = tqdm(measured, "score", len(tasks), unit="seq", disable=not progress)
+        return list(bar)
     finally:
         pool.shutdown(cancel_futures=True)
-    return measured
 
 
 def _by_frame(names: list[str], measured: Mapping[str, Measured]) -> dict:
-    """J and F of the frames that any object is scored in."""
+    """J and F in the frames where any object is scored."""
     scored = sorted({frame for scores in measured.values() for frame in scores.frames})
     objects = {}
     for label, scores in measured.items():

@@ -1,4 +1,4 @@
-"""Scores as text: the table of one method, and several methods side by side."""
+"""Scores as Markdown tables: one method, or several side by side."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +6,10 @@ MEASURED = [(measure, name) for measure in "JF" for name in ("mean", "recall", "
 
 
 def format_table(scores: dict) -> str:
-    """The scores as an aligned Markdown table: a row for each sequence, then the mean.
-
-    YouTube-VOS's end with a row each for seen and unseen categories, and the overall score. A note
-    follows where sequences of the split, or objects, were left out.
+    """Formats scores: a row per sequence, the mean, YouTube-VOS's groups, and notes.
 
     Args:
-      scores: of `score_folder`; a column of frames a second is added where `fps` was, either for
-        the whole or within sequences.
+      scores: of `score_folder`; entries `fps`, overall or in sequences, become a column.
     """
     groups = [(name, scores[name]) for name in ("seen", "unseen") if scores.get(name)]
     rows = [
@@ -33,9 +29,9 @@ def format_table(scores: dict) -> str:
 
 
 def format_comparison(by_method: Mapping[str, dict]) -> str:
-    """Several methods' scores: what each has over all, then each sequence's J&F.
+    """Formats several methods: each one's overall scores, then the J&F of each sequence.
 
-    The best of each column (of each row in the second table) bears a `*`, every one of equals.
+    The best of each column, or of each row in the second table, is marked by `*`.
 
     Args:
       by_method: of `score_folder` each, over the same sequences.
@@ -43,27 +39,25 @@ def format_comparison(by_method: Mapping[str, dict]) -> str:
     first = next(iter(by_method.values()))
     overall = [["method", *columns(first)]]
     marked = mark_best([headline(scores) for scores in by_method.values()], columns(first))
-    overall += [
-        [method, *("–" if text is None else f"{text}{'*' * best}" for text, best in row)]
-        for method, row in zip(by_method, marked, strict=True)
-    ]
+    for method, row in zip(by_method, marked, strict=True):
+        overall.append([method, *(f"{text}{'*' * best}" for text, best in row)])
     sequences = [["J&F of sequence", *by_method]]
     for name in first["sequences"]:
         values = [[scores["sequences"][name]["J&F"]] for scores in by_method.values()]
-        cells = [row[0] for row in mark_best(values, ["J&F"])]
-        sequences.append([name, *(f"{text}{'*' * best}" for text, best in cells)])
+        marked = mark_best(values, ["J&F"])
+        sequences.append([name, *(f"{text}{'*' * best}" for ((text, best),) in marked)])
     return "\n".join([align(overall), "", align(sequences), *notes(first)])
 
 
 def columns(scores: dict) -> list[str]:
-    """The heads of `headline`'s numbers."""
+    """Column heads for `headline`."""
     if scores["protocol"] == "youtube_vos":
         return ["overall", "J seen", "F seen", "J unseen", "F unseen", "J&F"]
     return ["J&F", *(f"{measure} {name}" for measure, name in MEASURED)]
 
 
 def headline(scores: dict) -> list[float | None]:
-    """What sums a method up: None for a group of YouTube-VOS's that has no objects."""
+    """The overall scores of a method; None for a YouTube-VOS group without objects."""
     if scores["protocol"] == "youtube_vos":
         groups = [scores["seen"], scores["unseen"]]
         parts = [group[measure]["mean"] if group else None for group in groups for measure in "JF"]
@@ -73,32 +67,34 @@ def headline(scores: dict) -> list[float | None]:
 
 def mark_best(
     rows: Sequence[Sequence[float | None]], heads: Sequence[str]
-) -> list[list[tuple[str | None, bool]]]:
-    """Each number as it is shown, and whether it is the best of its column as shown.
+) -> list[list[tuple[str, bool]]]:
+    """The text of each number, and whether it is the best of its column at three decimals.
 
     Args:
-      rows: of numbers, a row a method; None where there is none.
-      heads: of the columns; of a decay, less is better.
+      rows: the numbers of each method; None where there is none, shown as a dash.
+      heads: of the columns; the lowest decay is best.
     """
-    shown = [[None if value is None else f"{value:.3f}" for value in row] for row in rows]
-    best: list[float | None] = []
-    for k, head in enumerate(heads):
-        there = [float(text) for row in shown if (text := row[k]) is not None]
-        choose = min if head.endswith("decay") else max
-        best.append(choose(there) if there else None)
-    return [
-        [(text, text is not None and float(text) == best[k]) for k, text in enumerate(row)]
-        for row in shown
-    ]
+    marked = []
+    for head, column in zip(heads, zip(*rows, strict=True), strict=True):
+        rounded = [None if value is None else round(value, 3) for value in column]
+        numbers = [value for value in rounded if value is not None]
+        best = (min if head.endswith("decay") else max)(numbers, default=None)
+        marked.append(
+            [
+                ("–", False) if value is None else (f"{value:.3f}", value == best)
+                for value in rounded
+            ]
+        )
+    return [list(row) for row in zip(*marked, strict=True)]
 
 
 def notes(scores: dict) -> list[str]:
-    """What a reader of the table must know: lines, or none."""
+    """Remarks on what was left out: lines of text."""
     lines = []
     if scores["protocol"] == "youtube_vos":
         missing = [name for name in ("seen", "unseen") if not scores[name]]
-        lack = f" (there are no objects of {missing[0]} categories)" if missing else ""
-        lines.append(f"overall is the mean of J and F of seen and unseen{lack}")
+        remark = f" (there are no objects of {missing[0]} categories)" if missing else ""
+        lines.append(f"overall is the mean of J and F of seen and unseen{remark}")
         if scores["unscored"]:
             lines.append(
                 f"not scored, as no true mask follows their first: {', '.join(scores['unscored'])}"
@@ -111,7 +107,7 @@ def notes(scores: dict) -> list[str]:
 
 
 def align(table: Sequence[Sequence[str]]) -> str:
-    """Markdown of a table of text, heads first: the first column to the left, the rest right."""
+    """A Markdown table, heads first; all columns but the first are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join(
@@ -121,5 +117,5 @@ def align(table: Sequence[Sequence[str]]) -> str:
 
 
 def _mean_name(scores: dict) -> str:
-    # The mean over objects is not the mean of the rows above it, which are sequences.
+    # Not the mean of the rows above, which are sequences.
     return "mean" if scores["protocol"] == "davis2016" else f"mean of {scores['objects']} objects"

@@ -1,14 +1,14 @@
-"""The sequences to score: which files belong to each, known to be there before any is read."""
+"""Plans scoring: finds the files of every sequence before any is read."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.datasets import scored_videos
 from data_pipeline.datasets.davis import (
-    Sequence,
     available_splits,
     find_sequences,
     folders_in,
@@ -16,6 +16,7 @@ from data_pipeline.datasets.davis import (
     shortened,
 )
 from qmra_jax.errors import InputError
+from qmra_jax.images import size_text
 from qmra_jax.masks import read_labels
 from qmra_jax.scoring import youtube_vos
 from qmra_jax.scoring.protocols import PROTOCOLS, Measured, measure_objects, measure_sequence
@@ -27,10 +28,10 @@ class Task:
 
     Attributes:
       name: of the sequence.
-      truth: its true masks, in time order; what `measure` gives means the k-th by its index.
+      truth: its true masks, in time order; `Measured.frames` are indices into them.
       predicted: the folder of its predicted masks.
-      measure: reads the masks and gives what the objects have.
-      objects: what else is known of each object, by its label: YouTube-VOS's `category`, `seen`.
+      measure: reads the masks and returns the measures by label.
+      objects: YouTube-VOS's `category` and `seen` by label.
     """
 
     name: str
@@ -45,10 +46,10 @@ class ScoringPlan:
     """What to score.
 
     Attributes:
-      protocol: by which.
-      tasks: one a sequence.
+      protocol: one of `PROTOCOLS`.
+      tasks: one per sequence.
       split: its name, such as "2017/val", "train" or "all".
-      total: how many sequences the split has, scored or not.
+      total: the number of sequences in the split, scored or not.
     """
 
     protocol: str
@@ -70,16 +71,16 @@ def plan_folder(
     """Finds every file that scoring will read.
 
     Args:
-      truth: root of the dataset; only its annotations and the split's list are read (of
-        YouTube-VOS meta.json and the names of the frames as well).
-      predictions: holds `SEQUENCE/00000.png`, or `Annotations/SEQUENCE/00000.png`. Masks of the
-        frames that are not scored may be missing; files that the truth lacks are not read.
-      protocol: "davis2017", "davis2016" or "youtube_vos".
-      split: of the dataset; None scores every sequence there is (of YouTube-VOS: `truth` is the
-        split's folder itself).
-      year: of the split's list; None takes the protocol's own, or another that has such a list.
-      sequences: only these of the split.
-      unseen: YouTube-VOS's categories that training lacked; None for all but those of the official
+      truth: root of the dataset; only its annotations and split lists are read (of YouTube-VOS
+        also meta.json and the names of the frames).
+      predictions: holds `SEQUENCE/00000.png` or `Annotations/SEQUENCE/00000.png`. Frames that are
+        not scored need no mask; surplus files are ignored.
+      protocol: one of `PROTOCOLS`.
+      split: of the dataset; None scores all sequences (of YouTube-VOS: `truth` is the split's
+        folder itself).
+      year: of the split's list; None is the protocol's own, or else the one that has such a list.
+      sequences: subset of the split.
+      unseen: YouTube-VOS's categories absent from training; None is all but those of the official
         training set.
 
     Raises:
@@ -90,39 +91,24 @@ def plan_folder(
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
     if protocol == "youtube_vos":
-        return _youtube_vos_plan(truth, predictions, split, sequences, unseen)
-    return _davis_plan(truth, predictions, protocol, split, year, sequences)
-
-
-def _davis_plan(
-    truth: Path,
-    predictions: Path,
-    protocol: str,
-    split: str | None,
-    year: str | None,
-    names: Collection[str] | None,
-) -> ScoringPlan:
-    year = year if year is not None else _year_of_split(truth, protocol, split)
-    sequences = find_sequences(truth, year=year, split=split, need_frames=False, names=names)
-    total = len(sequences)
-    if names is not None:
-        holder = sequences[0].annotations[0].parent.parent
-        total = len(read_split(truth, year, split) if split else folders_in(holder))
-
-    def task(sequence: Sequence) -> Task:
-        files = _predicted_files(sequence.name, sequence.annotations[1:-1], predictions)
-        return Task(
-            sequence.name,
-            sequence.annotations,
-            predicted_folder(sequence.name, predictions),
-            lambda: _measure_davis(sequence, files, protocol),
-        )
-
+        return _plan_youtube_vos(truth, predictions, split, sequences, unseen)
+    year = _year_of_split(truth, protocol, split) if year is None else year
+    found = find_sequences(truth, year=year, split=split, need_frames=False, names=sequences)
+    total = len(found)
+    if sequences is not None:
+        folder = found[0].annotations[0].parent.parent
+        total = len(read_split(truth, year, split) if split else folders_in(folder))
+    tasks = []
+    for sequence in found:
+        masks = sequence.annotations
+        folder, files = _predicted_masks(sequence.name, masks[1:-1], predictions)
+        measure = partial(_measure_davis, sequence.name, masks, files, protocol)
+        tasks.append(Task(sequence.name, masks, folder, measure))
     label = "all" if split is None else f"{year}/{split}".lstrip("/")
-    return ScoringPlan(protocol, [task(sequence) for sequence in sequences], label, total)
+    return ScoringPlan(protocol, tasks, label, total)
 
 
-def _youtube_vos_plan(
+def _plan_youtube_vos(
     truth: Path,
     predictions: Path,
     split: str | None,
@@ -130,96 +116,79 @@ def _youtube_vos_plan(
     unseen: Collection[str] | None,
 ) -> ScoringPlan:
     videos, total = scored_videos.find_videos(truth, split, names)
-
-    def task(video) -> Task:
+    tasks = []
+    for video in videos:
         masks, objects = scored_videos.scored_frames(video)
-        files = _predicted_files(video.name, masks, predictions)
-        return Task(
-            video.name,
-            masks,
-            predicted_folder(video.name, predictions),
-            lambda: _measure_youtube(video.name, masks, files, objects),
-            {
-                str(o.id): youtube_vos.about(
-                    o.category, unseen, f"object {o.id} of video {video.name}"
-                )
-                for o in video.objects
-            },
-        )
-
-    return ScoringPlan("youtube_vos", [task(video) for video in videos], split or "all", total)
+        folder, files = _predicted_masks(video.name, masks, predictions)
+        categories = {
+            str(o.id): youtube_vos.about(o.category, unseen, f"object {o.id} of video {video.name}")
+            for o in video.objects
+        }
+        measure = partial(_measure_youtube_vos, video.name, masks, files, objects)
+        tasks.append(Task(video.name, masks, folder, measure, categories))
+    return ScoringPlan("youtube_vos", tasks, split or "all", total)
 
 
-def _measure_davis(sequence: Sequence, files: list[Path], protocol: str) -> dict[str, Measured]:
-    truth = [read_labels(path) for path in sequence.annotations]
-    predicted = [read_labels(path) for path in files]
-    _check_sizes([*sequence.annotations, *files], [*truth, *predicted])
-    # The two frames that are not scored need no prediction.
-    unread = np.zeros_like(truth[0])
+def _measure_davis(
+    name: str, masks: tuple[Path, ...], files: list[Path], protocol: str
+) -> dict[str, Measured]:
+    truth, predicted = _read_masks(masks, files)
     return measure_sequence(
-        np.stack(truth),
-        np.stack([unread, *predicted, unread]),
+        truth,
+        np.pad(predicted, ((1, 1), (0, 0), (0, 0))),  # the first and last frame are not scored
         protocol,
-        name=f"sequence {sequence.name}",
+        name=f"sequence {name}",
         frame_names=["", *(f"mask {path}" for path in files), ""],
     )
 
 
-def _measure_youtube(
+def _measure_youtube_vos(
     name: str, masks: tuple[Path, ...], files: list[Path], objects: Mapping[int, tuple[int, ...]]
 ) -> dict[str, Measured]:
-    truth = [read_labels(path) for path in masks]
-    predicted = [read_labels(path) for path in files]
-    _check_sizes([*masks, *files], [*truth, *predicted])
-    return measure_objects(
-        np.stack(truth),
-        np.stack(predicted),
-        objects,
-        name=f"video {name}",
-        frame_names=[f"mask {path}" for path in files],
-    )
+    truth, predicted = _read_masks(masks, files)
+    frame_names = [f"mask {path}" for path in files]
+    return measure_objects(truth, predicted, objects, name=f"video {name}", frame_names=frame_names)
 
 
-def _check_sizes(paths: list[Path], maps: list[np.ndarray]) -> None:
-    height, width = maps[0].shape
-    for path, labels in zip(paths, maps, strict=True):
-        if labels.shape != (height, width):
+def _read_masks(masks: tuple[Path, ...], files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the predicted labels, uint8 `[t, h, w]` each."""
+    labels = [read_labels(path) for path in (*masks, *files)]
+    for path, read in zip((*masks, *files), labels, strict=True):
+        if read.shape != labels[0].shape:
             raise InputError(
-                f"mask {path} is {labels.shape[1]}x{labels.shape[0]}, while {paths[0]} is"
-                f" {width}x{height}: expected one size a sequence (write predictions at the size"
-                " of the annotations)"
+                f"mask {path} is {size_text(read.shape)}, while {masks[0]} is"
+                f" {size_text(labels[0].shape)}: expected one size per sequence (write predictions"
+                " at the size of the annotations)"
             )
+    n = len(masks)
+    return np.stack(labels[:n]), np.reshape(labels[n:], (len(files), *labels[0].shape))
 
 
 def _year_of_split(truth: Path, protocol: str, split: str | None) -> str:
     """The protocol's own year, unless only another one has such a list."""
-    usual_year = protocol.removeprefix("davis")
+    own_year = protocol.removeprefix("davis")
     lists = [split_file.rpartition("/") for split_file in available_splits(truth)]
     years = ["2016" if year == "480p" else year for year, _, name in lists if name == split]
-    return usual_year if usual_year in years or not years else years[0]
+    return own_year if own_year in years or not years else years[0]
 
 
-def predicted_folder(name: str, predictions: Path) -> Path:
-    """The folder of one sequence's masks among the predictions.
+def _predicted_masks(
+    name: str, scored: tuple[Path, ...], predictions: Path
+) -> tuple[Path, list[Path]]:
+    """The folder of a sequence's predictions, and the existing files of its scored frames.
 
     Raises:
-      InputError: if there is none, telling what was found.
+      InputError: if the folder or a file is missing.
     """
     parents = [predictions, predictions / "Annotations", predictions / "Annotations" / "480p"]
     folder = next((p / name for p in parents if (p / name).is_dir()), None)
     if folder is None:
-        holder = next((p for p in reversed(parents) if p.is_dir()), None)
-        found = shortened(folders_in(holder)) or "no folders" if holder else "no such folder"
+        existing = next((p for p in reversed(parents) if p.is_dir()), None)
+        found = shortened(folders_in(existing)) or "no folders" if existing else "no such folder"
         raise InputError(
             f"predictions {predictions}: expected masks of sequence {name} in"
             f" {name}/ or Annotations/{name}/; found {found}"
         )
-    return folder
-
-
-def _predicted_files(name: str, scored: tuple[Path, ...], predictions: Path) -> list[Path]:
-    """The files of the scored frames, known to exist."""
-    folder = predicted_folder(name, predictions)
     files = [folder / mask.name for mask in scored]
     missing = [path.name for path in files if not path.is_file()]
     if missing:
@@ -227,4 +196,4 @@ def _predicted_files(name: str, scored: tuple[Path, ...], predictions: Path) -> 
             f"predictions {folder}: {len(missing)} of {len(files)} scored frames have no mask:"
             f" {shortened(missing)}"
         )
-    return files
+    return folder, files

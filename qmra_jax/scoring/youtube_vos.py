@@ -1,11 +1,9 @@
-"""Scoring as YouTube-VOS's server does, for videos whose ground truth is at hand.
+"""Seen and unseen categories, and the overall score of YouTube-VOS.
 
-Xu et al., "YouTube-VOS: A Large-Scale Video Object Segmentation Benchmark", 2018: J and F are means
-over the objects of categories that the training set has (seen) and of those that it lacks (unseen),
-and the overall score is the mean of these four numbers. The server's ground truth is not public;
-`train` has one, so a part kept back from training is scored here.
-
-Which frames count, `data_pipeline.datasets.scored_videos` says.
+Xu et al., "YouTube-VOS: A Large-Scale Video Object Segmentation Benchmark", 2018: J and F are
+averaged over objects of categories in the training set (seen) and of others (unseen); the overall
+score is the mean of the four. The server's ground truth is not public, so videos of `train` that
+were held out of training are scored.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,38 +21,38 @@ person plant rabbit raccoon sedan shark sheep sign skateboard snail snake snowbo
 surfboard tennis_racket tiger toilet train truck turtle umbrella whale zebra
 """
 SEEN_CATEGORIES = frozenset(_SEEN.split())
-"""The 65 categories of the official training sets of 2018 and 2019; every other one is unseen."""
+"""The 65 categories of the official training sets of 2018 and 2019."""
 
 
 def about(category: str, unseen: Collection[str] | None, name: str) -> dict:
-    """An object's `category`, and whether it was `seen` in training.
+    """An object's `category`, and whether training has `seen` it.
 
     Args:
-      category: of meta.json; may be empty where `unseen` is given.
-      unseen: the categories that training lacked; None for all but `SEEN_CATEGORIES`.
-      name: of the object, for the message.
+      category: of meta.json; may be empty if `unseen` is given.
+      unseen: the categories absent from training; None is all but `SEEN_CATEGORIES`.
+      name: what messages call the object.
 
     Raises:
-      InputError: if the category is not known, and matters.
+      InputError: if neither is known.
     """
     if unseen is None and not category:
         raise InputError(
-            f"{name} has no category in meta.json, so seen and unseen cannot be told apart: give"
-            " the unseen categories (--unseen; `none` counts all as seen)"
+            f"{name} has no category in meta.json: list the categories absent from training with"
+            " --unseen (`--unseen none` counts all as seen)"
         )
     seen = category in SEEN_CATEGORIES if unseen is None else category not in unseen
     return {"category": category, "seen": seen}
 
 
 def group_scores(objects: Collection[Mapping]) -> dict:
-    """Seen and unseen apart, and their mean.
+    """Averages seen and unseen objects separately.
 
     Args:
       objects: the scores of each, with `seen`.
 
     Returns:
-      `seen` and `unseen`, each `{"J", "F", "J&F", "objects": how many}`, or None where there is no
-      such object; and `overall`, the mean of J and F of the groups that there are.
+      `seen` and `unseen`, each `{"J", "F", "J&F", "objects": count}` or None without objects; and
+      `overall`, the mean of J and F of the groups present.
     """
     groups: dict = {}
     for name, seen in (("seen", True), ("unseen", False)):

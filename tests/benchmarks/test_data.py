@@ -1,4 +1,4 @@
-"""The benchmark of the data pipeline runs, and tells the same on screen and in its file."""
+"""The data benchmark prints and writes the same results."""
 
 import json
 
@@ -26,7 +26,7 @@ def small_and_quick(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_and_quick")
-def test_every_source_is_measured_and_told_twice(tmp_path, capsys):
+def test_every_source_is_measured_printed_and_written(tmp_path, capsys):
     path = tmp_path / "data.json"
     benchmark.main([*TINY, f"--json={path}"])
     found, printed = json.loads(path.read_text()), capsys.readouterr().out
@@ -35,19 +35,15 @@ def test_every_source_is_measured_and_told_twice(tmp_path, capsys):
     assert all(f"**{table['title']}**" in printed for table in found["tables"])
     speed, stages, restart, memory = (table["rows"] for table in found["tables"])
     assert [row[0] for row in speed] == [row[0] for row in stages] == [row[0] for row in restart]
-    kinds = [row[0].split(" (")[0] for row in speed]
-    assert kinds == [
-        "static: files",
-        "static: TFRecords of them",
-        "video: files",
-        "video: TFRecords of them",
-        "half static, half video: files",
-        "video: synthetic",
+    assert [row[0].split(" (")[0] for row in speed] == [
+        *("static: files", "static: TFRecords of them"),
+        *("video: files", "video: TFRecords of them"),
+        *("half static, half video: files", "video: synthetic"),
     ]
     assert all(row[2] <= row[1] <= row[3] and row[2] > 0 for row in speed)
     for name, *parts, whole, _ in stages:
         assert sum(parts) == pytest.approx(whole)
-        # A stage whose functions have other names by now would cost nothing.
+        # Zero would mean that a stage's functions have been renamed.
         assert all(parts if "synthetic" not in name else parts[3:])
     assert memory[0][0] == 8
 

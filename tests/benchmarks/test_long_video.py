@@ -1,4 +1,4 @@
-"""The benchmark of long videos segments what it makes, and sees memory and compiles as they go."""
+"""The long-video benchmark makes its video and measures memory and compilation along it."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def tiny_weights(tiny_variables, tmp_path):
     return path
 
 
-def test_what_is_made_has_the_disc_in_the_box(tmp_path):
+def test_the_made_video_has_the_disc_in_the_box(tmp_path):
     path = tmp_path / "made.mp4"
     long_video.write_video(path, long_video.made_frames(SIZE), 5, fps=5)
     video = VideoReader(path)
@@ -31,7 +31,7 @@ def test_what_is_made_has_the_disc_in_the_box(tmp_path):
     assert abs(columns[[0, -1]] - [x, x + width]).max() <= 2
 
 
-def test_a_real_video_goes_there_and_back_again(tmp_path):
+def test_a_real_video_runs_forwards_and_backwards(tmp_path):
     path = tmp_path / "source.mp4"
     grey = (np.full((*SIZE, 3), 60 * k, np.uint8) for k in range(4))
     long_video.write_video(path, grey, 4, fps=5)
@@ -42,9 +42,7 @@ def test_a_real_video_goes_there_and_back_again(tmp_path):
     assert long_video.scaled_box("10,20,30,40", SIZE, (48, 64)) == "5,10,15,20"
 
 
-def test_memory_and_programs_are_seen_at_every_frame_with_a_bound_and_without(
-    tmp_path, tiny_weights
-):
+def test_memory_and_programs_are_measured_with_and_without_a_bound(tmp_path, tiny_weights):
     path = tmp_path / "made.mp4"
     long_video.write_video(path, long_video.made_frames(SIZE), 44, fps=5)
     courses = {

@@ -1,4 +1,4 @@
-"""Parameters and operations are those that the PyTorch twin's own counter finds."""
+"""Parameters and FLOP equal those that PyTorch counts on the twin."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from benchmarks import network_cost
 
 
-def test_products_are_counted_by_their_definition_and_loops_as_often_as_they_run():
+def test_products_count_by_definition_and_loops_as_often_as_they_run():
     def program(x, kernel):
         y = jax.lax.conv_general_dilated(
             x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -21,7 +21,7 @@ def test_products_are_counted_by_their_definition_and_loops_as_often_as_they_run
     assert found == 2 * (3 * 3 * 3 * 5 * 4 * 4) + 2 * (4 * 5 * 4) + 3 * 2 * (4 * 4 * 4)
 
 
-def test_of_branches_the_dearest_counts():
+def test_the_most_expensive_branch_counts():
     def program(x):
         return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x, lambda x: x, x)
 
@@ -29,7 +29,7 @@ def test_of_branches_the_dearest_counts():
     assert network_cost.count(jax.make_jaxpr(program)(x).jaxpr) == 2 * 4**3
 
 
-def test_a_frame_costs_what_the_twins_counter_says():
+def test_a_frame_costs_what_pytorch_counts():
     pytest.importorskip("torch")
     from benchmarks.clip import Clip
     from benchmarks.torch_inference import count_flops

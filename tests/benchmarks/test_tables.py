@@ -1,4 +1,4 @@
-"""What all benchmarks share: their tables, and bad options told in one line before any work."""
+"""Benchmark tables, and options checked before any work."""
 
 import importlib
 
@@ -7,7 +7,7 @@ import pytest
 from benchmarks.tables import Table
 
 
-def test_a_table_is_markdown_with_numbers_to_the_right():
+def test_a_table_is_markdown_with_right_aligned_numbers():
     table = Table(
         "Speeds", ("source", "triplets/s"), [("stills", 61.234), ("videos", 5.678)], "So."
     )
@@ -18,7 +18,7 @@ def test_a_table_is_markdown_with_numbers_to_the_right():
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "told"),
+    ("name", "option", "named"),
     [
         ("data", "--json=nowhere/a.json", "--json=nowhere/a.json"),
         ("data", "--frames=2", "--frames=2"),
@@ -34,9 +34,9 @@ def test_a_table_is_markdown_with_numbers_to_the_right():
         ("yardsticks", "--data_dir=nowhere", "nowhere"),
     ],
 )
-def test_bad_options_are_told_in_one_line_before_any_work(name, option, told, capsys):
+def test_bad_options_are_refused_before_any_work(name, option, named, capsys):
     benchmark = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as ended:
         benchmark.main(option.split())
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert named in capsys.readouterr().err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The table of variants tells each row's own network, and two memory frames where it keeps two."""
+"""The table of variants has each row's own network and number of memory frames."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Masks that cost nothing are scored as any method's are."""
+"""Yardsticks are scored as any method is."""
 
 import numpy as np
 import pytest
@@ -24,11 +24,11 @@ def test_each_yardstick_has_the_j_that_its_masks_have(tiny_davis):
         }
         for name, masks in expected.items():  # the protocol leaves out the first and last frames
             j = jaccard(truth[1:-1], masks[1:-1]).mean()
-            own = scores[name]["sequences"][sequence.name]["J"]["mean"]
-            assert own == pytest.approx(j, abs=1e-9)
+            found = scores[name]["sequences"][sequence.name]["J"]["mean"]
+            assert found == pytest.approx(j, abs=1e-9)
 
 
-def test_another_s_masks_stand_beside_them(tiny_davis, capsys):
+def test_other_masks_are_scored_beside_them(tiny_davis, capsys):
     truth = tiny_davis / "Annotations" / "480p"
     command = [f"--data_dir={tiny_davis}", f"--predictions=same={truth}", "--split=all"]
     yardsticks.main(command)

@@ -372,7 +372,7 @@ def test_the_command_writes_a_sheet_and_arrays(folder, explained):
         (["--frame", "2", "--query", "4"], "query '4'"),
         (["--frame", "2", "--output", "sheet.jpg"], "sheet.jpg"),
         (["--frame", "2", "--npz", "sheet.json"], "sheet.json"),
-        (["--frame", "2", "--output", "{}/frames/00001.png", "--overwrite"], "is what is read"),
+        (["--frame", "2", "--output", "{}/frames/00001.png", "--overwrite"], "also an input"),
         (["--frame", "2", "--output", "{}/there.png"], "exists"),
         (["--frame", "2", "--mask", "{}/mask.png"], "2 objects: expected one"),
     ],

@@ -1,4 +1,4 @@
-"""What scoring writes: the official toolkit's CSV files, frames only when asked, nothing stale."""
+"""Written scores: JSON, the official toolkit's CSV files, nothing stale."""
 
 import json
 from pathlib import Path
@@ -30,12 +30,12 @@ def test_the_csv_files_are_the_official_toolkits_to_the_letter(scores, tmp_path)
     lines = (tmp_path / "per-sequence_results-val.csv").read_text().splitlines()
     assert lines[0] == "Sequence,J-Mean,F-Mean"
     assert lines[1:] == [
-        f"{name},{own['J']['mean']:.3f},{own['F']['mean']:.3f}"
-        for name, own in EXPECTED["sequences"].items()
+        f"{name},{s['J']['mean']:.3f},{s['F']['mean']:.3f}"
+        for name, s in EXPECTED["sequences"].items()
     ]
 
 
-def test_davis2016_has_one_object_a_sequence_and_all_names_the_files_of_every_sequence(tmp_path):
+def test_davis2016_has_one_object_per_sequence_and_no_split_names_the_files_all(tmp_path):
     scores = score_folder(
         FIXTURES / "gt", FIXTURES / "pred", protocol="davis2016", split=None, progress=False
     )
@@ -45,7 +45,7 @@ def test_davis2016_has_one_object_a_sequence_and_all_names_the_files_of_every_se
     assert (tmp_path / "global_results-all.csv").is_file()
 
 
-def test_frames_go_to_a_file_of_their_own_which_does_not_outlive_its_scores(scores, tmp_path):
+def test_frames_go_to_a_separate_file_that_is_removed_with_its_scores(scores, tmp_path):
     write_scores(scores, tmp_path)
     assert "frames" not in json.loads((tmp_path / "scores.json").read_text())
     frames = json.loads((tmp_path / "frames.json").read_text())["one-object"]
@@ -57,7 +57,19 @@ def test_frames_go_to_a_file_of_their_own_which_does_not_outlive_its_scores(scor
     assert not (tmp_path / "frames.json").exists()
 
 
+def test_scores_are_written_whole_with_every_digit_and_further_entries(scores, tmp_path):
+    scores = {k: v for k, v in scores.items() if k != "frames"} | {"fps": 12.345678901234567}
+    path = write_scores(scores, tmp_path / "new")
+    assert path == tmp_path / "new" / "scores.json"
+    assert json.loads(path.read_text()) == scores
+    csv_files = ["global_results-val.csv", "per-sequence_results-val.csv"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [*csv_files, "scores.json"]
+    with pytest.raises(TypeError):
+        write_scores({"J": object()}, path.parent)
+    assert json.loads(path.read_text()) == scores
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused(scores, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write to .*file"):
+    with pytest.raises(InputError, match=str(tmp_path / "file")):
         write_scores(scores, tmp_path / "file" / "scores")

@@ -1,4 +1,4 @@
-"""DAVIS's two protocols: which frames count, which objects, and what 255 means."""
+"""DAVIS's two protocols: which frames and objects are scored, and what 255 means."""
 
 import numpy as np
 import pytest
@@ -52,30 +52,30 @@ def test_an_object_that_is_never_predicted_scores_0():
 def test_an_object_that_enters_late_counts_as_background_with_a_warning():
     truth = labels((1, 10), (2, 30))
     truth[0][truth[0] == 2] = 0
-    with pytest.warns(UserWarning, match="objects beyond the 1 of its first mask enter later"):
+    with pytest.warns(UserWarning, match="the sequence"):
         scores = score_sequence(truth, labels((1, 10)))
     assert list(scores["objects"]) == ["1"]
 
 
 @pytest.mark.parametrize(
-    ("truth", "told"),
+    ("truth", "named"),
     [
-        (labels(), "first mask of the sequence is empty"),
-        (labels((1, 10), frames=1), "has 1 masks"),
-        (labels((1, 10), frames=2), "has 2 masks"),
+        (labels(), "the sequence is empty"),
+        (labels((1, 10), frames=1), "1 masks"),
+        (labels((1, 10), frames=2), "2 masks"),
         (labels((255, 10)), "davis2016"),
         (labels((255, 10), (190, 30)), "190"),  # a blended 0/255 mask
     ],
 )
-def test_a_truth_that_cannot_be_scored_is_refused(truth, told):
-    with pytest.raises(InputError, match=told):
+def test_a_truth_that_cannot_be_scored_is_refused(truth, named):
+    with pytest.raises(InputError, match=named):
         score_sequence(truth, labels((1, 10), frames=len(truth)))
 
 
 def test_a_prediction_that_does_not_fit_is_refused():
     prediction = labels((1, 10))
     prediction[2] *= 4
-    with pytest.raises(InputError, match="frame 2 of the prediction holds label 4"):
+    with pytest.raises(InputError, match=r"frame 2 .*label 4"):
         score_sequence(labels((1, 10)), prediction)
     with pytest.raises(ValueError, match=r"\(5, 40, 50\).*\(4, 40, 50\)"):
         score_sequence(labels((1, 10)), labels((1, 10), frames=4))

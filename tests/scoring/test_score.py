@@ -1,4 +1,4 @@
-"""A folder of masks gets the official toolkit's scores, and one that cannot is refused by name."""
+"""Folders of masks get the official toolkit's scores, or are refused by name."""
 
 import json
 import shutil
@@ -11,18 +11,19 @@ import pytest
 from qmra_jax.errors import InputError
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.scoring.metrics import boundary_f, jaccard
-from qmra_jax.scoring.score import format_table, score_folder, write_scores
+from qmra_jax.scoring.score import format_table, score_folder
 from qmra_jax.scoring.tables import format_comparison
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "davis_metrics"
+FIXTURE = FIXTURES / "gt", FIXTURES / "pred"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 MEASURED = [(m, s) for m in ("J", "F") for s in ("mean", "recall", "decay")]
 
 
 @pytest.fixture(scope="module")
 def official():
-    """The scores of the fixture, whose numbers the official toolkit gave."""
-    return score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False)
+    """Our scores of the fixture; EXPECTED has the official toolkit's."""
+    return score_folder(*FIXTURE, progress=False)
 
 
 @pytest.fixture
@@ -45,12 +46,7 @@ def test_the_scores_equal_the_official_toolkits(official):
         for m, s in MEASURED:
             assert found[m][s] == pytest.approx(expected[m][s], abs=1e-9, rel=0)
     assert official["J&F"] == pytest.approx(EXPECTED["global"]["J&F"], abs=1e-9, rel=0)
-
-
-def test_every_object_of_the_official_run_is_scored_and_no_other(official):
-    scored = {
-        f"{name}_{label}" for name, s in official["sequences"].items() for label in s["objects"]
-    }
+    scored = {f"{name}_{k}" for name, s in official["sequences"].items() for k in s["objects"]}
     assert scored == set(EXPECTED["sequences"])
     assert official["objects"] == len(scored)
     assert (official["protocol"], official["split"]) == ("davis2017", "2017/val")
@@ -64,11 +60,10 @@ def test_a_sequences_score_is_the_mean_over_its_objects(official):
 
 def test_the_number_of_workers_does_not_change_the_scores(official):
     for workers in (1, 3):
-        again = score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False, workers=workers)
-        assert again == official
+        assert score_folder(*FIXTURE, progress=False, workers=workers) == official
 
 
-def test_predictions_may_lie_under_annotations_and_lack_the_frames_that_are_not_scored(
+def test_predictions_may_lie_under_annotations_and_lack_unscored_frames(
     official, dataset, tmp_path
 ):
     truth, predictions = dataset
@@ -85,6 +80,7 @@ def test_davis2016_merges_the_objects_and_averages_over_sequences(dataset):
     scores = score_folder(truth, predictions, protocol="davis2016", progress=False)
     assert "objects" not in scores["sequences"]["three-objects"]
     assert scores["objects"] == 5
+    assert format_table(scores).splitlines()[-1].startswith("| mean  ")
     expected = np.mean([numbers(s) for s in scores["sequences"].values()], axis=0)
     np.testing.assert_allclose(numbers(scores), expected, rtol=1e-12)
     for name in ("three-objects", "touching-border"):  # void is in the latter
@@ -102,11 +98,10 @@ def only_255(truth, predictions):
         write_labels(path, read_labels(path) * np.uint8(255))
 
 
-def an_object_more(truth, predictions):
-    path = predictions / "tiny" / "00002.png"
-    mask = read_labels(path)
-    mask[0, 0] = 4
-    write_labels(path, mask)
+def a_surplus_object(truth, predictions):
+    labels = read_labels(predictions / "tiny" / "00002.png")
+    labels[0, 0] = 4
+    write_labels(predictions / "tiny" / "00002.png", labels)
 
 
 def two_masks(truth, predictions):
@@ -114,43 +109,30 @@ def two_masks(truth, predictions):
         path.unlink()
 
 
-def a_frame_less(truth, predictions):
-    (predictions / "tiny" / "00003.png").unlink()
-
-
-def a_sequence_less(truth, predictions):
-    shutil.rmtree(predictions / "tiny")
-
-
-def no_predictions(truth, predictions):
-    shutil.rmtree(predictions)
-
-
-def another_size(truth, predictions):
-    write_labels(predictions / "tiny" / "00003.png", np.zeros((32, 48), np.uint8))
-
-
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "named"),
     [
         (only_255, "sequence tiny .*--protocol davis2016"),  # 255 is void in davis2017
-        (an_object_more, r"tiny.00002\.png .*label 4"),
+        (a_surplus_object, r"tiny.00002\.png .*label 4"),
         (two_masks, "sequence tiny has 2 masks"),
-        (a_frame_less, r"tiny: .*00003\.png"),
-        (a_sequence_less, "sequence tiny .*found leaves-and-returns, one-"),
-        (no_predictions, "pred: .*no such folder"),
-        (another_size, r"00003\.png is 48x32, .*00000\.png is 64x64"),
+        (lambda _, pred: (pred / "tiny/00003.png").unlink(), r"tiny: .*00003\.png"),
+        (lambda _, pred: shutil.rmtree(pred / "tiny"), "tiny .*found leaves-and-returns, one-"),
+        (lambda _, pred: shutil.rmtree(pred), "pred: .*no such folder"),
+        (
+            lambda _, pred: write_labels(pred / "tiny/00003.png", np.zeros((32, 48), np.uint8)),
+            r"00003\.png is 48x32, .*00000\.png is 64x64",
+        ),
     ],
 )
-def test_what_cannot_be_scored_is_refused_by_name(dataset, spoil, told):
+def test_what_cannot_be_scored_is_refused_by_name(dataset, spoil, named):
     spoil(*dataset)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=named):
         score_folder(*dataset, progress=False)
 
 
 def test_an_unknown_protocol_is_refused():
     with pytest.raises(InputError, match="davis2019"):
-        score_folder(FIXTURES / "gt", FIXTURES / "pred", protocol="davis2019")
+        score_folder(*FIXTURE, protocol="davis2019")
 
 
 def test_some_sequences_or_all_of_a_dataset_without_lists_can_be_scored(official, dataset):
@@ -164,28 +146,27 @@ def test_some_sequences_or_all_of_a_dataset_without_lists_can_be_scored(official
     assert tiny["sequences"] == {"tiny": official["sequences"]["tiny"]}
 
 
-def test_a_subset_of_a_split_says_so_and_the_whole_does_not(official):
+def test_a_subset_of_a_split_is_reported(official):
     assert "subset" not in official
     for split in ("val", None):
-        tiny = score_folder(
-            FIXTURES / "gt", FIXTURES / "pred", split=split, sequences=["tiny"], progress=False
-        )
+        tiny = score_folder(*FIXTURE, split=split, sequences=["tiny"], progress=False)
         assert tiny["subset"] == {"scored": 1, "of": 5}
     assert format_table(tiny).endswith("a subset: 1 of the 5 sequences of all")
 
 
-def test_frames_hold_what_the_means_are_over(official):
-    scores = score_folder(FIXTURES / "gt", FIXTURES / "pred", frames=True, progress=False)
+def test_frames_hold_the_values_of_the_means(official):
+    scores = score_folder(*FIXTURE, frames=True, progress=False)
     for name, frames in scores.pop("frames").items():
         assert frames["names"] == [f"{k:05d}" for k in range(1, len(frames["names"]) + 1)]
-        for label, own in frames["objects"].items():
-            of = official["sequences"][name]["objects"][label]
+        for label, values in frames["objects"].items():
+            expected = official["sequences"][name]["objects"][label]
             for measure in "JF":
-                assert np.mean(own[measure]) == pytest.approx(of[measure]["mean"], abs=1e-12)
+                mean = expected[measure]["mean"]
+                assert np.mean(values[measure]) == pytest.approx(mean, abs=1e-12)
     assert scores == official
 
 
-def test_a_list_beside_the_years_is_found(dataset):
+def test_a_list_outside_the_years_is_found(dataset):
     truth, predictions = dataset
     shutil.rmtree(truth / "ImageSets")
     (truth / "ImageSets").mkdir()
@@ -194,7 +175,7 @@ def test_a_list_beside_the_years_is_found(dataset):
     assert (list(scores["sequences"]), scores["split"]) == (["tiny"], "held")
 
 
-def test_several_methods_stand_side_by_side_with_the_best_of_each_column_marked(official):
+def test_methods_are_compared_with_the_best_of_each_column_marked(official):
     worse = {**official, "J&F": 0.1, "J": {**official["J"], "decay": -0.5}}
     lines = format_comparison({"a": official, "b": worse}).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -209,7 +190,7 @@ def test_several_methods_stand_side_by_side_with_the_best_of_each_column_marked(
     assert list(rows)[2:] == list(official["sequences"])
 
 
-def test_the_protocols_own_list_is_taken_where_there_are_several(dataset):
+def test_the_protocols_own_list_is_preferred(dataset):
     truth, predictions = dataset
     (truth / "ImageSets/480p").mkdir()
     (truth / "ImageSets/480p/val.txt").write_text("/JPEGImages/480p/tiny/00000.jpg /Ann...\n")
@@ -224,12 +205,12 @@ def test_the_protocols_own_list_is_taken_where_there_are_several(dataset):
     assert list(other["sequences"]) == ["tiny"]
 
 
-def test_progress_is_shown_on_standard_error_only_when_asked(capsys):
-    score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=True)
+def test_progress_is_shown_on_standard_error_if_asked(capsys):
+    score_folder(*FIXTURE, progress=True)
     shown = capsys.readouterr()
     assert "5/5" in shown.err
     assert shown.out == ""
-    score_folder(FIXTURES / "gt", FIXTURES / "pred", progress=False)
+    score_folder(*FIXTURE, progress=False)
     assert capsys.readouterr().err == ""
 
 
@@ -242,21 +223,7 @@ def test_no_thread_outlives_a_refusal(dataset):
     assert threading.active_count() == before
 
 
-def test_scores_are_written_whole_with_every_digit_and_what_was_added(official, tmp_path):
-    path = write_scores({**official, "fps": 12.345678901234567}, tmp_path / "new")
-    assert path == tmp_path / "new" / "scores.json"
-    assert json.loads(path.read_text()) == {**official, "fps": 12.345678901234567}
-    assert sorted(p.name for p in path.parent.iterdir()) == [
-        "global_results-val.csv",
-        "per-sequence_results-val.csv",
-        "scores.json",
-    ]
-    with pytest.raises(TypeError):
-        write_scores({"J": object()}, path.parent)
-    assert json.loads(path.read_text())["fps"] == 12.345678901234567
-
-
-def test_the_table_has_a_row_a_sequence_then_the_mean_in_aligned_columns(official):
+def test_the_table_has_aligned_rows_of_sequences_then_the_mean(official):
     lines = format_table(official).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -267,15 +234,10 @@ def test_the_table_has_a_row_a_sequence_then_the_mean_in_aligned_columns(officia
     assert cells[2][1:] == [f"{n:.3f}" for n in numbers(official["sequences"]["one-object"])]
 
 
-def test_the_table_shows_frames_a_second_where_they_were_measured(official):
+def test_the_table_shows_frames_per_second_where_measured(official):
     tiny = {**official["sequences"]["tiny"], "fps": 7.25}
     sequences = {**official["sequences"], "tiny": tiny}
     lines = format_table({**official, "sequences": sequences, "fps": 3.14}).splitlines()
     fps = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines}
     assert fps["sequence"] == "fps"
     assert (fps["tiny"], fps["one-object"], fps["mean of 9 objects"]) == ("7.2", "", "3.1")
-
-
-def test_the_mean_row_of_davis2016_is_over_sequences():
-    scores = score_folder(FIXTURES / "gt", FIXTURES / "pred", protocol="davis2016", progress=False)
-    assert format_table(scores).splitlines()[-1].startswith("| mean  ")

@@ -38,7 +38,7 @@ def write(root, videos, *, predictions):
         for frame, true, found in zip(FRAMES, truth, predicted, strict=True):
             image = root / "JPEGImages" / name / f"{frame}.jpg"
             image.parent.mkdir(parents=True, exist_ok=True)
-            image.write_bytes(b"")  # scoring looks at names alone
+            image.touch()  # scoring looks at names alone
             write_labels(root / "Annotations" / name / f"{frame}.png", true)
             write_labels(predictions / "Annotations" / name / f"{frame}.png", found)
     (root / "meta.json").write_text(json.dumps({"videos": meta}))
@@ -46,7 +46,7 @@ def write(root, videos, *, predictions):
 
 @pytest.fixture
 def late(tmp_path):
-    """One video; all is predicted rightly. (root, predictions)"""
+    """One perfectly predicted video: (root, predictions)."""
     root, predictions = tmp_path / "YouTubeVOS", tmp_path / "predictions"
     videos = {"v": (LATE, late_masks(), late_masks())}
     write(root / "train", videos, predictions=predictions)
@@ -76,7 +76,7 @@ def test_an_object_counts_after_its_first_listed_frame_and_not_in_it(late):
     assert score(late)["sequences"]["v"]["objects"]["2"]["J"]["mean"] == 0.5
 
 
-def test_seen_and_unseen_are_means_over_their_objects_and_overall_of_the_four_numbers(late):
+def test_seen_and_unseen_are_averaged_apart_and_overall_is_their_mean(late):
     spoil(late[1], "00015", labels((1, 0)))
     scores = score(late)
     objects = scores["sequences"]["v"]["objects"]
@@ -101,7 +101,7 @@ def test_a_category_that_the_official_training_set_lacks_is_unseen(tmp_path):
     assert " – |" in format_comparison({"a": scores, "b": scores})
 
 
-def test_an_object_with_nothing_to_score_is_named_not_dropped(late):
+def test_an_object_with_nothing_to_score_is_named(late):
     scores = score(late)
     assert scores["unscored"] == ["v_3"]
     assert scores["objects"] == 2
@@ -111,7 +111,7 @@ def test_an_object_with_nothing_to_score_is_named_not_dropped(late):
 def test_a_frame_without_a_true_mask_is_not_scored(late):
     (late[0] / "train" / "Annotations" / "v" / "00015.png").unlink()
     spoil(late[1], "00015", labels((2, 0)))
-    with pytest.raises(InputError, match=r"frames without a mask: 00015"):
+    with pytest.raises(InputError, match="00015"):
         score(late)  # as `train` must be whole
     root, predictions = late
     assert score((root / "train", predictions), split=None)["overall"] == 1
@@ -120,16 +120,16 @@ def test_a_frame_without_a_true_mask_is_not_scored(late):
 def test_what_cannot_be_scored_is_refused_by_name(late):
     root, predictions = late
     spoil(predictions, "00015", labels((1, 0), (7, 12)))
-    with pytest.raises(InputError, match=r"00015\.png holds label 7.*video v has objects 1, 2, 3"):
+    with pytest.raises(InputError, match=r"00015\.png .*label 7.*video v .*1, 2, 3"):
         score(late)
     (predictions / "Annotations" / "v" / "00015.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 4 scored frames have no mask: 00015\.png"):
+    with pytest.raises(InputError, match=r"1 of 4 .*00015\.png"):
         score(late)
-    with pytest.raises(InputError, match="one split's folder itself"):
+    with pytest.raises(InputError, match="split 'train'"):
         score((root / "train", predictions))
     with pytest.raises(InputError, match=r"expected meta\.json"):
         score(late, split=None)
-    with pytest.raises(InputError, match="video w: not in"):
+    with pytest.raises(InputError, match="video w"):
         score(late, sequences=["w"])
 
 
@@ -139,13 +139,13 @@ def test_a_folder_without_ground_truth_after_the_first_frames_is_refused(tmp_pat
     write(tmp_path / "valid", videos, predictions=predictions)
     for frame in FRAMES[1:]:
         (tmp_path / "valid" / "Annotations" / "v" / f"{frame}.png").unlink()
-    with pytest.raises(InputError, match="no object has a true mask after its first frame"):
+    with pytest.raises(InputError, match="valid"):
         score((tmp_path, predictions), split="valid")
 
 
-def test_objects_without_a_category_need_the_unseen_ones_to_be_told(late):
+def test_objects_without_a_category_need_unseen(late):
     meta = late[0] / "train" / "meta.json"
     meta.write_text(meta.read_text().replace('"penguin"', '""'))
-    with pytest.raises(InputError, match=r"object 2 of video v has no category.*--unseen"):
+    with pytest.raises(InputError, match=r"object 2 of video v .*--unseen"):
         score(late)
     assert score(late, unseen=[])["unseen"] is None

@@ -524,7 +524,7 @@ def test_an_image_of_another_size_is_refused_by_name(tmp_path):
 def test_a_broken_image_is_refused_by_name(tmp_path):
     folder = save_images(tmp_path / "clip", ["0.png", "1.png"])
     (folder / "1.png").write_bytes(b"")
-    refused(folder, folder / "1.png", "frame 1", "is no image")
+    refused(folder, folder / "1.png", "frame 1", "is not an image")
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:40])
     refused(folder, folder / "1.png")
 

@@ -1,4 +1,4 @@
-"""Child processes: what they print is kept, signals reach them, a folder has one at a time."""
+"""Child processes: output is logged, signals are forwarded, one runs per folder."""
 
 import os
 import signal
@@ -18,22 +18,22 @@ def run(code, log):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "reason"),
     [
         ("print('error: no such folder'); print('bye'); exit(2)", "no such folder (status 2; see "),
         ("raise ValueError('far off')", "ValueError: far off (status 1; see "),
         ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
     ],
 )
-def test_a_failure_is_told_by_its_signal_its_last_error_or_its_last_line(tmp_path, code, told):
+def test_a_failure_is_explained_by_its_signal_last_error_or_last_line(tmp_path, code, reason):
     status, stopping = run(code, tmp_path / "log")
-    assert child.failure(status, tmp_path / "log").startswith(told)
+    assert child.failure(status, tmp_path / "log").startswith(reason)
     assert not stopping
     assert child.failure(0, tmp_path / "log") == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_passed_on_and_the_child_ends_in_its_own_way(tmp_path, number):
+def test_a_signal_is_forwarded_and_the_child_ends_by_itself(tmp_path, number):
     code = (
         "import pathlib, signal, sys, time\n"
         f"signal.signal({int(number)}, lambda *_: sys.exit(75))\n"
@@ -54,14 +54,14 @@ def test_a_signal_is_passed_on_and_the_child_ends_in_its_own_way(tmp_path, numbe
     assert signal.getsignal(number) is before
 
 
-def test_a_folder_is_locked_until_the_child_ends_even_if_its_parent_does_before(tmp_path):
+def test_a_folder_stays_locked_until_the_child_ends(tmp_path):
     with child.only_one(tmp_path / "lock") as lock:
         with child.only_one(tmp_path / "lock") as second:
             assert second is None
         command = [sys.executable, "-c", "input()"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[lock.fileno()])
     with child.only_one(tmp_path / "lock") as third:
-        assert third is None  # the child has it still
+        assert third is None  # the child still holds it
     process.communicate(b"\n")
     with child.only_one(tmp_path / "lock") as fourth:
         assert fourth is not None

@@ -1,4 +1,4 @@
-"""Rows, seeds and overrides become configs; what cannot be compared fairly is refused."""
+"""Rows, seeds and overrides become configs; unfair comparisons are refused."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_every_row_changes_what_its_entry_says_and_builds(name):
     assert variable_shapes(build_model(config["model"]))["params"]
 
 
-def test_a_row_of_another_base_keeps_that_ones_settings():
+def test_a_row_keeps_the_settings_of_its_base():
     assert ablations.get_config("no_crm@youtube_vos").model.backbone == "resnet50"
     coco = ablations.get_config("full@pretrain_static:coco")
     assert "coco_masks:train" in coco.data.static
@@ -37,16 +37,16 @@ def test_an_unknown_name_is_refused(text, named):
         ablations.get_config(text)
 
 
-def test_groups_name_rows_once_and_the_papers_rows_have_their_printed_numbers():
+def test_groups_name_rows_once_and_the_papers_rows_have_its_numbers():
     names = [name for names in ablations.GROUPS.values() for name in names]
     assert len(names) == len(set(names))
-    assert set(names) <= set(NAMES)  # one's own need none
+    assert set(names) <= set(NAMES)  # new rows need no group
     assert tuple(ablations.PAPER) == ablations.TABLE_3
     assert set(ablations.TABLE_3) <= set(NAMES)
     assert ablations.PAPER["no_qma"] == (72.2, 81.5, 53.7, 32.2)  # the table's line "w/o QMA"
 
 
-def test_table_3_takes_eight_trainings_as_no_ef_differs_in_inference_alone():
+def test_table_3_takes_eight_trainings_per_seed():
     plan = make_plan(seeds="0,3")
     assert len(plan.runs) == 18
     served = plan.trainings()
@@ -57,7 +57,7 @@ def test_table_3_takes_eight_trainings_as_no_ef_differs_in_inference_alone():
     assert [run.seed for run in plan.runs] == [0] * 9 + [3] * 9
 
 
-def test_overrides_hold_for_all_rows_with_their_settings_types():
+def test_overrides_apply_to_all_rows_with_their_types():
     overrides = ["--config.steps=240", "--config.data.crop=96"]
     plan = make_plan("full,no_bca,full", "0,0", overrides=overrides)  # each once
     assert [str(run) for run in plan.runs] == ["full seed 0", "no_bca seed 0"]
@@ -68,7 +68,7 @@ def test_overrides_hold_for_all_rows_with_their_settings_types():
     assert plan.arguments(plan.runs[1])[1:] == [*plan.overrides, "--config.seed=0"]
 
 
-def test_the_command_makes_the_plan_again_with_the_data_folder_by_its_name(monkeypatch):
+def test_the_command_reproduces_the_plan_with_qmra_data_by_name(monkeypatch):
     monkeypatch.setenv("QMRA_DATA", "/disk/data")
     plan = make_plan(overrides=["--config.init.encoders=/disk/data/r18.npz"])
     assert plan.command().endswith(
@@ -76,7 +76,7 @@ def test_the_command_makes_the_plan_again_with_the_data_folder_by_its_name(monke
     )
 
 
-def test_each_row_and_seed_begins_with_its_own_weights_of_an_earlier_ablation():
+def test_each_row_and_seed_starts_from_its_own_weights():
     plan = make_plan("no_bca,no_ef", "0,1", "youtube_vos", init_from="runs/pre")
     starts = {str(run): plan.config(run).init_from for run in plan.runs}
     assert starts["no_bca seed 1"] == "runs/pre/no_bca/seed1"
@@ -93,12 +93,12 @@ def test_each_row_and_seed_begins_with_its_own_weights_of_an_earlier_ablation():
         ({"overrides": ["--config.seed=3"]}, "--seeds"),
         ({"overrides": ["--config.stepz=3"]}, "stepz"),
         ({"overrides": ["--config.steps=many"]}, "many"),
-        ({"overrides": ["--config.model.aggregator=none"]}, "no_bca is a change of model.agg"),
+        ({"overrides": ["--config.model.aggregator=none"]}, "no_bca changes model.agg"),
         ({"base": "youtube_vos"}, "runs/pretrain"),
         ({"init_from": "runs/pre", "overrides": ["--config.init_from=other"]}, "other"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_one_line(arguments, named):
+def test_unfair_comparisons_are_refused_in_one_line(arguments, named):
     with pytest.raises(InputError, match=named) as refused:
         make_plan(**({"rows": "full,no_bca"} | arguments))
     assert "\n" not in str(refused.value)

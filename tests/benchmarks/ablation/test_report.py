@@ -1,4 +1,4 @@
-"""The table's arithmetic and what the picture shows, on made scores."""
+"""The table's arithmetic and the plot, on synthetic scores."""
 
 import statistics
 
@@ -16,14 +16,10 @@ def scores(j):
 
 
 def table(**rows):
-    """Of J by row and seed; a row of none has no scores."""
+    """A summary of J by row and seed; a row may have no scores."""
     found = {Run(row, seed): scores(j) for row, js in rows.items() for seed, j in js.items()}
-    about = {
-        "parameters": 7_867_430,
-        "FLOP a frame": 22_600_000_000,
-        "training seconds": 90.0,
-        "trained as": "full",
-    }
+    about = {"parameters": 7_867_430, "FLOP a frame": 22_600_000_000}
+    about |= {"training seconds": 90.0, "trained as": "full"}
     return summary(found, pd.DataFrame(dict.fromkeys(rows, about)).T)
 
 
@@ -52,7 +48,7 @@ def test_means_spreads_and_differences_of_equal_seeds():
     assert np.isnan(found.loc["gated", "paper J mean"])
 
 
-def test_the_table_for_people_has_the_telling_columns_and_what_is_missing():
+def test_the_markdown_table_has_the_main_columns_and_what_is_missing():
     text = markdown(table(**ROWS), notes=["a note"], missing=["no_crm seed 0: to train"])
     bca = cells(text, "no_bca")
     assert bca["J mean"] == f"0.530 ± {statistics.stdev([0.5, 0.56]):.3f}"
@@ -73,13 +69,13 @@ def test_a_difference_within_its_standard_error_has_no_sign():
     assert (cells(text, "no_ef")["sign"], cells(text, "no_crm")["sign"]) == ("?", "other")
 
 
-def test_without_the_whole_network_or_any_score_there_is_no_difference():
+def test_without_full_or_any_score_there_is_no_difference():
     for rows in ({"no_bca": {0: 0.5}, "full": {}}, {"no_bca": {}, "full": {}}):
         assert table(**rows)[DIFFERENCE].isna().all()
     assert cells(markdown(table(full={}), notes=[]), "full")["seeds"] == "0"
 
 
-def test_the_plot_has_a_bar_for_ours_and_a_mark_for_the_papers():
+def test_the_plot_has_bars_for_ours_and_marks_for_the_papers():
     axes = differences(table(**ROWS)).axes[0]
     names = [tick.get_text() for tick in axes.get_yticklabels()]
     assert names == ["no_bca", "no_crm", "gated"]

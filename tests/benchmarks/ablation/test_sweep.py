@@ -1,4 +1,4 @@
-"""What is done, skipped and done again; without training, and once with it."""
+"""What is run, skipped and repeated: with pretended processes, and once for real."""
 
 import json
 import signal
@@ -24,14 +24,14 @@ STEPS = tiny.STEPS
 
 @pytest.fixture
 def overrides(tiny_davis, monkeypatch):
-    """Of rows on the tiny network, of which one changes what any network can be told."""
+    """Overrides for rows on the tiny network; "no_bca" is made one that it allows."""
     monkeypatch.setitem(ablations.BASES, "tiny", tiny)
     monkeypatch.setitem(ablations.ABLATIONS, "no_bca", {"model.aggregator": "bca:reduction=8"})
     return [f"--config.data.root={tiny_davis}", "--config.eval.videos=.:val"]
 
 
 class Pretended:
-    """In the place of processes: leaves what train.py and evaluate.py leave."""
+    """Replaces processes: writes what train.py and evaluate.py would."""
 
     def __init__(self, fail=()):
         self.fail, self.done, self.scores = set(fail), [], {}
@@ -44,7 +44,7 @@ class Pretended:
         row = folder.parts[-3 if program == "evaluate" else -2]
         self.done.append((program, row))
         if row in self.fail:
-            log.write_text("a long story\nerror: it cannot be\n")
+            log.write_text("some output\nerror: it cannot be\n")
             return 2
         if program == "train":
             step = folder / "checkpoints" / str(STEPS)
@@ -81,7 +81,7 @@ ROWS = "--configs=full,no_bca,no_ef"
 BOTH = [("train", "no_bca"), ("evaluate", "no_bca")]
 
 
-def test_a_row_that_differs_in_inference_is_evaluated_by_anothers_training(go, tmp_path):
+def test_a_row_that_differs_in_inference_uses_anothers_training(go, tmp_path):
     start = Pretended()
     assert go(start, ROWS) == 0
     assert start.done == [("train", "full"), ("evaluate", "full"), ("evaluate", "no_ef"), *BOTH]
@@ -97,7 +97,7 @@ def test_a_row_that_differs_in_inference_is_evaluated_by_anothers_training(go, t
     assert (tmp_path / "ab" / "differences.png").exists()
 
 
-def test_what_is_done_is_not_done_again_and_more_rows_and_seeds_add_to_the_table(go, tmp_path):
+def test_finished_runs_are_skipped_and_new_ones_add_to_the_table(go, tmp_path):
     go(Pretended(), ROWS)
     assert go(again := Pretended(), ROWS) == 0
     assert again.done == []
@@ -108,7 +108,7 @@ def test_what_is_done_is_not_done_again_and_more_rows_and_seeds_add_to_the_table
     assert numbers.loc["no_bca", "seeds"] == "0 1"
 
 
-def test_scores_of_other_weights_other_frames_or_another_release_are_not_used(
+def test_scores_of_other_weights_frames_or_versions_are_not_used(
     go, tmp_path, tiny_davis, monkeypatch
 ):
     def done_again():
@@ -126,13 +126,13 @@ def test_scores_of_other_weights_other_frames_or_another_release_are_not_used(
     assert done_again() == []
 
 
-def test_a_row_that_fails_is_told_and_the_others_go_on(go, tmp_path, capsys):
+def test_a_failed_row_is_reported_and_the_others_go_on(go, tmp_path, capsys):
     start = Pretended(fail={"full"})
     assert go(start, ROWS) == 1
     assert start.done == [("train", "full"), *BOTH]
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for run in ("full", "no_ef"):
-        assert f"failed: {run} seed 0: train: it cannot be" in told
+        assert f"failed: {run} seed 0: train: it cannot be" in printed
     assert "- full seed 0: train: it cannot be" in (tmp_path / "ab" / "table.md").read_text()
     assert go(Pretended(), ROWS) == 0  # a later command tries again
     assert "Partial" not in (tmp_path / "ab" / "table.md").read_text()
@@ -146,7 +146,7 @@ def test_a_folder_of_other_settings_is_refused_before_anything_runs(go, other, n
     with pytest.raises(InputError, match=named):
         go(start := Pretended(), ROWS, other)
     assert not start.done
-    assert go(Pretended(), ROWS, "--config.log_every=3") == 0  # how it is told may change
+    assert go(Pretended(), ROWS, "--config.log_every=3") == 0  # logging may change
 
 
 def test_a_row_trained_otherwise_by_hand_is_refused(go, overrides, tmp_path):
@@ -184,7 +184,7 @@ def test_hosts_share_the_trainings_and_the_last_has_the_whole_table(go, tmp_path
     assert "Partial" not in (tmp_path / "ab" / "table.md").read_text()
 
 
-def test_a_folder_that_another_process_trains_in_is_left_alone(go, tmp_path):
+def test_a_locked_folder_is_left_alone(go, tmp_path):
     (tmp_path / "ab/full/seed0").mkdir(parents=True)
     with child.only_one(tmp_path / "ab/full/seed0/lock"):
         go(start := Pretended(), ROWS)
@@ -199,7 +199,7 @@ def test_a_folder_of_other_things_is_refused_untouched(go, tmp_path):
     assert (tmp_path / "ab/table.md").read_text() == "mine"
 
 
-def test_a_signal_ends_the_command_and_it_goes_on_later(go, capsys):
+def test_a_signal_stops_the_command_and_it_resumes_later(go, capsys):
     def stopped(command, log, **options):
         signal.raise_signal(signal.SIGTERM)
         return preemption.STOPPED
@@ -211,7 +211,7 @@ def test_a_signal_ends_the_command_and_it_goes_on_later(go, capsys):
     assert len(pretended.done) == 5
 
 
-def test_a_time_of_which_a_part_was_lost_is_unknown(go, tmp_path):
+def test_a_training_time_with_a_killed_part_is_unknown(go, tmp_path):
     def killed(command, log, **options):
         raise KeyboardInterrupt
 
@@ -223,11 +223,11 @@ def test_a_time_of_which_a_part_was_lost_is_unknown(go, tmp_path):
     assert seconds.notna().to_dict() == {"full": False, "no_bca": True}
 
 
-def test_a_dry_run_tells_what_is_left_and_touches_nothing(go, tmp_path, capsys):
+def test_a_dry_run_shows_what_is_left_and_writes_nothing(go, tmp_path, capsys):
     assert go(Pretended(), ROWS, "--dry_run") == 0
-    told = capsys.readouterr().out
-    assert "2 trainings of 10 steps, 3 evaluations" in told
-    assert "to train as full" in told
+    printed = capsys.readouterr().out
+    assert "2 trainings of 10 steps, 3 evaluations" in printed
+    assert "to train as full" in printed
     assert not (tmp_path / "ab").exists()
     go(Pretended(), "--configs=full")
     capsys.readouterr()
@@ -239,7 +239,7 @@ def test_a_dry_run_tells_what_is_left_and_touches_nothing(go, tmp_path, capsys):
 def test_two_rows_are_trained_evaluated_and_put_into_a_table(
     overrides, compile_once, tmp_path, monkeypatch
 ):
-    """As the command does it, but in this process, which has compiled the network already."""
+    """As the command does, but in this process, which has compiled the network already."""
 
     def here(command, log, **options):
         program, arguments = Path(command[1]).name, command[2:]
@@ -256,7 +256,6 @@ def test_two_rows_are_trained_evaluated_and_put_into_a_table(
     table = (tmp_path / "table.md").read_text()
     scores = json.loads((tmp_path / "full/seed0/evaluation.json").read_text())["scores"]
     assert f"{scores['J']['mean']:.3f}" in table
-    assert json.loads((tmp_path / "no_ef/seed0/evaluation.json").read_text())["scores"][
-        "max_memory"
-    ] == 2  # fmt: skip
+    no_ef = json.loads((tmp_path / "no_ef/seed0/evaluation.json").read_text())["scores"]
+    assert no_ef["max_memory"] == 2
     assert (tmp_path / "differences.png").exists()

@@ -194,7 +194,7 @@ def test_damaged_pictures_in_a_record_are_named(tmp_path):
     ]
     write_records(tmp_path, datasets.VIDEO, records)
     clip = RecordVideos("vos", open_records(tmp_path, "train", VIDEO)).clip(0)
-    with pytest.raises(InputError, match="vos/a/frame 1 is no image"):
+    with pytest.raises(InputError, match="vos/a/frame 1 is not an image"):
         clip.image(1)
-    with pytest.raises(InputError, match="vos/a/mask 2 is no image"):
+    with pytest.raises(InputError, match="vos/a/mask 2 is not an image"):
         clip.labels(2)
