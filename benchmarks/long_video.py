@@ -11,7 +11,6 @@ written and all, once for each bound of the memory and in a process of its own.
 
 import argparse
 import concurrent.futures
-import contextlib
 import itertools
 import multiprocessing
 import statistics
@@ -90,7 +89,7 @@ def scaled_box(text: str, there: tuple[int, int], here: tuple[int, int]) -> str:
 def write_video(path: Path, frames: Iterator[np.ndarray], count: int, fps: int) -> None:
     """The first `count` frames as H.264 in an mp4."""
     tick = Fraction(1, fps)
-    with contextlib.closing(VideoWriter(path, rate=Fraction(fps), time_base=tick)) as writer:
+    with VideoWriter(path, rate=Fraction(fps), time_base=tick) as writer:
         for k, frame in enumerate(itertools.islice(frames, count)):
             writer.write(frame, k * tick, tick)
 

@@ -27,8 +27,7 @@ from configs.ablations import ABLATIONS
 from data_pipeline.triplets.entries import Entry, resolve
 from data_pipeline.triplets.examples import open_examples
 from qmra_jax.errors import InputError
-from qmra_jax.evaluation import segmenter
-from qmra_jax.evaluation.results import digest
+from qmra_jax.evaluation.results import digest, package_version
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.network.build import build_model, variable_shapes
@@ -197,7 +196,7 @@ class Runs:
             "trained_as": run.training.row,
             # It tells when the checkpoint was written, so another training is another.
             "checkpoint": digest((newest / "_CHECKPOINT_METADATA").read_bytes()),
-            "version": segmenter.package_version(),
+            "version": package_version(),
             "data": data,
             "arguments": arguments,
         }
