@@ -64,7 +64,7 @@ class Results:
         """Looks at the videos' files (names, sizes, times); writes nothing.
 
         Args:
-          folder: of the results.
+          folder: the output folder.
           videos: of all shards.
           settings: JSON values that the masks depend on, apart from the videos.
           skip_bad: whether a finished sequence with unreadable frames may be reused.

@@ -44,12 +44,12 @@ def follow(
 ) -> Iterator[tuple[F, FrameResult | None]]:
     """Propagates objects through frames, in the order given.
 
-    Starts the propagator at the first prompt; the objects of later prompts join those already
-    tracked. Each result is yielded before the next frame is processed, so the caller may use
-    `Propagator.memory`, `add` and `remove` on the current frame.
+    The objects of later prompts join those already tracked. Each result is yielded before the next
+    frame is processed, so the caller may use `Propagator.memory`, `add` and `remove` on the current
+    frame.
 
     Args:
-      propagator: restarted here.
+      propagator: restarted at the first prompt.
       frames: pairs of a frame (`NumberedFrame`, or any class with `image` and `problem`) and the
         prompt of the objects that enter in it, or None.
       skip_bad: skip unreadable frames instead of raising, except where objects enter.

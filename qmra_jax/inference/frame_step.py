@@ -1,4 +1,9 @@
-"""The jitted programs of propagation: enter objects, track them, merge them."""
+"""The jitted programs of propagation: enter objects, track them, merge them.
+
+`enter` and `track` take the network `module` and its `variables`, the frame as `image` uint8
+`[h', w', 3]` at the network's size, its own size `frame_size` (h, w), and `in_turn`, for which see
+`_for_each`. Margins are foreground minus background logits at the frame's own size.
+"""
 
 import functools
 
@@ -20,16 +25,10 @@ def enter(module, variables, image, maps, frame_size, *, in_turn=None):
     The frame is its own memory. f_m runs twice on the same features; the compiler merges the two.
 
     Args:
-      module: `QMRA`.
-      variables: its weights.
-      image: uint8 `[h', w', 3]`, the frame at the network's size.
       maps: float32 `[n, h', w']` in [0, 1], of the objects in that image.
-      frame_size: (h, w) of the frame itself.
-      in_turn: see `_for_each`.
 
     Returns:
-      (margins, memory): foreground minus background logits, float32 `[n, h, w]`; and the frame's
-      memory of each object, `[n, 1, H, W, c]`.
+      margins float32 `[n, h, w]`, and the frame's memory of each object `[n, 1, H, W, c]`.
     """
 
     def see(maps):
@@ -41,27 +40,17 @@ def enter(module, variables, image, maps, frame_size, *, in_turn=None):
     return _for_each(see, maps, in_turn)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("module", "frame_size"),
-    donate_argnames=("memory",),
-)
+@functools.partial(jax.jit, static_argnames=("module", "frame_size"), donate_argnames="memory")
 def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn=None):
     """Segments objects in the next frame and writes it to their memory.
 
     Args:
-      module: `QMRA`.
-      variables: its weights.
       memory: the bank `[n, capacity, H, W, c]`, donated.
-      valid: bool `[n, capacity]`.
+      valid: bool `[n, capacity]`: the slots to read.
       slots: int32 `[2]`: where to write the frame's memory.
-      image: uint8 `[h', w', 3]`, the frame at the network's size.
-      frame_size: (h, w) of the frame itself.
-      in_turn: see `_for_each`.
 
     Returns:
-      (margins, boxes, memory): foreground minus background logits, float32 `[n, h, w]`; boxes of
-      B_q in that image, int32 `[n, 4]`; and the bank.
+      margins float32 `[n, h, w]`, boxes of B_q in the image int32 `[n, 4]`, and the bank.
     """
 
     def see(objects):
@@ -107,18 +96,16 @@ def _for_each(see, objects, in_turn):
 
 @functools.partial(jax.jit, static_argnames="merge")
 def merge_objects(margins, order, alive, table, *, merge):
-    """Merges all objects into one label map.
+    """Merges all objects into one label map with one of `object_merging.MERGES`.
 
     Args:
       margins: float32 `[n, h, w]`, by row of the bank.
       order: int32 `[n]`: rows by ascending id, then padding.
       alive: bool `[n]`: which of these exist.
       table: uint8 `[n + 1]`: 0, then their ids.
-      merge: one of `object_merging.MERGES`.
 
     Returns:
-      labels uint8 `[h, w]`, and probabilities float32 `[n + 1, h, w]` in that order, background
-      first.
+      labels uint8 `[h, w]`, and probabilities float32 `[n + 1, h, w]` in that order.
     """
     probabilities = merge(margins[order], alive)
     return jnp.asarray(table)[jnp.argmax(probabilities, axis=0)], probabilities
@@ -128,12 +115,11 @@ def pad(image, *maps):
     """Pads symmetrically with zeros to multiples of 16, the smaller half top and left.
 
     Args:
-      image: uint8 `[h', w', 3]`.
-      maps: float32 `[n, h', w', 1]` each.
+      image: uint8 `[h', w', 3]`; becomes float32 `[1, h, w, 3]` in [0, 1].
+      *maps: float32 `[n, h', w', 1]`.
 
     Returns:
-      ([query, *maps], crop): the image as float32 `[1, h, w, 3]` in [0, 1] with the maps, and the
-      two slices that undo the padding.
+      [image, *maps], and the two slices that undo the padding.
     """
     image = image[None].astype(jnp.float32) / 255
     pads, crop = [(0, 0)], []

@@ -47,11 +47,7 @@ class Slots:
     """
 
     def __init__(self, interval: int, max_memory: int | None = None):
-        """Starts empty.
-
-        Args:
-          interval: initial interval.
-          max_memory: maximum number of frames kept, including the first and the previous one.
+        """Starts empty; `max_memory` includes the first and the previous frame.
 
         Raises:
           InputError: if either is too small or not a whole number.
@@ -113,14 +109,9 @@ class Slots:
         return slot
 
     def valid(self, number: int, first: np.ndarray) -> np.ndarray:
-        """Which slots frame `number` reads.
+        """Which slots frame `number` reads: bool `[n, capacity]`.
 
-        Args:
-          number: of the frame that will read the memory.
-          first: int `[n]`: the frame in which each object entered.
-
-        Returns:
-          bool `[n, capacity]`.
+        The n objects entered in frames `first`, int `[n]`.
         """
         valid = np.zeros((len(first), self.capacity), bool)
         valid[:, FIRST] = True
@@ -135,7 +126,7 @@ class Slots:
         """What frame `number` reads of an object that entered in frame `first`.
 
         Returns:
-          frame number -> slot, by ascending frame number.
+          frame number -> slot, ascending.
         """
         frame_in = {FIRST: first, PREVIOUS: number - 1} | {s: n for n, s in self.extras.items()}
         valid = self.valid(number, np.asarray([first]))[0]

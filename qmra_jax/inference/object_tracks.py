@@ -68,15 +68,8 @@ class Tracks:
     ):
         """Starts without objects; compiles nothing yet.
 
-        Args:
-          module: the network.
-          variables: its weights.
-          merge: one of `object_merging.MERGES`.
-          interval: as for `memory_bank.Slots`; restored by `clear`.
-          max_memory: as for `memory_bank.Slots`.
-
-        Raises:
-          InputError: as `memory_bank.Slots`.
+        `merge` is one of `object_merging.MERGES`; `interval`, which `clear` restores, and
+        `max_memory` are those of `memory_bank.Slots`.
         """
         self._new_slots = functools.partial(memory_bank.Slots, interval, max_memory)
         self.clear()
@@ -129,12 +122,7 @@ class Tracks:
         self._prompt_boxes = {}
 
     def enter(self, query: Query, entering: Prompts) -> None:
-        """Segments new objects in the last frame and makes it their memory.
-
-        Args:
-          query: the frame that was tracked last, or a video's first.
-          entering: n objects, none of whose ids is in use.
-        """
+        """Segments new objects, with unused ids, in the last frame and makes it their memory."""
         ids, boxes, _ = entering
         count = memory_bank.bucket(len(ids))
         maps = self._maps(query, entering)
@@ -194,9 +182,7 @@ class Tracks:
         """Merges the objects as segmented in the last frame, `query`.
 
         Returns:
-          labels uint8 `[h, w]`, 0 or an id; boxes int32 `[n, 4]` in pixels of the frame, in the
-          order of `ids`, of B_q or the prompt's; and probabilities float32 `[n + 1, h, w]`,
-          background first, left on the device, or None without objects.
+          labels, boxes and probabilities of `FrameResult`; a prompt's boxes in its own frame.
         """
         if not self._rows:
             return np.zeros(query.frame_size, np.uint8), np.zeros((0, 4), np.int32), None

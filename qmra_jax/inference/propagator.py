@@ -65,8 +65,8 @@ class Propagator:
         """Compiles nothing yet.
 
         Args:
-          module: the network.
-          variables: its weights, as returned by `qmra_jax.load`.
+          module: the network, with its
+          variables: as returned by `qmra_jax.load`.
           interval: every `interval`-th frame stays in the memory (the paper: 10 for DAVIS, 5 for
             YouTube-VOS).
           short_side: larger frames are shrunk to this many pixels on their shorter side for the
@@ -111,12 +111,9 @@ class Propagator:
           The number of programs compiled.
 
         Raises:
-          InputError: if an argument is not a positive whole number, or there are too many objects.
+          InputError: unless all are positive whole numbers, with at most 254 objects.
         """
-        try:
-            height, width = frame_size
-        except (TypeError, ValueError):
-            raise InputError(f"frame size {frame_size!r}: expected (height, width)") from None
+        height, width = frame_size
         size = whole_number(height, "height", 1), whole_number(width, "width", 1)
         if whole_number(objects, "objects", 1) > MAX_OBJECTS:
             raise InputError(f"objects {objects}: expected at most {MAX_OBJECTS}")
@@ -144,7 +141,7 @@ class Propagator:
             (255 is void), or one object's mask of only 0 and 255; or bool `[n, h, w]`, or `[h, w]`
             of one object. QMRA uses only a mask's tight box ("weakly supervised"); a network that
             `remembers` masks (STM) uses all of it.
-          ids: of the objects, each 1 to 254; None: 1 to n, or a label map's labels.
+          ids: of the objects, each 1 to 254; None: the lowest free ones, or a label map's labels.
 
         Returns:
           The result of this frame, whose masks lie within the given boxes.
@@ -172,9 +169,7 @@ class Propagator:
 
         Args:
           frame: uint8 `[h, w, 3]` RGB, of the first frame's size.
-          boxes: of objects that enter in this frame, if any, as in `start`.
-          masks: of these objects, instead of boxes.
-          ids: of these objects; None: the lowest free ones, or a label map's labels.
+          boxes: as in `start`, like `masks` and `ids`, of objects that enter in this frame, if any.
 
         Raises:
           InputError: before `start`, if the frame has another size, or as `start`.
@@ -200,15 +195,7 @@ class Propagator:
     def add(
         self, boxes=None, *, masks: np.ndarray | None = None, ids: Sequence[int] | None = None
     ) -> FrameResult:
-        """Adds objects drawn in the last frame.
-
-        Args:
-          boxes: as in `start`.
-          masks: as in `start`.
-          ids: as in `step`.
-
-        Returns:
-          The updated result of the last frame.
+        """Adds objects drawn in the last frame, as in `start`, and returns its updated result.
 
         Raises:
           InputError: before `start`, or as `start`.

@@ -21,7 +21,7 @@ def rehearse(tracks: Tracks, query: Query, objects: int, capacities: Sequence[in
     """Compiles what `tracks` will need, without changing their state.
 
     Args:
-      tracks: whose programs to compile.
+      tracks: to compile for.
       query: a frame of the right size, number 1; its content does not matter.
       objects: maximum number of objects at a time.
       capacities: of the bank, ascending.

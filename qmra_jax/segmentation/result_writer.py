@@ -44,10 +44,6 @@ class ResultWriter(abc.ABC):
     def __init__(self, folder: Path, video: VideoReader):
         """Writes nothing yet.
 
-        Args:
-          folder: to write to.
-          video: that is segmented.
-
         Raises:
           InputError: if this machine cannot write the format.
         """

@@ -40,13 +40,9 @@ def check_request(
     overwrite: bool,
     skip_bad: bool = False,
 ) -> None:
-    """Checks a request before the network is loaded; writes nothing.
+    """Checks the arguments of `segment_video` before the network is loaded; writes nothing.
 
     Args:
-      video: to segment.
-      objects: frame number -> objects drawn in it (`qmra_jax.segmentation.prompt_parsing`).
-      output: the output folder.
-      kinds: of files to write, keys of `outputs.WRITERS`.
       overwrite: whether an earlier result may be replaced.
       skip_bad: whether a truncated file is acceptable.
 
@@ -96,10 +92,7 @@ def segment_video(
     writes in background threads; memory is independent of the video's length, but for the boxes.
 
     Args:
-      video: to segment.
-      objects: as for `check_request`.
-      propagator: restarted here.
-      output: the output folder.
+      objects: frame number -> objects drawn in it (`qmra_jax.segmentation.prompt_parsing`).
       kinds: of files to write, keys of `outputs.WRITERS`.
       skip_bad: give a frame that cannot be decoded the previous mask, without running the network.
       progress: show a progress bar on standard error.

@@ -66,7 +66,7 @@ class VideoFile:
             raise InputError(f"video {path} has no frames that decode: check that it is complete")
         self._turn = orientation(first)
         self.size = self.image(first).shape[:2]
-        if self._turn.on_its_side:
+        if self._turn.transpose:
             self.pixel_aspect = 1 / self.pixel_aspect
 
     @functools.cached_property

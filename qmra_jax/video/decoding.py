@@ -110,20 +110,11 @@ def decode(container) -> Iterator[Decoded]:
 
 
 class Orientation(NamedTuple):
-    """Signs of x' = ax + cy, y' = bx + dy, from a stored to a displayed pixel.
+    """How to turn a stored picture for display: transpose it, then reverse rows and columns."""
 
-    Either a and d or b and c are 0.
-    """
-
-    a: int = 1
-    b: int = 0
-    c: int = 0
-    d: int = 1
-
-    @property
-    def on_its_side(self) -> bool:
-        """Whether width and height are swapped when displayed."""
-        return self.a == 0
+    transpose: bool = False
+    reverse_rows: bool = False
+    reverse_columns: bool = False
 
 
 def orientation(picture: av.VideoFrame) -> Orientation:
@@ -135,18 +126,17 @@ def orientation(picture: av.VideoFrame) -> Orientation:
     side_data = picture.side_data.get("DISPLAYMATRIX")
     if side_data is None:
         return Orientation()
-    matrix = np.asarray(memoryview(side_data).cast("B").cast("i")[:5], np.int64)  # type: ignore[arg-type]
-    a, b, _, c, d = np.sign(matrix).tolist()
-    # Phones turn by quarters; other angles are rounded to the nearest.
-    if abs(matrix[0]) >= abs(matrix[1]):
-        return Orientation(a or 1, 0, 0, d or 1)
-    return Orientation(0, b, c or 1, 0)
+    matrix = memoryview(side_data).cast("B").cast("i").tolist()  # type: ignore[arg-type]
+    a, b, _, c, d = matrix[:5]  # displayed x' = ax + cy, y' = bx + dy
+    if abs(a) >= abs(b):  # phones turn by quarters; other angles are rounded to the nearest
+        return Orientation(False, d < 0, a < 0)
+    return Orientation(True, b < 0, c < 0)
 
 
 def to_image(picture: av.VideoFrame, turn: Orientation) -> np.ndarray:
     """The picture as displayed, with its orientation applied: uint8 `[h, w, 3]` RGB."""
     image = picture.to_ndarray(format="rgb24")
-    down, right = turn.d, turn.a
-    if turn.on_its_side:
-        image, down, right = image.swapaxes(0, 1), turn.b, turn.c
-    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+    if turn.transpose:
+        image = image.swapaxes(0, 1)
+    rows, columns = -1 if turn.reverse_rows else 1, -1 if turn.reverse_columns else 1
+    return np.ascontiguousarray(image[::rows, ::columns])
