@@ -12,21 +12,13 @@ _BROADCASTS = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")
 
 
 class Decoded(NamedTuple):
-    """A decoded frame.
+    """A decoded frame; times are in the stream's time base."""
 
-    Attributes:
-      pts: presentation time in the stream's time base; None if unknown.
-      key: whether it is a keyframe.
-      duration: in the stream's time base; 0 if unknown.
-      picture: None if it could not be decoded.
-      problem: why it could not be decoded, else None.
-    """
-
-    pts: int | None
-    key: bool
-    duration: int
-    picture: av.VideoFrame | None
-    problem: str | None
+    pts: int | None  # presentation time; None if unknown
+    key: bool  # whether it is a keyframe
+    duration: int  # 0 if unknown
+    picture: av.VideoFrame | None  # None if it could not be decoded
+    problem: str | None  # why it could not be decoded
 
 
 def packets(container) -> Iterator[tuple[av.Packet, bool]]:

@@ -17,25 +17,15 @@ from qmra_jax.images import size_text
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoding, in FFmpeg's names.
-
-    Attributes:
-      codec: of the stream.
-      container: of the file.
-      source: pixel format of the images to write: rgb24 or rgba.
-      pixels: pixel format of the encoder.
-      options: of the encoder.
-      muxer: options of the container.
-      even: whether height and width must be even.
-    """
+    """An encoding, in FFmpeg's names."""
 
     codec: str
     container: str
-    source: str
-    pixels: str
-    options: dict[str, str]
-    muxer: dict[str, str]
-    even: bool
+    source: str  # pixel format of the images to write: rgb24 or rgba
+    pixels: str  # pixel format of the encoder
+    options: dict[str, str]  # of the encoder
+    muxer: dict[str, str]  # options of the container
+    even: bool  # whether height and width must be even
 
 
 H264 = Encoding(  # plays everywhere
