@@ -24,12 +24,13 @@ class _Images(ResultWriter):
     def open(self, stack: contextlib.ExitStack) -> None:
         make_folder(self.path)
 
-    def remove(self) -> None:
-        for path in self.path.glob("*.png"):
+    @classmethod
+    def remove(cls, folder: Path) -> None:
+        for path in (folder / cls.name).glob("*.png"):
             if path.stem.isdecimal():
                 path.unlink()
         with contextlib.suppress(OSError):  # it holds something else, or does not exist
-            self.path.rmdir()
+            (folder / cls.name).rmdir()
 
     def file(self, frame: Frame) -> Path:
         """Path of the frame's PNG."""

@@ -58,9 +58,10 @@ class ResultWriter(abc.ABC):
     def write(self, frame: Frame, objects: FrameObjects) -> None:
         """Adds the next frame, whose `image` is never None."""
 
-    def remove(self) -> None:
-        """Removes an earlier result."""
-        self.path.unlink(missing_ok=True)
+    @classmethod
+    def remove(cls, folder: Path) -> None:
+        """Removes an earlier result from the folder."""
+        (folder / cls.name).unlink(missing_ok=True)
 
     def __enter__(self) -> "ResultWriter":
         with contextlib.ExitStack() as stack:

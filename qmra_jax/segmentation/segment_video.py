@@ -102,9 +102,8 @@ def segment_video(
         before it are kept.
     """
     began = time.perf_counter()
-    for kind in outputs.WRITERS:
-        with contextlib.suppress(InputError):  # a format that this machine cannot write
-            outputs.make_writers([kind], output.folder, video)[0].remove()
+    for writer_class in outputs.WRITERS.values():
+        writer_class.remove(output.folder)
     writers = outputs.make_writers(kinds, output.folder, video)
     make_folder(output.folder)
     bar = tqdm(total=video.count, desc="segment", unit="frame", disable=not progress)

@@ -134,7 +134,7 @@ def test_only_the_overlay_grows_to_an_even_size(tmp_path, video):
 def test_remove_deletes_an_earlier_result_and_nothing_else(tmp_path, video, kind):
     path = write(kind, tmp_path, video)
     (path if path.is_dir() else tmp_path).joinpath("notes.txt").write_text("mine")
-    WRITERS[kind](tmp_path, video).remove()
+    WRITERS[kind].remove(tmp_path)
     left = sorted(p.name for p in tmp_path.rglob("*") if p.is_file() and "frames" not in p.parts)
     assert left == ["notes.txt"]
 
