@@ -202,11 +202,12 @@ def check_frames(videos: Sequence[EvalVideo], *, skip_bad: bool) -> None:
       InputError: if one is.
     """
     if skip_bad:
-        needed = [v.frames[k] for v in videos for k in (*range(min(v.starts)), *v.starts)]
-        check_whole(needed, "replace them: frames up to the first object cannot be skipped")
+        frames = [v.frames[k] for v in videos for k in (*range(min(v.starts)), *v.starts)]
+        advice = "replace them: where objects enter, and before the first one, none can be skipped"
     else:
         frames = [frame for video in videos for frame in video.frames]
-        check_whole(frames, "replace them, or use --skip_bad to give them the previous mask")
+        advice = "replace them, or use --skip_bad to give them the previous mask"
+    check_whole(frames, advice)
 
 
 def main() -> None:
