@@ -11,7 +11,6 @@ each --max_memory in a process of its own.
 
 import argparse
 import concurrent.futures
-import contextlib
 import functools
 import itertools
 import multiprocessing
@@ -84,7 +83,7 @@ def scaled_box(text: str, size: tuple[int, int], new_size: tuple[int, int]) -> s
 def write_video(path: Path, frames: Iterator[np.ndarray], count: int, fps: int) -> None:
     """Writes the first `count` frames as H.264 in an mp4."""
     tick = Fraction(1, fps)
-    with contextlib.closing(VideoWriter(path, rate=Fraction(fps), time_base=tick)) as writer:
+    with VideoWriter(path, rate=Fraction(fps), time_base=tick) as writer:
         for k, frame in enumerate(itertools.islice(frames, count)):
             writer.write(frame, k * tick, tick)
 

@@ -129,6 +129,21 @@ def objects_in(labels: np.ndarray) -> tuple[int, ...]:
     return tuple(label for label in present.tolist() if label not in (0, VOID))
 
 
+def split_objects(labels: np.ndarray) -> dict[int, np.ndarray]:
+    """The mask of each object in a label map.
+
+    Args:
+      labels: whole numbers `[h, w]`; a map of nothing but 0 and 255 is the mask of object 1.
+
+    Returns:
+      id -> bool `[h, w]`, by ascending id.
+    """
+    ids = objects_in(labels)
+    if not ids and (labels == VOID).any():
+        return {1: labels != 0}
+    return {id: labels == id for id in ids}
+
+
 def label_counts(labels: np.ndarray) -> np.ndarray:
     """Pixels of each label in uint8 `[h, w]`: int64 `[256]`, rounded above 2**24 pixels."""
     # np.bincount converts every pixel to int64 first and takes three times as long.

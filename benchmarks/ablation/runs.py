@@ -26,8 +26,7 @@ from configs.ablations import ABLATIONS
 from data_pipeline.triplets.entries import Entry, resolve
 from data_pipeline.triplets.examples import open_examples
 from qmra_jax.errors import InputError
-from qmra_jax.evaluation import segmenter
-from qmra_jax.evaluation.results import digest
+from qmra_jax.evaluation.results import digest, package_version
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.network.build import build_model, variable_shapes
@@ -169,7 +168,7 @@ class Runs:
             "trained_as": run.training.row,
             # It holds the time of writing, so it differs between trainings.
             "checkpoint": digest((newest / "_CHECKPOINT_METADATA").read_bytes()),
-            "version": segmenter.package_version(),
+            "version": package_version(),
             "data": data,
             "arguments": arguments,
         }

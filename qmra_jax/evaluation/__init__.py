@@ -1,1 +1,1 @@
-"""What evaluate.py is made of: sequences over devices, results that can be gone on with, zips."""
+"""The parts of evaluate.py: segmentation on all devices, and a folder of resumable results."""

@@ -1,40 +1,46 @@
-"""A folder of evaluation results, which an interrupted run goes on with and no other spoils.
+"""A folder of evaluation results that an interrupted run can resume and no other run corrupts.
 
     OUTPUT/Annotations/NAME/00000.png    palette PNGs
-    OUTPUT/sequences/NAME.json           what the masks of NAME were made with, and how long it took
-    OUTPUT/scores.json, *.csv            once every sequence is finished and there is a truth
+    OUTPUT/sequences/NAME.json           what the masks of NAME were made with, and the time taken
+    OUTPUT/scores.json, *.csv            once every sequence is finished, if there is ground truth
     OUTPUT/results.zip                   for a benchmark's server
 
-A sequence is finished when its record says so and its masks are there. It is used again only where
-it was made with the very same: weights, options, frames, first masks, version of this package and
-platform; and where its masks are those that were written then, byte for byte.
+A sequence is finished when its record says so and its masks exist. It is reused only if it was made
+with the same weights, options, frames, first masks, package version and platform, and its masks
+are unchanged, byte for byte.
 """
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from flax import traverse_util
 
 from data_pipeline.datasets.davis import shortened
 from data_pipeline.eval_videos import EvalVideo
 from qmra_jax.errors import InputError
 from qmra_jax.files import make_folder, written_whole
+from qmra_jax.network.model import QMRA
 
 _DERIVED = ("scores.json", "frames.json", "results.zip", "global_results-*", "per-sequence_*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How long a sequence took.
+    """The time taken by a sequence.
 
     Attributes:
-      frames: that were run over.
-      steps: of these, how many were timed: no object entered, and nothing compiled.
-      step_seconds: of those, each until its result was on the host.
+      frames: number of frames.
+      steps: number of timed frames: those where no object entered and nothing was compiled.
+      step_seconds: total time of these until their results were on the host.
       wall_seconds: from opening the first frame to the last mask on disk.
-      carried: names of frames that could not be read and got the mask of the frame before.
+      carried: names of unreadable frames, which got the previous mask.
     """
 
     frames: int
@@ -45,7 +51,7 @@ class Timing:
 
 
 class Results:
-    """The results of one command, in its output folder."""
+    """The results of one command in its output folder."""
 
     def __init__(
         self,
@@ -53,65 +59,63 @@ class Results:
         videos: Sequence[EvalVideo],
         settings: Mapping[str, Any],
         *,
-        carry: bool = False,
+        skip_bad: bool = False,
     ):
-        """Looks at the videos' files (names, sizes, times); touches nothing yet.
+        """Looks at the videos' files (names, sizes, times); writes nothing.
 
         Args:
-          folder: of the results.
-          videos: all that the command is for, whichever shard of them is made here.
-          settings: what the masks depend on beside the videos: texts, numbers, None.
-          carry: whether a sequence with carried frames may be used again.
+          folder: the output folder.
+          videos: of all shards.
+          settings: JSON values that the masks depend on, apart from the videos.
+          skip_bad: whether a finished sequence with unreadable frames may be reused.
 
         Raises:
           InputError: if the output folder is the dataset itself.
         """
         self.folder, self.annotations = Path(folder), Path(folder) / "Annotations"
         self.videos = {video.name: video for video in videos}
-        self._carry = carry
+        self._skip_bad = skip_bad
         within = self.annotations.resolve()
         starts = (start for video in videos for start in video.starts.values())
         if any(start.mask.resolve().is_relative_to(within) for start in starts):
             raise InputError(
-                f"output {folder} is the dataset itself, whose masks would be replaced: give"
+                f"output {folder} is the dataset itself, whose masks would be replaced: choose"
                 " another --output"
             )
         self._made_with = {video.name: {**settings, **_inputs(video)} for video in videos}
-        self._digests: dict[tuple, str] = {}  # by a mask's path and state
+        self._digests: dict[tuple, str] = {}  # by path, size and time of a mask
 
     def claim(self, *, overwrite: bool = False) -> list[EvalVideo]:
-        """The videos that are not finished, with the folder known to be free for them.
+        """The unfinished videos, once the folder is known to be usable for them.
 
-        Scores and a zip that are there are removed if any video is left: they would not be of the
-        masks beside them.
+        Removes existing scores and zip if any video is unfinished.
 
         Args:
-          overwrite: results that were made with something else may be replaced. What was made with
-            the same is kept in any case.
+          overwrite: whether results made with other settings may be replaced. Results made with the
+            same settings are always kept.
 
         Raises:
-          InputError: if there are such results and they may not, saying what differs.
+          InputError: if there are such results and `overwrite` is not set; says what differs.
         """
-        refused = {name: why for name in self.videos if (why := self._conflict(name))}
+        conflicts = {name: why for name in self.videos if (why := self._conflict(name))}
         others = sorted(self._scored() - self.videos.keys())
-        if (refused or others) and not overwrite:
-            name, why = next(iter(refused.items()), (None, ""))
-            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        if (conflicts or others) and not overwrite:
+            name, why = next(iter(conflicts.items()), (None, ""))
+            more = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
             what = f"sequence {name} {why}{more}" if name else f"scores of {shortened(others)}"
             raise InputError(
-                f"output {self.folder} holds results already, {what}: give another --output, or"
+                f"output {self.folder} already holds results: {what}; choose another --output, or"
                 " --overwrite to replace what differs"
             )
         make_folder(self.annotations)
-        left = [v for v in self.videos.values() if v.name in refused or not self.finished(v.name)]
-        if left:
-            for pattern in _DERIVED:
-                for path in self.folder.glob(pattern):
-                    path.unlink(missing_ok=True)
+        left = [v for v in self.videos.values() if v.name in conflicts or not self.finished(v.name)]
+        for pattern in _DERIVED if left else ():
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
         return left
 
     def begin(self, name: str) -> Path:
-        """Notes that a sequence is being made, and gives its folder, without masks."""
+        """Records that a sequence is being made; returns its folder, emptied of masks."""
         self._write(name, {"finished": False, "made_with": self._made_with[name]})
         folder = self.annotations / name
         for old in folder.glob("*.png"):
@@ -119,14 +123,14 @@ class Results:
         return folder
 
     def finish(self, name: str, timing: Timing) -> None:
-        """Notes that all masks of a sequence are there, and what they hold."""
+        """Records that all masks of a sequence exist, with their digests."""
         files = sorted(self.videos[name].written.values())
-        masks = {file: self._mask(name, file) for file in files}
+        masks = {file: self._mask_digest(name, file) for file in files}
         record = {"finished": True, **dataclasses.asdict(timing)}
         self._write(name, {**record, "made_with": self._made_with[name], "masks": masks})
 
     def finished(self, name: str) -> Timing | None:
-        """A finished sequence's timing; None if it is not, or was made with something else."""
+        """The timing of a finished sequence; None if it is unfinished or in conflict."""
         record = self._read(name)
         if record is None or not record.get("finished") or self._conflict(name):
             return None
@@ -136,30 +140,47 @@ class Results:
         fields = [field.name for field in dataclasses.fields(Timing)]
         return Timing(**{f: record[f] for f in fields} | {"carried": tuple(record["carried"])})
 
+    def pack(self, prefix: str) -> Path:
+        """Writes the masks of all videos, finished before, to results.zip for a server.
+
+        Args:
+          prefix: of each name in the zip: "Annotations/" for YouTube-VOS; DAVIS's server expects
+            the videos' folders at the top.
+        """
+        path = self.folder / "results.zip"
+        # PNGs are deflated already.
+        with written_whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name, video in self.videos.items():
+                for mask in sorted(video.written.values()):
+                    archive.write(self.annotations / name / mask, f"{prefix}{name}/{mask}")
+        return path
+
     def _conflict(self, name: str) -> str:
-        """Why what is there of a sequence cannot be gone on with; "" if it can, or nothing is."""
+        """Why the existing results of a sequence cannot be continued; "" if they can."""
         record = self._read(name)
         if record is None:
-            is_mask_there = any((self.annotations / name).glob("*.png"))
-            return "has masks of unknown making" if is_mask_there else ""
-        there, here = record.get("made_with") or {}, self._made_with[name]
+            has_masks = any((self.annotations / name).glob("*.png"))
+            return "has masks of unknown origin" if has_masks else ""
+        old, new = record.get("made_with") or {}, self._made_with[name]
         differs = [
-            f"other {key.replace('_', ' ')}" if _is_digest(here.get(key))
-            else f"{key} {there.get(key)} there and {here.get(key)} here"
-            for key in sorted(there.keys() | here.keys())
-            if there.get(key) != here.get(key)
+            f"other {key.replace('_', ' ')}" if _is_digest(new.get(key))
+            else f"{key} {old.get(key)} instead of {new.get(key)}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
         ]  # fmt: skip
         if differs:
             return f"was made with {', '.join(differs)}"
-        if record.get("carried") and not self._carry:
+        if record.get("carried") and not self._skip_bad:
             return f"skipped bad frames ({shortened(record['carried'])}), as --skip_bad allows"
-        # One that is gone is made again; one that another put there is not ours to replace.
+        # A lost mask is made again; a changed one may be someone's work.
         written = record.get("masks", {}).items()
-        changed = [mask for mask, then in written if self._mask(name, mask) not in (None, then)]
+        changed = [
+            mask for mask, old in written if self._mask_digest(name, mask) not in (None, old)
+        ]
         return f"has masks that were changed since ({shortened(changed)})" if changed else ""
 
-    def _mask(self, name: str, mask: str) -> str | None:
-        """What a mask's file holds, as a digest; None if it is not there."""
+    def _mask_digest(self, name: str, mask: str) -> str | None:
+        """Digest of a mask's file; None if it does not exist."""
         path = self.annotations / name / mask
         try:
             key = path, *_state(path)
@@ -187,7 +208,7 @@ class Results:
         except (OSError, ValueError):
             record = None
         if not isinstance(record, dict):
-            raise InputError(f"{self._path(name)} is damaged: remove it, and {name} is made anew")
+            raise InputError(f"{self._path(name)} is damaged: remove it to segment {name} again")
         return record
 
     def _write(self, name: str, record: dict) -> None:
@@ -196,7 +217,7 @@ class Results:
 
 
 def digest(*parts: str | bytes) -> str:
-    """A short text that stands for these parts: "sha256:..."."""
+    """A short digest of these parts: "sha256:..."."""
     sha = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -205,12 +226,27 @@ def digest(*parts: str | bytes) -> str:
     return f"sha256:{sha.hexdigest()[:32]}"
 
 
+def model_digest(module: QMRA, variables: Mapping[str, Any]) -> str:
+    """Digest of a network and its weights."""
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    arrays = ((name, np.asarray(flat[name]).tobytes()) for name in sorted(flat))
+    return digest(repr(module), *(part for pair in arrays for part in pair))
+
+
+def package_version() -> str | None:
+    """Version of qmra-jax; None in a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("qmra-jax")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("sha256:")
 
 
 def _inputs(video: EvalVideo) -> dict[str, str]:
-    """A video's part of what its masks are made with."""
+    """Digests of a video's files and of what is asked for."""
     starts = [(k, s.ids, s.merged, *_state(s.mask)) for k, s in video.starts.items()]
     return {
         "frames": digest(json.dumps([_state(path) for path in video.frames])),

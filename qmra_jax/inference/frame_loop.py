@@ -1,7 +1,7 @@
-"""The loop over a video's frames: objects enter where they are given, all are carried on.
+"""The loop over a video's frames, from which everything that propagates masks is built.
 
-`follow` is the loop of everything that propagates: `propagate_video` here, `qmra segment`,
-evaluate.py, validation while training, and `explain_frame`.
+`follow` serves `propagate_video`, `qmra segment`, evaluate.py, validation during training, and
+`explain_frame`.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from qmra_jax.inference.propagator import FrameResult, Propagator
 
 
 class NumberedFrame(NamedTuple):
-    """A frame as `follow` takes it.
+    """A video frame.
 
     Attributes:
-      number: in the video.
-      image: uint8 `[h, w, 3]` RGB; None where it cannot be read.
-      problem: why not, a line that names the frame; None for a sound frame.
+      number: index in the video.
+      image: uint8 `[h, w, 3]` RGB; None if it cannot be read.
+      problem: why it cannot be read, as an error message that names the frame; else None.
     """
 
     number: int
@@ -32,7 +32,7 @@ class NumberedFrame(NamedTuple):
 
 F = TypeVar("F", bound=Any)  # a frame with `image` and `problem`
 Prompt = Mapping[str, Any]
-"""What `Propagator.start` and `step` are told of objects: boxes or masks, and perhaps ids."""
+"""Keyword arguments of `Propagator.start` and `step`: boxes or masks, and perhaps ids."""
 
 
 def follow(
@@ -42,25 +42,24 @@ def follow(
     skip_bad: bool = False,
     ahead: bool = False,
 ) -> Iterator[tuple[F, FrameResult | None]]:
-    """Carries objects through frames, in whichever direction these come.
+    """Propagates objects through frames, in the order given.
 
-    The propagator is started at the first prompt; objects of later prompts enter beside those that
-    there are. A frame's result is handed over before the propagator goes on: until then
-    `Propagator.memory`, `add` and `remove` are of this frame.
+    The objects of later prompts join those already tracked. Each result is yielded before the next
+    frame is processed, so the caller may use `Propagator.memory`, `add` and `remove` on the current
+    frame.
 
     Args:
-      propagator: with the network.
-      frames: each with the prompt of the objects that enter in it, or None. A frame has `image`
-        and `problem` as `NumberedFrame` does; it may be of any class.
-      skip_bad: the network does not see frames that cannot be read; else they are an error. One in
-        which objects enter always is.
-      ahead: a thread reads the next frames meanwhile.
+      propagator: restarted at the first prompt.
+      frames: pairs of a frame (`NumberedFrame`, or any class with `image` and `problem`) and the
+        prompt of the objects that enter in it, or None.
+      skip_bad: skip unreadable frames instead of raising, except where objects enter.
+      ahead: read the next frames in a background thread.
 
     Yields:
-      (frame, result), where the result is None before the first prompt and of bad frames.
+      (frame, result); the result is None before the first prompt and for skipped frames.
 
     Raises:
-      InputError: at a bad frame, with its `problem`; or as `Propagator.start` and `step`.
+      InputError: the `problem` of an unreadable frame, or as `Propagator.start` and `step`.
     """
     started = False
     with contextlib.ExitStack() as stack:
@@ -83,39 +82,36 @@ def follow(
 def propagate_video(
     propagator: Propagator, frames: Iterable[np.ndarray], boxes: np.ndarray, *, start: int = 0
 ) -> Iterator[tuple[int, FrameResult]]:
-    """Every frame of a video, from boxes drawn in any one of them.
+    """Propagates boxes drawn in one frame of a video to all its frames.
 
     Args:
-      propagator: with the network.
-      frames: uint8 `[h, w, 3]` RGB, in order. Those before `start` are held in memory, unless
-        `frames` has a method `backwards(start)` that gives frames start - 1 to 0 once more.
+      propagator: restarted here.
+      frames: uint8 `[h, w, 3]` RGB, in order. Frames before `start` are held in memory, unless
+        `frames` has a method `backwards(start)` that yields frames start - 1 to 0 again.
       boxes: `[n, 4]`: x, y, width, height in frame `start`.
-      start: the frame with the boxes, from 0.
+      start: index of the frame with the boxes.
 
     Yields:
-      (frame number, result): `start` and on to the end, then from `start - 1` back to 0.
+      (frame number, result), from `start` to the end, then from `start - 1` down to 0.
 
     Raises:
-      InputError: if the video has no such frame, or as `Propagator.start` and `step`.
+      InputError: if there is no frame `start`, or as `Propagator.start` and `step`.
     """
-    again = getattr(frames, "backwards", None)
+    backwards = getattr(frames, "backwards", None)
     later = iter(frames)
-    earlier = []
-    for frame in itertools.islice(later, start):
-        earlier.append(None if again else frame)
+    earlier = [None if backwards else frame for frame in itertools.islice(later, start)]
     first = next(later, None)
     if first is None:
         raise InputError(f"frame {start}: the video has {len(earlier)} frames, numbered from 0")
 
     def results(images: Iterable[np.ndarray], direction: int) -> Iterator[tuple[int, FrameResult]]:
-        """Of the frame with the boxes and of those that follow it in a direction."""
         numbered = map(NumberedFrame, itertools.count(start, direction), images)
         prompts = itertools.chain([{"boxes": boxes}], itertools.repeat(None))
         for frame, result in follow(propagator, zip(numbered, prompts, strict=False)):
-            assert result is not None  # every frame is sound, and the first has the prompt
+            assert result is not None  # all frames are readable, and the first has the prompt
             yield frame.number, result
 
     yield from results(itertools.chain([first], later), 1)
     if start:
-        back = again(start) if again else reversed(earlier)
-        yield from itertools.islice(results(itertools.chain([first], back), -1), 1, None)
+        before = backwards(start) if backwards else reversed(earlier)
+        yield from itertools.islice(results(itertools.chain([first], before), -1), 1, None)

@@ -1,4 +1,9 @@
-"""The jitted programs of propagation: objects tracked into a frame, entered, and merged."""
+"""The jitted programs of propagation: enter objects, track them, merge them.
+
+`enter` and `track` take the network `module` and its `variables`, the frame as `image` uint8
+`[h', w', 3]` at the network's size, its own size `frame_size` (h, w), and `in_turn`, for which see
+`_for_each`. Margins are foreground minus background logits at the frame's own size.
+"""
 
 import functools
 
@@ -8,64 +13,48 @@ import jax.numpy as jnp
 from qmra_jax import boxes
 from qmra_jax.inference import memory_bank
 
-# Pixels of a frame from which on a CPU is quicker with one object after another (480p: 1.2 times),
-# and below which with a batch (240p: 1.2 times), as all objects' activations fit its cache.
+# On a CPU, frames of at least this many pixels run faster object by object (1.2 times at 480p), as
+# one object's activations then fit the cache; smaller ones as a batch (1.2 times at 240p).
 IN_TURN_PIXELS = 2**18
 
 
 @functools.partial(jax.jit, static_argnames=("module", "frame_size"))
-def enter(module, variables, image, given, frame_size, *, in_turn=None):
-    """Objects' first frame: the given maps stand for B_q, and it is its own memory.
+def enter(module, variables, image, maps, frame_size, *, in_turn=None):
+    """Segments objects in their first frame, with given maps in place of B_q.
 
-    f_m is asked twice for the same features, of which the compiler makes one.
+    The frame is its own memory. f_m runs twice on the same features; the compiler merges the two.
 
     Args:
-      module: `QMRA`, and
-      variables: its weights.
-      image: uint8 `[h', w', 3]`, the frame at the network's size.
-      given: float32 `[n, h', w']` in [0, 1]: the maps that are given of them in that image.
-      frame_size: (h, w) of the frame itself.
-      in_turn: which objects to see one after another; None for all as a batch. See `_for_each`.
+      maps: float32 `[n, h', w']` in [0, 1], of the objects in that image.
 
     Returns:
-      the margins float32 `[n, h, w]`, foreground minus background logits of the network's answer,
-      and the frame as a memory of each object, `[n, 1, H, W, c]`.
+      margins float32 `[n, h, w]`, and the frame's memory of each object `[n, 1, H, W, c]`.
     """
 
-    def see(given):
-        (query, maps), crop = pad(image, given[..., None])
+    def see(maps):
+        (query, maps), crop = pad(image, maps[..., None])
         memory = module.apply(variables, query, maps, method="memorize")
         answer = module.apply(variables, query, memory, None, maps, method="answer")
         return _margins(answer.logits, crop, frame_size), memory
 
-    return _for_each(see, given, in_turn)
+    return _for_each(see, maps, in_turn)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("module", "frame_size"),
-    donate_argnames=("memory",),
-)
+@functools.partial(jax.jit, static_argnames=("module", "frame_size"), donate_argnames="memory")
 def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn=None):
-    """A frame: located, segmented, and written into the memory's slots.
+    """Segments objects in the next frame and writes it to their memory.
 
     Args:
-      module: `QMRA`, and
-      variables: its weights.
-      memory: the bank `[n, capacity, H, W, c]`, which is consumed.
-      valid: bool `[n, capacity]`.
-      slots: int32 `[2]`: where the frame's own memory goes.
-      image: uint8 `[h', w', 3]`, the frame at the network's size.
-      frame_size: (h, w) of the frame itself.
-      in_turn: which objects to see one after another; None for all as a batch. See `_for_each`.
+      memory: the bank `[n, capacity, H, W, c]`, donated.
+      valid: bool `[n, capacity]`: the slots to read.
+      slots: int32 `[2]`: where to write the frame's memory.
 
     Returns:
-      the margins float32 `[n, h, w]`, the boxes of stage 1's map int32 `[n, 4]` in that image, and
-      the bank.
+      margins float32 `[n, h, w]`, boxes of B_q in the image int32 `[n, 4]`, and the bank.
     """
 
-    def see(known):
-        memory, valid = known
+    def see(objects):
+        memory, valid = objects
         (query,), crop = pad(image)
         answer = module.apply(variables, query, memory, valid, method="answer")
         box = boxes.map_to_box(answer.box[:, crop[0], crop[1], 0])
@@ -76,64 +65,61 @@ def track(module, variables, memory, valid, slots, image, frame_size, *, in_turn
 
 
 def _for_each(see, objects, in_turn):
-    """`see` of a batch of objects `[n, ...]`, or of some of them one after another.
+    """Applies `see` to all objects as a batch, or to one after another.
 
-    An accelerator works best on a batch. In a CPU's cache there is room for a large frame's
-    activations of one object sooner than for those of all (`IN_TURN_PIXELS`); and rows that only
-    fill up a bucket are passed over. What does not depend on the object is computed once either
-    way: the compiler takes it out of the loop.
+    A batch is best on an accelerator. On a CPU one large object at a time fits the cache better
+    (`IN_TURN_PIXELS`), and the padding of a bucket is skipped. The compiler hoists what does not
+    depend on the object out of the loop.
 
     Args:
-      see: gives a tree of arrays `[n, ...]`.
+      see: maps a tree of arrays `[n, ...]` to another.
       objects: a tree of arrays `[n, ...]`.
-      in_turn: None for a batch; or rows int32 `[n]` and how many of them, from the first on, are to
-        be seen. The others get zeros, and seen rows what a batch gives, to rounding.
+      in_turn: None for a batch; or (rows int32 `[n]`, count): only the first `count` rows are
+        computed, one by one, and equal a batch's up to rounding. The others are zeros.
     """
     if in_turn is None:
         return see(objects)
     rows, count = in_turn
 
-    def one(row):
+    def see_row(row):
         return see(jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, row, 1), objects))
 
-    def step(turn, seen):
+    def body(turn, outputs):
         row = rows[turn]
-        put = jax.lax.dynamic_update_slice_in_dim
-        return jax.tree.map(lambda all, new: put(all, new, row, 0), seen, one(row))
+        update = jax.lax.dynamic_update_slice_in_dim
+        return jax.tree.map(lambda out, x: update(out, x, row, 0), outputs, see_row(row))
 
-    shapes = jax.eval_shape(one, rows[0])
-    nothing = jax.tree.map(lambda x: jnp.zeros((len(rows), *x.shape[1:]), x.dtype), shapes)
-    return jax.lax.fori_loop(0, count, step, nothing)
+    shapes = jax.eval_shape(see_row, rows[0])
+    zeros = jax.tree.map(lambda x: jnp.zeros((len(rows), *x.shape[1:]), x.dtype), shapes)
+    return jax.lax.fori_loop(0, count, body, zeros)
 
 
 @functools.partial(jax.jit, static_argnames="merge")
 def merge_objects(margins, order, alive, table, *, merge):
-    """One label map of all objects.
+    """Merges all objects into one label map with one of `object_merging.MERGES`.
 
     Args:
       margins: float32 `[n, h, w]`, by row of the bank.
-      order: int32 `[n]`: rows by ascending id, then any.
+      order: int32 `[n]`: rows by ascending id, then padding.
       alive: bool `[n]`: which of these exist.
       table: uint8 `[n + 1]`: 0, then their ids.
-      merge: one of `object_merging.MERGES`.
 
     Returns:
-      labels uint8 `[h, w]`, and probabilities float32 `[n + 1, h, w]` in that order, background
-      first.
+      labels uint8 `[h, w]`, and probabilities float32 `[n + 1, h, w]` in that order.
     """
     probabilities = merge(margins[order], alive)
     return jnp.asarray(table)[jnp.argmax(probabilities, axis=0)], probabilities
 
 
 def pad(image, *maps):
-    """Symmetric zeros to multiples of 16, the smaller half top and left.
+    """Pads symmetrically with zeros to multiples of 16, the smaller half top and left.
 
     Args:
-      image: uint8 `[h', w', 3]`.
-      maps: float32 `[n, h', w', 1]` each.
+      image: uint8 `[h', w', 3]`; becomes float32 `[1, h, w, 3]` in [0, 1].
+      *maps: float32 `[n, h', w', 1]`.
 
     Returns:
-      the image as a query `[1, h, w, 3]` in [0, 1] and the maps, and the slices to crop by.
+      [image, *maps], and the two slices that undo the padding.
     """
     image = image[None].astype(jnp.float32) / 255
     pads, crop = [(0, 0)], []

@@ -1,12 +1,13 @@
 """The memory bank: which frames are kept, in which slots, and the arrays that hold them.
 
-The memory of frame k is an object's first frame, every `interval`-th frame since, and frame k-1.
-The bank's arrays are `[objects, capacity, H, W, c]`; a frame's slot says nothing of its age. Both
-axes have few sizes, so that a video of any length with any number of objects compiles a handful of
-programs: the capacity doubles when it is full, the objects are padded to a bucket.
+The memory at frame k is an object's first frame, every `interval`-th frame since, and frame k-1.
+The bank's arrays are `[objects, capacity, H, W, c]`; slots are not in the order of time. Both axes
+take few sizes, so that a video of any length with any number of objects compiles few programs: a
+full bank doubles its capacity, and objects are padded to a bucket.
 """
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,15 @@ import numpy as np
 from qmra_jax.errors import InputError, whole_number
 from qmra_jax.network.model import Memory
 
-FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, and on: the extras
+FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, the first extra frame
 INITIAL_CAPACITY = 4
 
 
 def bound(max_memory: int | None, extra_frames: bool) -> int | None:
-    """The `max_memory` to use: without extra frames, an object's first and the previous one alone.
+    """The effective `max_memory`: 2 without extra frames, for the first and the previous one.
 
     Raises:
-      InputError: if both are given and they are not the same.
+      InputError: if `max_memory` contradicts `extra_frames=False`.
     """
     if extra_frames:
         return max_memory
@@ -33,78 +34,67 @@ def bound(max_memory: int | None, extra_frames: bool) -> int | None:
 
 
 class Slots:
-    """Where memory frames lie: bookkeeping on the host, frame numbers alone.
+    """Assigns memory frames to slots: bookkeeping on the host, shared by all objects.
 
-    With `max_memory` the extra frames are thinned evenly once there is no room: the interval
-    doubles, and the extras that are no multiples of it make room. Slots are reused in place. The
-    slots are the same for all objects: one that enters late, when the interval has grown, has few
-    extras for that long. Extras from before any object left entered are forgotten.
+    When `max_memory` is reached, the extra frames are thinned evenly: the interval doubles, and
+    extras at other than its multiples free their slots. An object that enters after that has few
+    extras at first.
 
     Attributes:
-      interval: every so many frames one stays.
-      capacity: slots the bank must have.
+      interval: every `interval`-th frame is kept.
+      capacity: number of slots the bank must have.
       extras: frame number -> slot.
     """
 
     def __init__(self, interval: int, max_memory: int | None = None):
-        """Starts empty.
-
-        Args:
-          interval: at first.
-          max_memory: frames that may be kept in all, the first and the previous one among them.
+        """Starts empty; `max_memory` includes the first and the previous frame.
 
         Raises:
-          InputError: if either is too small, or no whole number.
+          InputError: if either is too small or not a whole number.
         """
+        self._max = sys.maxsize
         if max_memory is not None:
             both = ", the first frame and the previous one"
-            max_memory = whole_number(max_memory, "max_memory", EXTRA, both)
-        self._max = max_memory
+            self._max = whole_number(max_memory, "max_memory", EXTRA, both)
         self.change_interval(interval)
         self.clear()
 
     def clear(self) -> None:
-        """Forgets every frame; the interval is what was asked for last, before any thinning."""
-        self.interval = self._asked
-        self.capacity = min(INITIAL_CAPACITY, self._max or INITIAL_CAPACITY)
+        """Forgets all frames and undoes any thinning of the interval."""
+        self.interval = self._requested_interval
+        self.capacity = min(INITIAL_CAPACITY, self._max)
         self.extras: dict[int, int] = {}
 
     def change_interval(self, interval: int) -> None:
-        """From now on; what is kept stays.
+        """Sets the interval for frames to come; kept frames stay.
 
         Raises:
-          InputError: if it is below 1, or no whole number.
+          InputError: if it is below 1 or not a whole number.
         """
-        self.interval = self._asked = whole_number(interval, "interval", 1)
+        self.interval = self._requested_interval = whole_number(interval, "interval", 1)
 
     def forget(self, first: int) -> None:
-        """Frees the extras up to frame `first`, in which the oldest object left entered."""
+        """Frees the extras up to frame `first`, in which the oldest remaining object entered."""
         self.extras = {n: s for n, s in self.extras.items() if n > first}
 
     def capacities(self, frames: int | None) -> list[int]:
-        """The sizes that the bank has in turn while so many frames are tracked from the start.
+        """The capacities that the bank takes in turn over a video of so many frames.
 
-        None is any number of frames if there is a `max_memory`, and else as many as fit before the
+        None means any number of frames if `max_memory` is set; otherwise as many as fit before the
         bank first grows.
         """
-        if frames is None:
-            most = self._max or INITIAL_CAPACITY
+        if frames is not None:
+            most = min(EXTRA + max(frames - 1, 0) // self._requested_interval, self._max)
         else:
-            most = EXTRA + max(frames - 1, 0) // self._asked
-        sizes = [min(INITIAL_CAPACITY, self._max or INITIAL_CAPACITY)]
-        while sizes[-1] < min(most, self._max or most):
-            sizes.append(self._grown(sizes[-1]))
+            most = INITIAL_CAPACITY if self._max == sys.maxsize else self._max
+        sizes = [min(INITIAL_CAPACITY, self._max)]
+        while sizes[-1] < most:
+            sizes.append(min(2 * sizes[-1], self._max))
         return sizes
 
-    def _grown(self, capacity: int) -> int:
-        return min(2 * capacity, self._max or 2 * capacity)
-
     def place(self, number: int) -> int:
-        """The slot for frame `number` once it is past: an extra's, or `PREVIOUS` alone.
-
-        The capacity may grow by this.
-        """
-        while self._max is not None and len(self.extras) >= self._max - EXTRA:
+        """Chooses the slot for frame `number`: an extra one or `PREVIOUS`. May grow `capacity`."""
+        while len(self.extras) >= self._max - EXTRA:
             if number % self.interval or self._max == EXTRA:
                 return PREVIOUS
             self.interval *= 2
@@ -115,25 +105,20 @@ class Slots:
         slot = next(s for s in range(EXTRA, EXTRA + len(taken) + 1) if s not in taken)
         self.extras[number] = slot
         if slot >= self.capacity:
-            self.capacity = self._grown(self.capacity)
+            self.capacity = min(2 * self.capacity, self._max)
         return slot
 
     def valid(self, number: int, first: np.ndarray) -> np.ndarray:
-        """Which slots count for frame `number`.
+        """Which slots frame `number` reads: bool `[n, capacity]`.
 
-        Args:
-          number: of the frame that will read the memory.
-          first: int `[n]`: the frame in which each object entered.
-
-        Returns:
-          bool `[n, capacity]`.
+        The n objects entered in frames `first`, int `[n]`.
         """
         valid = np.zeros((len(first), self.capacity), bool)
         valid[:, FIRST] = True
         valid[:, PREVIOUS] = first < number - 1
         for extra, slot in self.extras.items():
-            # Frame k-1 is there already, as the previous one; and what lies there from before an
-            # object entered is another's.
+            # Frame k-1 is already there as the previous one, and frames from before an object
+            # entered hold nothing of it.
             valid[:, slot] = (first < extra) & (extra < number - 1)
         return valid
 
@@ -141,11 +126,11 @@ class Slots:
         """What frame `number` reads of an object that entered in frame `first`.
 
         Returns:
-          frame number -> slot, in ascending order.
+          frame number -> slot, ascending.
         """
-        lies = {FIRST: first, PREVIOUS: number - 1} | {s: n for n, s in self.extras.items()}
+        frame_in = {FIRST: first, PREVIOUS: number - 1} | {s: n for n, s in self.extras.items()}
         valid = self.valid(number, np.asarray([first]))[0]
-        return dict(sorted((lies[slot], slot) for slot in np.flatnonzero(valid).tolist()))
+        return dict(sorted((frame_in[slot], slot) for slot in np.flatnonzero(valid).tolist()))
 
 
 def bucket(n: int) -> int:
@@ -163,10 +148,9 @@ def empty(entry: Memory, rows: int, capacity: int) -> Memory:
 
 
 def grow(memory: Memory, rows: int, capacity: int) -> Memory:
-    """The bank with room for `rows` objects and `capacity` frames; the old one is consumed.
+    """Pads the bank to `rows` objects and `capacity` frames, and deletes the old one.
 
-    No array can be reused for one of another size, so each is freed once its larger copy is made:
-    beside the new bank there is never more than a part of the old one.
+    Each old array is freed as soon as its larger copy exists, which limits peak memory.
     """
 
     def larger(x):
@@ -185,18 +169,18 @@ def _pad(x, rows: int, capacity: int):
 
 @jax.jit
 def keep(memory: Memory, rows: np.ndarray) -> Memory:
-    """The bank of these objects alone, in this order: int `[m]`."""
+    """Selects the objects in these rows, int `[m]`, in this order."""
     return jax.tree.map(lambda x: x[rows], memory)
 
 
 @functools.partial(jax.jit, donate_argnames="memory")
 def enter(memory: Memory, entry: Memory, rows: np.ndarray) -> Memory:
-    """Puts first frames `[m, 1, H, W, c]` in rows int `[m]`; a row beyond the bank is left out."""
+    """Writes first frames `[m, 1, H, W, c]` to rows int `[m]`; rows beyond the bank are dropped."""
     return jax.tree.map(lambda x, e: x.at[rows, FIRST].set(e[:, 0], mode="drop"), memory, entry)
 
 
 def write(memory: Memory, entry: Memory, slots) -> Memory:
-    """Puts a frame's memory `[n, 1, H, W, c]` in two slots, int `[2]`, which may be the same."""
+    """Writes a frame's memory `[n, 1, H, W, c]` to two slots, int `[2]`, perhaps the same."""
 
     def put(x, e):
         for slot in (slots[0], slots[1]):

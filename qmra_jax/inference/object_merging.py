@@ -1,12 +1,12 @@
-"""Objects predicted one by one become one label map.
+"""Merging of objects, which are predicted one by one, into one label map.
 
 A merge is a pure function
 
     merge(logits, alive) -> probabilities
 
-    logits         float32 [n, h, w]: foreground minus background, an object each
-    alive          bool [n]: which of them exist; the others fill a bucket up and get 0
-    probabilities  float32 [n + 1, h, w], background first, which sum to 1
+    logits         float32 [n, h, w]: foreground minus background of each object
+    alive          bool [n]: which objects exist; the padding of a bucket gets probability 0
+    probabilities  float32 [n + 1, h, w], background first, summing to 1
 
 with an entry in `MERGES`.
 """

@@ -1,7 +1,7 @@
-"""The objects being followed, and what is kept of each: its row of the memory bank and the rest.
+"""The objects being tracked and the state of each: its row of the memory bank, boxes, logits.
 
-An object has a row until it is removed; then the row is free for the next one that enters. There
-are as many rows as a bucket holds (`memory_bank.bucket`); what a free one contains means nothing.
+An object keeps its row until it is removed; the row is then free for the next one that enters. The
+number of rows is a bucket size (`memory_bank.bucket`); the contents of free rows are undefined.
 """
 
 import functools
@@ -21,10 +21,10 @@ from qmra_jax.network.model import QMRA, Memory
 
 
 class Query(NamedTuple):
-    """The frame that objects are found in.
+    """The current frame, at the network's size.
 
     Attributes:
-      number: counted from the frame that the video was started with.
+      number: 0 for the frame that the video was started with.
       image: uint8 `[h', w', 3]` RGB, the frame at the network's size.
       frame_size: (h, w) of the frame itself.
     """
@@ -35,9 +35,9 @@ class Query(NamedTuple):
 
     @classmethod
     def of(cls, number: int, frame: np.ndarray, short_side: int | None) -> "Query":
-        """The frame uint8 `[h, w, 3]`, shrunk if its shorter side is more than `short_side`.
+        """Copies a frame uint8 `[h, w, 3]`, shrunk to a shorter side of at most `short_side`.
 
-        It is a copy, as a camera's reader may fill the same array with the next frame.
+        A copy, because a camera may reuse the array for its next frame.
         """
         height, width = frame.shape[:2]
         if short_side is not None and min(height, width) > short_side:
@@ -50,11 +50,11 @@ class Query(NamedTuple):
 
 
 class Tracks:
-    """Objects that enter a video, are tracked through it frame by frame, and are removed.
+    """Objects that enter a video, are tracked frame by frame, and are removed.
 
     Attributes:
-      slots: which frames the memory has.
-      memory: `[rows, capacity, H, W, c]`, a `Memory` by row; None while there is no object.
+      slots: which frames are in the memory.
+      memory: `Memory` of `[rows, capacity, H, W, c]`; None while there are no objects.
     """
 
     def __init__(
@@ -66,17 +66,10 @@ class Tracks:
         interval: int,
         max_memory: int | None,
     ):
-        """Without an object; compiles nothing yet.
+        """Starts without objects; compiles nothing yet.
 
-        Args:
-          module: the network, and
-          variables: its weights.
-          merge: one of `object_merging.MERGES`.
-          interval: as `memory_bank.Slots`, at first and again after `clear`; and
-          max_memory: as `memory_bank.Slots`.
-
-        Raises:
-          InputError: as `memory_bank.Slots`.
+        `merge` is one of `object_merging.MERGES`; `interval`, which `clear` restores, and
+        `max_memory` are those of `memory_bank.Slots`.
         """
         self._new_slots = functools.partial(memory_bank.Slots, interval, max_memory)
         self.clear()
@@ -89,28 +82,28 @@ class Tracks:
         self._merge = functools.partial(frame_step.merge_objects, merge=merge)
 
     def clear(self) -> None:
-        """Forgets every object and frame, for another video."""
+        """Forgets all objects and frames, for another video."""
         self.slots = self._new_slots()
         self._free()
 
     def _free(self) -> None:
-        """Gives back what is kept of objects, of which there are none."""
+        """Releases the arrays when there are no objects."""
         self.memory: Any = None
         self._rows: dict[int, int] = {}  # id -> row
         self._first = np.zeros(0, np.int32)  # [rows]: the frame in which each object entered
         self._margins: Any = None  # float32 [rows, h, w], of the last frame
         self._boxes: Any = None  # int32 [rows, 4], B_q's boxes in the last frame's image
-        self._given: dict[int, np.ndarray] = {}  # id -> int32 [4], if it entered in the last frame
+        self._prompt_boxes: dict[int, np.ndarray] = {}  # id -> int32 [4], if it has just entered
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The objects' ids, in ascending order."""
+        """Ids of the objects, ascending."""
         return tuple(sorted(self._rows))
 
     def track(self, query: Query) -> None:
-        """Finds the objects there are in the next frame, and remembers it."""
+        """Segments all objects in the next frame and adds it to their memory."""
         if not self._rows:
-            return  # the frame is nobody's memory
+            return
         valid = self.slots.valid(query.number, self._first)
         slots = np.asarray([memory_bank.PREVIOUS, self.slots.place(query.number)], np.int32)
         rows, capacity = self._first.size, self.slots.capacity
@@ -126,23 +119,18 @@ class Tracks:
             query.frame_size,
             in_turn=self._in_turn(query, self._order(), len(self._rows)),
         )
-        self._given = {}
+        self._prompt_boxes = {}
 
     def enter(self, query: Query, entering: Prompts) -> None:
-        """Finds new objects in the last frame, from their boxes, and remembers it for them.
-
-        Args:
-          query: the frame that was tracked last, or a video's first.
-          entering: n objects, none of whose ids is in use.
-        """
+        """Segments new objects, with unused ids, in the last frame and makes it their memory."""
         ids, boxes, _ = entering
         count = memory_bank.bucket(len(ids))
-        small = self._maps(query, entering)
-        small = np.concatenate([small, np.repeat(small[:1], count - len(ids), axis=0)])
+        maps = self._maps(query, entering)
+        maps = np.concatenate([maps, np.repeat(maps[:1], count - len(ids), axis=0)])
         margins, entry = self._enter(
             self._variables,
             query.image,
-            small,
+            maps,
             query.frame_size,
             in_turn=self._in_turn(query, np.arange(count, dtype=np.int32), len(ids)),
         )
@@ -152,29 +140,29 @@ class Tracks:
         rows = max(memory_bank.bucket(len(taken) + len(ids)), before)
         free = [row for row in range(rows) if row not in taken][: len(ids)]
         self._make_room(query, entry, rows)
-        place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # the rest is left out
+        place = np.asarray(free + [rows] * (count - len(ids)), np.int32)  # padding is dropped
         self.memory = memory_bank.enter(self.memory, entry, place)
         self._margins = self._margins.at[place].set(margins, mode="drop")
         self._first[free] = query.number
         self._rows.update(zip(ids, free, strict=True))
-        self._given.update(zip(ids, boxes, strict=True))
+        self._prompt_boxes.update(zip(ids, boxes, strict=True))
 
     def remove(self, id: int) -> None:
         """Forgets an object, and with the last one all frames.
 
         Raises:
-          InputError: if there is no such object.
+          InputError: if there is no object of this id.
         """
         self._row(id)
         del self._rows[id]
-        self._given.pop(id, None)
+        self._prompt_boxes.pop(id, None)
         if not self._rows:
             self.slots.clear()
             self._free()
             return
         rows = memory_bank.bucket(len(self._rows))
         if rows < len(self._first):
-            # The bank shrinks to the next smaller bucket; row 0 fills it up.
+            # The bank shrinks to a smaller bucket, padded with copies of row 0.
             kept = np.zeros(rows, np.int32)
             kept[: len(self._rows)] = list(self._rows.values())
             by_row = (self.memory, self._margins, self._boxes)
@@ -184,22 +172,17 @@ class Tracks:
         self.slots.forget(min(int(self._first[row]) for row in self._rows.values()))
 
     def read(self, number: int, id: int) -> tuple[tuple[int, ...], Memory]:
-        """What frame `number` is to read of an object, as `Propagator.memory` gives it."""
+        """The memory of an object that frame `number` reads; see `Propagator.memory`."""
         row = self._row(id)
         frames = self.slots.frames(number, int(self._first[row]))
         slots = np.asarray(list(frames.values()))
         return tuple(frames), jax.tree.map(lambda x: x[row, slots][None], self.memory)
 
     def merge(self, query: Query) -> tuple[np.ndarray, np.ndarray, jax.Array | None]:
-        """All objects as they were found in the last frame, the labels and boxes on the host.
-
-        Args:
-          query: the last frame.
+        """Merges the objects as segmented in the last frame, `query`.
 
         Returns:
-          labels uint8 `[h, w]`, 0 or an id; boxes int32 `[n, 4]` in pixels of the frame, in the
-          order of `ids`, of B_q or as given; and probabilities float32 `[n + 1, h, w]`, background
-          first, or None if there is no object.
+          labels, boxes and probabilities of `FrameResult`; a prompt's boxes in its own frame.
         """
         if not self._rows:
             return np.zeros(query.frame_size, np.uint8), np.zeros((0, 4), np.int32), None
@@ -212,27 +195,27 @@ class Tracks:
         labels, boxes = jax.device_get((labels, self._boxes))
         boxes = scale_boxes(boxes[order[: len(ids)]], query.image.shape[:2], query.frame_size)
         for box, i in zip(boxes, ids, strict=True):
-            box[:] = self._given.get(i, box)
+            box[:] = self._prompt_boxes.get(i, box)
         return labels, boxes, probabilities[: len(ids) + 1]
 
     def _row(self, id: int) -> int:
         if id not in self._rows:
             known = ", ".join(map(str, self.ids)) or "none"
-            raise InputError(f"object {id}: there is none of this id; there are {known}")
+            raise InputError(f"object {id} does not exist: expected one of {known}")
         return self._rows[id]
 
     def _maps(self, query: Query, entering: Prompts) -> np.ndarray:
-        """What is given of the objects, float32 `[n, h', w']` at the network's size."""
+        """Maps of the entering objects, float32 `[n, h', w']` at the network's size."""
         height, width = query.image.shape[:2]
         if entering.masks is None or self._remembers == "box":
             small = scale_boxes(entering.boxes, query.frame_size, (height, width))
             return box_to_map(small, height, width)
-        whole = entering.masks.astype(np.float32)
+        masks = entering.masks.astype(np.float32)
         resize = functools.partial(cv2.resize, dsize=(width, height), interpolation=cv2.INTER_AREA)
-        return np.stack([resize(mask) for mask in whole])
+        return np.stack([resize(mask) for mask in masks])
 
     def _make_room(self, query: Query, entry, rows: int) -> None:
-        """For as many rows, if there are fewer; `entry` is a memory as the bank is to hold."""
+        """Grows the arrays to `rows` rows; a new bank holds memories like `entry`."""
         more = rows - self._first.size
         if self.memory is None:
             self.memory = memory_bank.empty(entry, rows, self.slots.capacity)
@@ -245,7 +228,7 @@ class Tracks:
         self._first = np.pad(self._first, (0, more))
 
     def _order(self) -> np.ndarray:
-        """int32 `[rows]`: those of the objects by ascending id, then any."""
+        """int32 `[rows]`: the objects' rows by ascending id, then padding."""
         order = np.zeros(self._first.size, np.int32)
         order[: len(self._rows)] = [self._rows[i] for i in self.ids]
         return order
@@ -253,6 +236,6 @@ class Tracks:
     def _in_turn(
         self, query: Query, rows: np.ndarray, count: int
     ) -> tuple[np.ndarray, np.int32] | None:
-        """The first `count` of these rows, to be seen one after another; None: as a batch."""
+        """`in_turn` for `frame_step`: the first `count` of these rows, or None for a batch."""
         large = query.image.shape[0] * query.image.shape[1] >= frame_step.IN_TURN_PIXELS
         return (rows, np.int32(count)) if self._on_cpu and large and len(rows) > 1 else None

@@ -1,4 +1,4 @@
-"""What a user gives of an object: its box, or its mask, and the id it is to go by."""
+"""Prompts: the box or mask of each object that enters, and its id."""
 
 import itertools
 import operator
@@ -9,20 +9,20 @@ import numpy as np
 
 from qmra_jax.boxes import check_box, mask_to_box
 from qmra_jax.errors import InputError
-from qmra_jax.masks import VOID
+from qmra_jax.masks import VOID, objects_in
 
-MOST = VOID - 1  # objects at a time, and the largest id: labels are uint8, and 255 is void
+MAX_OBJECTS = VOID - 1  # at a time; also the largest id, as labels are uint8 and 255 is void
 
 
 class Prompts(NamedTuple):
-    """Objects that enter in a frame.
+    """Objects that enter in one frame.
 
     Attributes:
       ids: of n objects.
       boxes: int32 `[n, 4]`: x, y, width, height in pixels of the frame, none empty.
-      masks: bool `[n, h, w]`, of which these are the tight boxes; None if boxes were given. Where
-        both were, that of a box is the filled box. They are for networks alone that `remember`
-        masks.
+      masks: bool `[n, h, w]` with these tight boxes, or None if only boxes were given. An object
+        given by its box among others given by masks has the filled box. Only networks that
+        remember masks (STM) use them.
     """
 
     ids: tuple[int, ...]
@@ -30,28 +30,9 @@ class Prompts(NamedTuple):
     masks: np.ndarray | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """What `Propagator.start` and `step` are told of them."""
+        """Keyword arguments for `Propagator.start` and `Propagator.step`."""
         drawn = {"boxes": self.boxes} if self.masks is None else {"masks": self.masks}
         return {**drawn, "ids": self.ids}
-
-
-def split_objects(labels: np.ndarray) -> dict[int, np.ndarray]:
-    """The objects that a label map shows.
-
-    Args:
-      labels: `[h, w]`, whole numbers: 0 is background and 255 void, unless there is nothing but 0
-        and 255: that is the mask of one object, whose id is 1.
-
-    Returns:
-      id -> mask bool `[h, w]`, by ascending id.
-    """
-    if _is_of_one_object(labels):
-        return {1: labels != 0}
-    return {i: labels == i for i in np.unique(labels).tolist() if i not in (0, VOID)}
-
-
-def _is_of_one_object(labels: np.ndarray) -> bool:
-    return VOID in labels and bool(np.isin(labels, (0, VOID)).all())
 
 
 def read_prompts(
@@ -59,99 +40,90 @@ def read_prompts(
     boxes,
     masks: np.ndarray | None,
     ids: Sequence[int] | None,
-    taken: Iterable[int],
+    ids_in_use: Iterable[int],
 ) -> Prompts:
-    """The objects that enter in a frame, known to be good.
+    """Validates the arguments of `Propagator.start`, `step` and `add`.
 
     Args:
       frame_size: (height, width).
       boxes: int `[n, 4]`: x, y, width, height in pixels of the frame; or None.
-      masks: uint8 `[h, w]` label map (255 is void), or one object's mask of 0 and 255 alone, as
-        `prompt_parsing.read_objects` takes it; or bool `[n, h, w]` or `[h, w]`; or None.
-      ids: of the objects; None: the lowest that are free, or a label map's labels.
-      taken: ids in use.
+      masks: uint8 `[h, w]` label map (255 is void), or one object's mask of only 0 and 255; or
+        bool `[n, h, w]` or `[h, w]`; or None.
+      ids: of the objects; None: the lowest free ones, or a label map's labels.
+      ids_in_use: must not be used again.
 
     Raises:
-      InputError: if both or neither of boxes and masks are given, there is no object or more than
-        `MOST`, one is empty or leaves the frame, or an id is used twice or is none.
+      InputError: unless exactly one of boxes and masks is given, with 1 to `MAX_OBJECTS` objects,
+        each non-empty and inside the frame, with unique ids in 1..`MAX_OBJECTS`.
     """
     if (boxes is None) == (masks is None):
-        raise InputError("an object is given by its box or its mask: expected boxes or masks")
+        raise InputError("expected either boxes or masks, not both and not neither")
+    if ids is not None:
+        ids = _as_list("ids", ids, "one id per object")
     if masks is not None:
-        masks, ids = _by_object(np.asarray(masks), frame_size, ids)
+        masks, ids = _object_masks(np.asarray(masks), frame_size, ids)
         boxes = mask_to_box(masks)
     else:
-        boxes = _listed(boxes)
-    taken = set(taken)
-    if len(boxes) == 0:
-        raise InputError("no box: expected at least one object")
-    if len(taken) + len(boxes) > MOST:
-        there = f" beside the {len(taken)} that there are" if taken else ""
-        raise InputError(f"{len(boxes)} objects{there}: expected at most {MOST} at a time")
+        boxes = _as_list("boxes", boxes, "one x,y,width,height per object")
+        if boxes and np.isscalar(boxes[0]):
+            raise InputError(f"boxes {boxes}: expected a list of boxes [[x, y, width, height]]")
+    used = set(ids_in_use)
+    count = len(boxes)
+    if not 1 <= count <= MAX_OBJECTS - len(used):
+        beside = f" beside the {len(used)} already tracked" if used else ""
+        raise InputError(f"{count} objects{beside}: expected 1 to {MAX_OBJECTS} in all")
     if ids is None:
-        ids = list(itertools.islice((i for i in itertools.count(1) if i not in taken), len(boxes)))
-    ids = _check_ids(ids, len(boxes), taken)
-    checked = []
-    for i, box in zip(ids, boxes, strict=True):
-        if masks is not None and not np.any(box):
-            raise InputError(f"mask of object {i} is empty: expected some pixels of it")
-        checked.append(check_box(box, *frame_size))
-    return Prompts(ids, np.stack(checked), masks)
+        ids = list(itertools.islice((i for i in range(1, VOID) if i not in used), count))
+    if len(ids) != count:
+        raise InputError(f"{len(ids)} ids for {count} objects: expected one per object")
+    checked_ids: list[int] = []
+    for id in ids:
+        checked_ids.append(_check_id(id, used))
+        used.add(checked_ids[-1])
+    if masks is not None and not masks.any(axis=(1, 2)).all():
+        id = checked_ids[int(masks.any(axis=(1, 2)).argmin())]
+        raise InputError(f"mask of object {id} is empty: expected at least one pixel")
+    checked_boxes = np.stack([check_box(box, *frame_size) for box in boxes])
+    return Prompts(tuple(checked_ids), checked_boxes, masks)
 
 
-def _by_object(
-    masks: np.ndarray, frame_size: tuple[int, ...], ids: Sequence[int] | None
-) -> tuple[np.ndarray, Sequence[int] | None]:
-    """The masks bool `[n, h, w]`, and the objects' ids where these or the labels tell."""
+def _object_masks(
+    masks: np.ndarray, frame_size: tuple[int, ...], ids: list | None
+) -> tuple[np.ndarray, Sequence | None]:
+    """(masks bool `[n, h, w]`, ids), where a label map's labels are the ids if None are given."""
     if masks.shape[-2:] != tuple(frame_size) or masks.ndim not in (2, 3):
         raise InputError(
-            f"masks of shape {list(masks.shape)} for a frame {frame_size[1]} wide and"
-            f" {frame_size[0]} high: expected [h, w] labels or [n, h, w]"
+            f"masks of shape {list(masks.shape)} for a frame of height {frame_size[0]} and width"
+            f" {frame_size[1]}: expected [h, w] labels or [n, h, w] masks"
         )
     if masks.dtype != bool and not np.issubdtype(masks.dtype, np.integer):
         raise InputError(
-            f"masks of {masks.dtype}: expected bool, or whole numbers that are labels; of"
-            " probabilities give masks > 0.5"
+            f"masks of {masks.dtype}: expected bool or integer labels; threshold probabilities"
+            " first (masks > 0.5)"
         )
     if masks.ndim == 3:
         return masks != 0, ids
-    if masks.dtype == bool or _is_of_one_object(masks):
+    labels = objects_in(masks)
+    if masks.dtype == bool or not labels:  # one object's mask, perhaps of 0 and 255
         return (masks != 0)[None], ids
-    shown = split_objects(masks)
-    ids = list(shown) if ids is None else ids
-    if unknown := [i for i in ids if i not in shown]:
-        raise InputError(f"mask of object {unknown[0]} is empty: expected some pixels of it")
+    ids = list(labels) if ids is None else ids
     return masks == np.reshape(ids, (-1, 1, 1)), ids
 
 
-def _listed(boxes) -> Sequence:
-    """The boxes, once they are known to be several, not the four numbers of one."""
+def _as_list(name: str, values, expected: str) -> list:
     try:
-        boxes = list(boxes)
+        return list(values)
     except TypeError:
-        raise InputError(f"boxes {boxes!r}: expected a list of x,y,width,height") from None
-    if boxes and np.isscalar(boxes[0]):
-        raise InputError(
-            f"boxes {boxes}: expected a list of boxes, also of one object: [[x, y, width, height]]"
-        )
-    return boxes
+        raise InputError(f"{name} {values!r}: expected a list, {expected}") from None
 
 
-def _check_ids(ids: Sequence[int], count: int, taken: set[int]) -> tuple[int, ...]:
-    """The ids of `count` objects as ints, none of which is taken."""
-    if not hasattr(ids, "__len__"):
-        raise InputError(f"ids {ids!r}: expected a list, an id for each object")
-    if len(ids) != count:
-        raise InputError(f"{len(ids)} ids for {count} objects: expected one each")
-    checked: list[int] = []
-    for given in ids:
-        try:
-            i = operator.index(given)
-        except TypeError:
-            i = 0
-        if not 1 <= i <= MOST:
-            raise InputError(f"object id {given!r}: expected a whole number, 1 to {MOST}")
-        if i in taken or i in checked:
-            raise InputError(f"object id {i} is used twice: expected another for each object")
-        checked.append(i)
-    return tuple(checked)
+def _check_id(id, used: set[int]) -> int:
+    try:
+        number = operator.index(id)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MAX_OBJECTS:
+        raise InputError(f"object id {id!r}: expected a whole number from 1 to {MAX_OBJECTS}")
+    if number in used:
+        raise InputError(f"object id {number} is used twice: expected a different id per object")
+    return number

@@ -1,13 +1,13 @@
-"""From a box in one frame to a mask in every frame ("Implementation Details", inference).
+"""Streaming inference: from a box in one frame to masks in the frames that follow.
 
     propagator = Propagator(module, variables)
-    result = propagator.start(frame, boxes)        # the frame the boxes are drawn in
+    result = propagator.start(frame, boxes)        # the frame in which the boxes are drawn
     result = propagator.step(next_frame)           # result.labels, result.boxes
     result = propagator.add([[8, 9, 30, 20]])      # one more object, drawn in that last frame
     propagator.remove(1)
 
-Each object is predicted by itself from its own memory (`object_tracks`, `memory_bank`); then they
-are merged (`object_merging`).
+See the paper's "Implementation Details". Each object is predicted independently from its own memory
+(`object_tracks`, `memory_bank`); then the objects are merged (`object_merging`).
 """
 
 import time
@@ -18,10 +18,11 @@ import jax
 import numpy as np
 
 from qmra_jax.errors import InputError, whole_number
+from qmra_jax.images import size_text
 from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
 from qmra_jax.inference.object_tracks import Query, Tracks
-from qmra_jax.inference.prompts import MOST, read_prompts
+from qmra_jax.inference.prompts import MAX_OBJECTS, read_prompts
 from qmra_jax.inference.warmup import rehearse
 from qmra_jax.network.model import QMRA, Memory
 from qmra_jax.network.variants import lookup
@@ -29,15 +30,15 @@ from qmra_jax.runtime.compile_count import compiled_programs
 
 
 class FrameResult(NamedTuple):
-    """What is known of a frame.
+    """The result of one frame.
 
     Attributes:
       labels: uint8 `[h, w]`: 0 background, else the object's id.
-      boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros where it is not seen.
-      seconds: the network took until its result was on the host; None where a program had to be
-        compiled first, and where there is no object.
-      probabilities: float32 `[n + 1, h, w]`, background first; on the device until looked at.
-      ids: of the n objects, in ascending order, as `boxes` and `probabilities` have them.
+      boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros if it is not visible.
+      seconds: time of the network until labels and boxes are on the host; None if a program was
+        compiled meanwhile, or if there are no objects.
+      probabilities: float32 `[n + 1, h, w]`, background first, left on the device.
+      ids: of the n objects, ascending: the order of `boxes` and `probabilities`.
     """
 
     labels: np.ndarray
@@ -48,7 +49,7 @@ class FrameResult(NamedTuple):
 
 
 class Propagator:
-    """Carries objects from frame to frame. `start` may be called again, for another video."""
+    """Propagates objects from frame to frame. Call `start` again for another video."""
 
     def __init__(
         self,
@@ -61,27 +62,27 @@ class Propagator:
         max_memory: int | None = None,
         extra_frames: bool = True,
     ):
-        """Prepares; compiles nothing yet.
+        """Compiles nothing yet.
 
         Args:
-          module: the network, and
-          variables: its weights, as `qmra_jax.load` gives them.
-          interval: every so many frames one stays in the memory (the paper: 10 for DAVIS, 5 for
+          module: the network, with its
+          variables: as returned by `qmra_jax.load`.
+          interval: every `interval`-th frame stays in the memory (the paper: 10 for DAVIS, 5 for
             YouTube-VOS).
           short_side: larger frames are shrunk to this many pixels on their shorter side for the
-            network; None: never. Labels and boxes are always of the frame's own size.
+            network; None: never. Labels and boxes always have the size of the original frame.
           merge: a name of `MERGES`.
-          max_memory: frames that the memory may hold, which bounds its size for a video of any
-            length; past it the extra frames are thinned evenly, for all objects alike: one that
-            enters late has few of its own at first. None: no bound.
-          extra_frames: whether frames stay at all; else the memory is an object's first frame and
-            the previous one (Table 3's "w/o EF"), which is a `max_memory` of 2.
+          max_memory: maximum number of memory frames, for a bounded memory on videos of any length.
+            Beyond it the extra frames are thinned evenly, for all objects alike: one that enters
+            late has few extras at first. None: unbounded.
+          extra_frames: whether to keep extra frames; otherwise the memory is an object's first
+            frame and the previous one (Table 3's "w/o EF"), as with `max_memory=2`.
 
         Raises:
-          InputError: if an option is not one.
+          InputError: if an option is invalid.
         """
         if short_side is not None:
-            short_side = whole_number(short_side, "short side", 16, " pixels")
+            short_side = whole_number(short_side, "short_side", 16, " pixels")
         self._tracks = Tracks(
             module,
             variables,
@@ -95,36 +96,33 @@ class Propagator:
     def prepare(
         self, frame_size: tuple[int, int], *, objects: int = 1, frames: int | None = None
     ) -> int:
-        """Compiles beforehand, so that no frame of a live stream waits for it; optional.
+        """Compiles in advance, so that no frame of a live stream has to wait; optional.
 
-        A new number of objects, or a memory that grows, is otherwise compiled when it is first met.
-        A video that is running goes on.
+        Otherwise each new number of objects, and each growth of the memory, compiles when it first
+        occurs. Does not disturb a running video.
 
         Args:
           frame_size: (height, width) of the frames to come.
-          objects: that there may be at a time, entering and leaving in any way.
-          frames: that the stream may have while there are objects; None: any number if there is a
-            `max_memory`, else as many as fit before the memory first grows.
+          objects: maximum number of objects at a time.
+          frames: maximum length of the stream; None: any length if `max_memory` is set, otherwise
+            as many frames as fit before the memory first grows.
 
         Returns:
-          how many programs were compiled.
+          The number of programs compiled.
 
         Raises:
-          InputError: if one of these is no whole number from 1 on, or there are too many objects.
+          InputError: unless all are positive whole numbers, with at most 254 objects.
         """
-        try:
-            height, width = frame_size
-        except (TypeError, ValueError):
-            raise InputError(f"frame size {frame_size!r}: expected (height, width)") from None
+        height, width = frame_size
         size = whole_number(height, "height", 1), whole_number(width, "width", 1)
-        if whole_number(objects, "objects", 1) > MOST:
-            raise InputError(f"{objects} objects: expected at most {MOST} at a time")
+        if whole_number(objects, "objects", 1) > MAX_OBJECTS:
+            raise InputError(f"objects {objects}: expected at most {MAX_OBJECTS}")
         if frames is not None:
             frames = whole_number(frames, "frames", 1)
-        known = compiled_programs()
+        compiled = compiled_programs()
         query = Query.of(1, np.zeros((*size, 3), np.uint8), self._short_side)
         rehearse(self._tracks, query, objects, self._tracks.slots.capacities(frames))
-        return compiled_programs() - known
+        return compiled_programs() - compiled
 
     def start(
         self,
@@ -134,27 +132,27 @@ class Propagator:
         masks: np.ndarray | None = None,
         ids: Sequence[int] | None = None,
     ) -> FrameResult:
-        """Begins with the frame that the boxes are drawn in.
+        """Starts a video with the frame in which the objects are drawn.
 
         Args:
           frame: uint8 `[h, w, 3]` RGB.
-          boxes: int `[n, 4]`: x, y, width, height in pixels of the frame, one an object; or else
-          masks: uint8 `[h, w]`, a label map whose labels are the objects' ids (255 is void), or
-            one object's mask of 0 and 255 alone; or bool `[n, h, w]`, or `[h, w]` of one object.
-            The network takes a mask's tight box and no more of it: that is what "weakly
-            supervised" means. One that `remembers` masks (STM) takes the whole.
-          ids: of the objects, each 1 to 254; None: 1 to n, or a label map's own.
+          boxes: int `[n, 4]`: x, y, width, height in pixels of the frame, one per object.
+          masks: instead of boxes: uint8 `[h, w]`, a label map whose labels are the objects' ids
+            (255 is void), or one object's mask of only 0 and 255; or bool `[n, h, w]`, or `[h, w]`
+            of one object. QMRA uses only a mask's tight box ("weakly supervised"); a network that
+            `remembers` masks (STM) uses all of it.
+          ids: of the objects, each 1 to 254; None: the lowest free ones, or a label map's labels.
 
         Returns:
-          the result of this frame, whose masks are found within the given boxes.
+          The result of this frame, whose masks lie within the given boxes.
 
         Raises:
-          InputError: if there is no object, one is empty or leaves the frame, or an id comes twice.
-            A video that was running goes on.
+          InputError: if there are no objects, one is empty or leaves the frame, or an id occurs
+            twice. A running video is then left as it was.
         """
         _check_frame(frame)
         entering = read_prompts(frame.shape[:2], boxes, masks, ids, ())
-        # All is known to be good: a video that was running ends here.
+        # All input is valid: a running video ends here.
         self._tracks.clear()
         query = self._query = Query.of(0, frame, self._short_side)
         return self._timed(query, lambda: self._tracks.enter(query, entering))
@@ -167,26 +165,24 @@ class Propagator:
         masks: np.ndarray | None = None,
         ids: Sequence[int] | None = None,
     ) -> FrameResult:
-        """Goes on to the next frame.
+        """Advances to the next frame.
 
         Args:
           frame: uint8 `[h, w, 3]` RGB, of the first frame's size.
-          boxes: of objects that enter in this frame, if any, as in `start`;
-          masks: or their masks; and
-          ids: their ids; None: the lowest that are free.
+          boxes: as in `start`, like `masks` and `ids`, of objects that enter in this frame, if any.
 
         Raises:
-          InputError: if nothing was started, the frame's size is another, or as `start`.
+          InputError: before `start`, if the frame has another size, or as `start`.
         """
         number, _, frame_size = self._last("step")
         _check_frame(frame)
         if frame.shape[:2] != frame_size:
             raise InputError(
-                f"frame {number + 1} is {frame.shape[1]} wide and {frame.shape[0]} high, the first"
-                f" one {frame_size[1]} and {frame_size[0]}: all must be of one size"
+                f"frame {number + 1} is {size_text(frame.shape)}, the first one"
+                f" {size_text(frame_size)}: expected one size"
             )
-        given = boxes is not None or masks is not None
-        entering = read_prompts(frame_size, boxes, masks, ids, self.ids) if given else None
+        enters = boxes is not None or masks is not None
+        entering = read_prompts(frame_size, boxes, masks, ids, self.ids) if enters else None
         query = self._query = Query.of(number + 1, frame, self._short_side)
 
         def work() -> None:
@@ -199,47 +195,39 @@ class Propagator:
     def add(
         self, boxes=None, *, masks: np.ndarray | None = None, ids: Sequence[int] | None = None
     ) -> FrameResult:
-        """More objects, drawn in the frame that was given last.
-
-        Args:
-          boxes: as in `start`; or
-          masks: as in `start`.
-          ids: of the objects; None: the lowest that are free, or a label map's own.
-
-        Returns:
-          the result of that frame anew, with them.
+        """Adds objects drawn in the last frame, as in `start`, and returns its updated result.
 
         Raises:
-          InputError: as `start`.
+          InputError: before `start`, or as `start`.
         """
         query = self._last("add")
         entering = read_prompts(query.frame_size, boxes, masks, ids, self.ids)
         return self._timed(query, lambda: self._tracks.enter(query, entering))
 
     def remove(self, id: int) -> None:
-        """Forgets an object; its id may come again.
+        """Stops tracking an object; its id may be used again.
 
         Raises:
-          InputError: if there is no such object.
+          InputError: if there is no object of this id.
         """
         self._last("remove")
         self._tracks.remove(id)
 
     def memory(self, id: int) -> tuple[tuple[int, ...], Memory]:
-        """What the next frame will read of an object: a copy.
+        """A copy of the memory that the next frame will read of an object.
 
         Returns:
-          the memory frames' numbers, ascending, counted from the frame of `start`; and their keys
-          and values, each `[1, t, H, W, c]`, in that order.
+          (numbers, memory): the t memory frames' numbers, ascending, 0 for the frame of `start`;
+          and their keys and values, each `[1, t, H, W, c]`, in that order.
 
         Raises:
-          InputError: if there is no such object.
+          InputError: if there is no object of this id.
         """
         return self._tracks.read(self._last("memory").number + 1, id)
 
     @property
     def interval(self) -> int:
-        """Every so many frames one stays in the memory; may be changed while a video runs."""
+        """Every `interval`-th frame stays in the memory; may be set while a video runs."""
         return self._tracks.slots.interval
 
     @interval.setter
@@ -248,23 +236,23 @@ class Propagator:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The objects' ids, in ascending order."""
+        """Ids of the objects, ascending."""
         return self._tracks.ids
 
-    def _last(self, what: str) -> Query:
+    def _last(self, method: str) -> Query:
         if self._query is None:
-            raise InputError(f"{what} before start: give the first frame and its boxes to start()")
+            raise InputError(f"{method}() before start(): start with a frame and its boxes")
         return self._query
 
     def _timed(self, query: Query, work: Callable[[], None]) -> FrameResult:
-        """Does the work on a frame and brings its result to the host."""
-        known = compiled_programs()
+        """Runs `work` and merges the objects; times both."""
+        compiled = compiled_programs()
         began = time.perf_counter()
         work()
         labels, boxes, probabilities = self._tracks.merge(query)
-        took = time.perf_counter() - began
-        seconds = took if self.ids and compiled_programs() == known else None
-        return FrameResult(labels, boxes, seconds, probabilities, self.ids)
+        seconds = time.perf_counter() - began
+        timed = self.ids and compiled_programs() == compiled
+        return FrameResult(labels, boxes, seconds if timed else None, probabilities, self.ids)
 
 
 def _check_frame(frame: np.ndarray) -> None:

@@ -1,9 +1,8 @@
-"""Every program that a stream may need, run once beforehand, so that no frame waits for one.
+"""Compiles every program that a stream may need, before its frames arrive.
 
-What is compiled depends on the frames' size, on how many objects there are and enter
+What is compiled depends on the frame size, on how many objects exist and enter
 (`memory_bank.bucket`), and on the bank's capacity. A rehearsal lets objects enter and leave in all
-these sizes. It goes through `Tracks` as a stream does, so that it meets what a stream meets; the
-network itself runs but once for each of its sizes.
+these sizes, through `Tracks` as a stream does; the network itself runs only once per size.
 """
 
 import copy
@@ -19,56 +18,55 @@ from qmra_jax.inference.prompts import Prompts
 
 
 def rehearse(tracks: Tracks, query: Query, objects: int, capacities: Sequence[int]) -> None:
-    """Compiles what tracking needs; the tracks themselves stay as they are.
+    """Compiles what `tracks` will need, without changing their state.
 
     Args:
-      tracks: whose programs to compile.
-      query: a frame of the right size, number 1; what it shows does not matter.
-      objects: at most so many at a time.
-      capacities: of the bank, in ascending order.
+      tracks: to compile for.
+      query: a frame of the right size, number 1; its content does not matter.
+      objects: maximum number of objects at a time.
+      capacities: of the bank, ascending.
     """
-    stage = _stage(tracks)
-    known = set()
+    replica = _replica(tracks)
+    rehearsed = set()
     for capacity, larger in zip(capacities, [*capacities[1:], None], strict=True):
-        for there, both in itertools.combinations(range(objects + 1), 2):
-            # How many there are matters beyond their bucket in what `merge` returns, which does
-            # not depend on the capacity.
-            count = both if capacity == capacities[0] else bucket(both)
-            sizes = capacity, there and bucket(there), bucket(both - there), count
-            if sizes in known:
+        for before, after in itertools.combinations(range(objects + 1), 2):
+            # `merge` depends on the exact number of objects, but not on the capacity.
+            count = after if capacity == capacities[0] else bucket(after)
+            sizes = capacity, before and bucket(before), bucket(after - before), count
+            if sizes in rehearsed:
                 continue
-            known.add(sizes)
+            rehearsed.add(sizes)
             for is_tracked in (False, True):
-                _empty(stage, capacity)
-                for ids in (range(1, there + 1), range(there + 1, both + 1)):
-                    _enter(stage, query, ids)
+                _empty(replica, capacity)
+                for ids in (range(1, before + 1), range(before + 1, after + 1)):
+                    _enter(replica, query, ids)
                     if is_tracked:
-                        stage.track(query)
-                    stage.merge(query)
-                stage.remove(both)
-                stage.merge(query)
-            if larger and not there:
-                _empty(stage, capacity)
-                _enter(stage, query, range(1, both + 1))
-                memory_bank.grow(stage.memory, bucket(both), larger)
-    stage.clear()
+                        replica.track(query)
+                    replica.merge(query)
+                replica.remove(after)
+                replica.merge(query)
+            if larger and not before:
+                _empty(replica, capacity)
+                _enter(replica, query, range(1, after + 1))
+                memory_bank.grow(replica.memory, bucket(after), larger)
+    replica.clear()
 
 
-def _empty(stage: Tracks, capacity: int) -> None:
-    stage.clear()
-    stage.slots.capacity = capacity
+def _empty(replica: Tracks, capacity: int) -> None:
+    replica.clear()
+    replica.slots.capacity = capacity
 
 
-def _enter(stage: Tracks, query: Query, ids: Sequence[int]) -> None:
+def _enter(replica: Tracks, query: Query, ids: Sequence[int]) -> None:
     if ids:
         height, width = query.frame_size
         boxes = np.asarray([[0, 0, width, height]] * len(ids), np.int32)
-        stage.enter(query, Prompts(tuple(ids), boxes))
+        replica.enter(query, Prompts(tuple(ids), boxes))
 
 
-def _stage(tracks: Tracks) -> Tracks:
-    """Tracks of the same network that run it once for each size and then repeat its answer."""
-    stage = copy.copy(tracks)
+def _replica(tracks: Tracks) -> Tracks:
+    """Tracks with the same network, which runs once per size and then repeats its answer."""
+    replica = copy.copy(tracks)
     entered: dict = {}  # by the number of objects
     tracked: dict = {}  # by rows and capacity
 
@@ -83,5 +81,5 @@ def _stage(tracks: Tracks) -> Tracks:
             tracked[valid.shape] = answer
         return (*tracked[valid.shape], memory)
 
-    stage._enter, stage._track = enter, track
-    return stage
+    replica._enter, replica._track = enter, track
+    return replica

@@ -1,4 +1,4 @@
-"""Masks, overlays and cut-outs: writers of pictures and videos."""
+"""Writers of images and videos: masks, overlays and cut-outs."""
 
 import abc
 import contextlib
@@ -15,30 +15,25 @@ from qmra_jax.segmentation.result_writer import FrameObjects, ResultWriter
 from qmra_jax.video.reader import Frame, VideoReader
 from qmra_jax.video.writer import H264, VP9_ALPHA, Encoding, VideoWriter, check_encoder
 
-_MARGIN = 8  # pixels of a transparent video's unseen colour around an object
+_MARGIN = 8  # pixels around an object that keep their colour in a transparent video
 
 
 class _Images(ResultWriter):
-    """A folder of PNGs, 00000.png and on; each is in its place at once."""
+    """A folder of PNGs, 00000.png and so on, each complete when it appears."""
 
-    def open(self) -> None:
+    def open(self, stack: contextlib.ExitStack) -> None:
         make_folder(self.path)
 
-    def close(self) -> None:
-        pass
-
-    def discard(self) -> None:
-        pass
-
-    def remove(self) -> None:
-        for path in self.path.glob("*.png"):  # so that those of a longer video do not outlive it
+    @classmethod
+    def remove(cls, folder: Path) -> None:
+        for path in (folder / cls.name).glob("*.png"):
             if path.stem.isdecimal():
                 path.unlink()
-        with contextlib.suppress(OSError):  # it holds something else, or is not there
-            self.path.rmdir()
+        with contextlib.suppress(OSError):  # it holds something else, or does not exist
+            (folder / cls.name).rmdir()
 
     def file(self, frame: Frame) -> Path:
-        """Where the frame's picture belongs."""
+        """Path of the frame's PNG."""
         return self.path / f"{frame.number:05d}.png"
 
 
@@ -65,42 +60,32 @@ class CutoutImages(_Images):
 
 
 class _Video(ResultWriter):
-    """A video with the times of the one that is segmented."""
+    """A video with the frame times of the segmented one."""
 
     encoding: Encoding
 
     def __init__(self, folder: Path, video: VideoReader):
         super().__init__(folder, video)
-        check_encoder(self.encoding)
+        check_encoder(self.encoding)  # before the network runs
 
-    def open(self) -> None:
-        self._empty = True
-        self._writer = VideoWriter(
+    def open(self, stack: contextlib.ExitStack) -> None:
+        writer = VideoWriter(
             self.path,
             rate=Fraction(self.video.fps).limit_denominator(100_000),
             time_base=self.video.time_base,
             pixel_aspect=self.video.pixel_aspect,
             encoding=self.encoding,
         )
+        self._writer = stack.enter_context(writer)
 
     def write(self, frame: Frame, objects: FrameObjects) -> None:
         assert frame.image is not None
         image = self.draw(frame.image, objects)
         self._writer.write(image, frame.time, frame.duration)
-        self._empty = False
 
     @abc.abstractmethod
     def draw(self, image: np.ndarray, objects: FrameObjects) -> np.ndarray:
-        """The picture to encode, from the frame's uint8 `[h, w, 3]`."""
-
-    def close(self) -> None:
-        if self._empty:
-            self.discard()
-        else:
-            self._writer.close()
-
-    def discard(self) -> None:
-        self._writer.discard()
+        """The image to encode, from the frame's uint8 `[h, w, 3]`."""
 
 
 class Overlay(_Video):
@@ -122,16 +107,16 @@ class CutoutVideo(_Video):
 
 
 def cut_out(image: np.ndarray, labels: np.ndarray, margin: int = 0) -> np.ndarray:
-    """The objects without what is around them.
+    """The objects on a transparent background.
 
     Args:
       image: uint8 `[h, w, 3]`.
       labels: uint8 `[h, w]`, 0 background.
-      margin: pixels around the objects that keep their colour, unseen: so that a video's coarser
-        colour does not darken the edges.
+      margin: pixels around the objects that keep their colour, though transparent, so that chroma
+        subsampling does not darken the edges.
 
     Returns:
-      uint8 `[h, w, 4]`: RGB and alpha, 255 in objects and 0 elsewhere.
+      RGBA uint8 `[h, w, 4]`, alpha 255 in objects and 0 elsewhere.
     """
     inside = (labels != 0).astype(np.uint8)
     kept = cv2.dilate(inside, np.ones((2 * margin + 1,) * 2, np.uint8)) if margin else inside

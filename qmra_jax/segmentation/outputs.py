@@ -1,9 +1,9 @@
-"""What a segmented video leaves behind, a writer for each kind.
+"""The output of a segmented video, with one writer per kind of file.
 
-DIR/masks/00000.png ...   palette PNGs, one a frame: 0 background, else the object's id
-DIR/overlay.mp4           the video with the masks over it, each frame for as long as it was shown
+DIR/masks/00000.png ...   palette PNGs, one per frame: 0 background, else the object's id
+DIR/overlay.mp4           the video with the masks drawn over it, with its original frame times
 DIR/boxes.csv, mot.txt, coco.json          see `qmra_jax.segmentation.table_writers`
-DIR/cutout/00000.png ...  RGBA: the objects, and nothing around them
+DIR/cutout/00000.png ...  RGBA images of the objects on a transparent background
 DIR/cutout.webm           the same as a transparent VP9 video
 
 A new kind is a `ResultWriter` with an entry in `WRITERS`.
@@ -34,57 +34,58 @@ DEFAULT = ("masks", "overlay", "boxes")
 
 
 def make_writers(kinds: Sequence[str], folder: Path, video: VideoReader) -> list[ResultWriter]:
-    """The writers of these kinds; nothing is touched yet.
+    """The writers of these kinds; nothing is written yet.
 
     Raises:
-      InputError: if there is no kind, an unknown one, or one that this machine cannot write.
+      InputError: if `kinds` is empty or contains one that is unknown or that this machine cannot
+        write.
     """
     unknown = [kind for kind in kinds if kind not in WRITERS]
     if unknown or not kinds:
-        given = ", ".join(unknown) or "no output"
-        raise InputError(f"{given}: expected at least one of {', '.join(WRITERS)}")
+        what = ", ".join(unknown) or "no output"
+        raise InputError(f"{what}: expected at least one of {', '.join(WRITERS)}")
     return [WRITERS[kind](folder, video) for kind in kinds]
 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Where the files of one segmented video lie."""
+    """The output folder of one segmented video."""
 
     folder: Path
 
     def path(self, kind: str) -> Path:
-        """Of the file or folder that the writer of this kind makes."""
+        """Path of the file or folder of this kind."""
         return self.folder / WRITERS[kind].name
 
     @property
     def masks(self) -> Path:
-        """The folder of label maps."""
+        """Folder of the label maps."""
         return self.path("masks")
 
     @property
     def overlay(self) -> Path:
-        """The video with the masks over it."""
+        """Path of the video with the masks drawn over it."""
         return self.path("overlay")
 
     def mask(self, index: int) -> Path:
-        """The label map of frame `index`."""
+        """Path of the label map of frame `index`."""
         return self.masks / f"{index:05d}.png"
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentedVideo:
-    """What came of it.
+    """Summary of a segmented video.
 
     Attributes:
-      output: where the files lie.
-      paths: of the files and folders that were written.
-      frames: how many frames there are.
-      boxes: frame -> int32 `[n, 4]`, x, y, width, height of each object, zeros where not seen.
-      wall_seconds: from the first frame's decoding to the last file's end, compiling included.
-      network_fps: frames a second of the network's own time, over the frames that compiled nothing
-        (`FrameResult.seconds`); None where each did.
-      skipped: numbers of the frames that could not be decoded and carry the last mask.
-      missing: frames beyond the end of a file that was cut off.
+      output: the output folder.
+      paths: the files and folders written.
+      frames: number of frames.
+      boxes: frame -> int32 `[n, 4]`, x, y, width, height of each object, zeros if not visible.
+      wall_seconds: total time, including decoding, compiling and writing.
+      network_fps: frames per second of the network alone (`FrameResult.seconds`), over frames that
+        compiled nothing; None if there are none.
+      skipped: numbers of the frames that could not be decoded and have the previous mask.
+      missing: number of frames that a truncated file lacks at its end.
     """
 
     output: Output
@@ -97,25 +98,23 @@ class SegmentedVideo:
     missing: int = 0
 
     def speed(self) -> str:
-        """A line about frames and seconds, and what they count."""
-        line = f"{self.frames} frames in {self.wall_seconds:.0f} s, compiling and disk included"
+        """A message about the time taken."""
+        line = f"{self.frames} frames in {self.wall_seconds:.0f} s, including compiling and disk"
         if self.network_fps is not None:
-            line += f"; the network alone {self.network_fps:.2f} frames/s"
+            line += f"; network only: {self.network_fps:.2f} frames/s"
         return line
 
     def damage(self) -> str | None:
-        """A line about frames that could not be decoded; None if all could."""
+        """A warning about frames that could not be decoded; None if all could."""
         lines = []
-        if self.skipped:
-            count = len(self.skipped)
-            verbs = "could not be decoded and " + ("carries" if count == 1 else "carry")
-            shown = ", ".join(map(str, self.skipped[:20])) + ", ..." * (count > 20)
-            lines.append(f"{_frames(count)} {verbs} the last mask: {shown}")
-        if self.missing:
-            verb = "is" if self.missing == 1 else "are"
+        if count := len(self.skipped):
+            verb = "carries" if count == 1 else "carry"
+            numbers = ", ".join(map(str, self.skipped[:20])) + ", ..." * (count > 20)
             lines.append(
-                f"{_frames(self.missing)} at the end {verb} not in the file: it was cut off"
+                f"{_frames(count)} could not be decoded and {verb} the last mask: {numbers}"
             )
+        if self.missing:
+            lines.append(f"{_frames(self.missing)} missing at the end: the file was cut off")
         return "; ".join(lines) or None
 
 

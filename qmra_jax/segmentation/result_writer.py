@@ -1,4 +1,4 @@
-"""What every writer of results is: fed every frame in order, and whole or not there."""
+"""Base classes of the result writers, which receive every frame in order."""
 
 import abc
 import contextlib
@@ -13,14 +13,14 @@ from qmra_jax.video.reader import Frame, VideoReader
 
 
 class FrameObjects(NamedTuple):
-    """What was found in a frame.
+    """The objects in a frame.
 
     Attributes:
       labels: uint8 `[h, w]`: 0 background, else an object's id.
-      boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros where not seen.
-      ids: of the n objects, in ascending order.
-      scores: of each object, in [0, 1]: its mean probability over its mask; none unless a writer
-        asks for them.
+      boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros if not visible.
+      ids: of the n objects, ascending.
+      scores: mean probability of each object over its mask, in [0, 1]; empty unless a writer needs
+        them.
     """
 
     labels: np.ndarray
@@ -30,73 +30,54 @@ class FrameObjects(NamedTuple):
 
 
 class ResultWriter(abc.ABC):
-    """Makes one kind of result in a folder: a file, or a folder of files.
+    """Writes one kind of result to a folder: a file, or a folder of files.
 
-    As a context manager it puts the file in its place at the end; also after an `InputError`, such
-    as a damaged frame, as what was written so far is good. Another error leaves no file.
+    A context manager. The file appears when the block ends, also with an `InputError` such as an
+    unreadable frame, as the frames so far are good. Any other error leaves no file.
     """
 
     name: str
-    """Of the file or folder that it makes."""
+    """Name of the file or folder."""
     scored = False
-    """Whether it asks for `FrameObjects.scores`."""
+    """Whether it needs `FrameObjects.scores`."""
 
     def __init__(self, folder: Path, video: VideoReader):
-        """Touches nothing yet.
-
-        Args:
-          folder: to write into.
-          video: that is segmented.
+        """Writes nothing yet.
 
         Raises:
-          InputError: if it cannot be written on this machine.
+          InputError: if this machine cannot write the format.
         """
         self.path = folder / self.name
         self.video = video
 
     @abc.abstractmethod
-    def open(self) -> None:
-        """Begins."""
+    def open(self, stack: contextlib.ExitStack) -> None:
+        """Opens the output; `stack` closes it, or discards it after an error."""
 
     @abc.abstractmethod
     def write(self, frame: Frame, objects: FrameObjects) -> None:
-        """Adds the next frame, whose `image` is there."""
+        """Adds the next frame, whose `image` is never None."""
 
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Puts the file in its place."""
-
-    @abc.abstractmethod
-    def discard(self) -> None:
-        """Leaves no file."""
-
-    def remove(self) -> None:
-        """Removes an earlier result."""
-        self.path.unlink(missing_ok=True)
+    @classmethod
+    def remove(cls, folder: Path) -> None:
+        """Removes an earlier result from the folder."""
+        (folder / cls.name).unlink(missing_ok=True)
 
     def __enter__(self) -> "ResultWriter":
-        self.open()
+        with contextlib.ExitStack() as stack:
+            self.open(stack)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if error is None or isinstance(error, InputError):
-            self.close()
-        else:
-            self.discard()
+        if isinstance(error, InputError):
+            kind = error = trace = None
+        self._stack.__exit__(kind, error, trace)
 
 
 class TextWriter(ResultWriter):
     """Writes a text file line by line."""
 
-    def open(self) -> None:
-        self._stack = contextlib.ExitStack()
-        part = self._stack.enter_context(written_whole(self.path))
-        self.file = self._stack.enter_context(part.open("w", newline="", encoding="utf-8"))
-
-    def close(self) -> None:
-        self._stack.close()
-
-    def discard(self) -> None:
-        # As an error would leave the blocks, so that `written_whole` puts nothing in its place.
-        with contextlib.suppress(InputError), self._stack:
-            raise InputError("discarded")
+    def open(self, stack: contextlib.ExitStack) -> None:
+        part = stack.enter_context(written_whole(self.path))
+        self.file = stack.enter_context(part.open("w", newline="", encoding="utf-8"))

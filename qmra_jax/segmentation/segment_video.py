@@ -1,7 +1,7 @@
-"""From a video and boxes to files: masks, an overlay, tables, cut-outs (`outputs`).
+"""Segments a video and writes the results: masks, an overlay, tables, cut-outs (`outputs`).
 
-The objects of the earliest frame are followed both ways, those that enter later from their frame
-on. First come the frames before that earliest one, backwards, and their masks are kept on disk;
+The objects of the earliest prompt are propagated in both directions, later ones forwards only. The
+frames before the earliest prompt are processed first, backwards, with their masks kept on disk;
 then one pass over the video in order feeds every writer.
 """
 
@@ -28,7 +28,7 @@ from qmra_jax.segmentation.outputs import Output, SegmentedVideo
 from qmra_jax.segmentation.result_writer import FrameObjects, ResultWriter
 from qmra_jax.video.reader import Frame, VideoReader
 
-_WAITING = 4  # frames that may wait to be written
+_MAX_PENDING = 4  # frames waiting to be written
 
 
 def check_request(
@@ -40,20 +40,16 @@ def check_request(
     overwrite: bool,
     skip_bad: bool = False,
 ) -> None:
-    """Finds out whether the objects can be followed and the result be kept; writes nothing yet.
+    """Checks the arguments of `segment_video` before the network is loaded; writes nothing.
 
     Args:
-      video: to be segmented.
-      objects: frame -> what was drawn in it (`qmra_jax.segmentation.prompt_parsing`).
-      output: where the result is to go.
-      kinds: of files to write, of `outputs.WRITERS`.
-      overwrite: whether an earlier result there may be replaced.
-      skip_bad: whether frames may be absent at the end.
+      overwrite: whether an earlier result may be replaced.
+      skip_bad: whether a truncated file is acceptable.
 
     Raises:
-      InputError: if there is no such frame, or it cannot be decoded, the output folder holds
-        anything while `overwrite` is not set, what is read would be replaced, or the video was cut
-        off and `skip_bad` is not set.
+      InputError: if a frame with objects does not exist or cannot be decoded, the output folder is
+        not empty and `overwrite` is not set, the video itself would be overwritten, or it is
+        truncated and `skip_bad` is not set.
     """
     folder = output.folder
     outputs.make_writers(kinds, folder, video)
@@ -65,17 +61,18 @@ def check_request(
     for source in {path.resolve() for path in (video.path, *video.sources)}:
         if source in results or source.parent in results:
             raise InputError(
-                f"{video.path} would be replaced by its own result in {folder}: give another output"
+                f"{video.path} would be replaced by its own result in {folder}: choose another"
+                " output"
             )
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(
-            f"output {folder} is not empty: give another folder, or --overwrite to replace an"
-            " earlier result there"
+            f"output {folder} is not empty: choose another folder, or --overwrite to replace an"
+            " earlier result"
         )
     if video.missing and not skip_bad:
         raise InputError(
-            f"video {video.path} was cut off: it lacks {video.missing} of the frames that its"
-            " header tells of; get it again, or take what is there (--skip-bad)"
+            f"video {video.path} was cut off: {video.missing} of the frames in its header are"
+            " missing; replace the file, or segment what is there (--skip-bad)"
         )
 
 
@@ -89,34 +86,29 @@ def segment_video(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> SegmentedVideo:
-    """Follows the objects through the video and writes the files.
+    """Propagates the objects through the video and writes the files.
 
-    An earlier result in the same folder is removed first (what `outputs` names, nothing else).
-    Reading and writing go on beside the network, and memory does not grow with the video's length
-    but by a box for each frame.
+    Removes an earlier result in the folder first (the files of `outputs`, nothing else). Reads and
+    writes in background threads; memory is independent of the video's length, but for the boxes.
 
     Args:
-      video: to be segmented.
-      objects: as `check_request` takes them.
-      propagator: with the network.
-      output: where to write.
-      kinds: of files, of `outputs.WRITERS`.
-      skip_bad: a frame that cannot be decoded carries the last mask, and the network never sees it.
-      progress: shows a bar on standard error.
+      objects: frame number -> objects drawn in it (`qmra_jax.segmentation.prompt_parsing`).
+      kinds: of files to write, keys of `outputs.WRITERS`.
+      skip_bad: give a frame that cannot be decoded the previous mask, without running the network.
+      progress: show a progress bar on standard error.
 
     Raises:
-      InputError: if a frame cannot be decoded, naming it, unless `skip_bad` is set. What was found
-        before it is kept.
+      InputError: if a frame cannot be decoded and `skip_bad` is not set. The results of the frames
+        before it are kept.
     """
     began = time.perf_counter()
-    for kind in outputs.WRITERS:
-        with contextlib.suppress(InputError):  # one that cannot be written here left nothing here
-            outputs.make_writers([kind], output.folder, video)[0].remove()
+    for writer_class in outputs.WRITERS.values():
+        writer_class.remove(output.folder)
     writers = outputs.make_writers(kinds, output.folder, video)
     make_folder(output.folder)
     bar = tqdm(total=video.count, desc="segment", unit="frame", disable=not progress)
     seconds: list[float] = []
-    problem: InputError | None = None
+    failure: InputError | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(bar)
         spool = output.masks
@@ -126,9 +118,9 @@ def segment_video(
             stack.enter_context(writer)
         results = _Results(video, writers, spool)
         frames = stack.enter_context(
-            contextlib.closing(_follow_both_ways(video, objects, propagator, skip_bad))
+            contextlib.closing(_propagate(video, objects, propagator, skip_bad))
         )
-        with WriteBehind(_WAITING) as behind:
+        with WriteBehind(_MAX_PENDING) as behind:
             try:
                 for frame, result, early in frames:
                     if result is not None and result.seconds is not None:
@@ -136,9 +128,9 @@ def segment_video(
                     behind(results.keep if early else results.write, frame, result)
                     bar.update(early or frame.number >= min(objects))
             except InputError as error:
-                problem = error  # so that what waits is still written
-        if problem:
-            raise InputError(f"{problem}; what was found until then is in {output.folder}")
+                failure = error  # raised once the pending frames are written
+        if failure:
+            raise InputError(f"{failure}; results up to that frame are in {output.folder}")
     return SegmentedVideo(
         output,
         tuple(writer.path for writer in writers),
@@ -151,16 +143,16 @@ def segment_video(
     )
 
 
-def _follow_both_ways(
+def _propagate(
     video: VideoReader, objects: Mapping[int, Prompts], propagator: Propagator, skip_bad: bool
 ) -> Generator[tuple[Frame, FrameResult | None, bool]]:
-    """(frame, its result, whether it comes before its turn).
+    """Yields (frame, result, early): first backwards from the earliest prompt, then in order.
 
-    The frames before the first with objects come twice: backwards with their results, then in
-    their turn without. A frame that cannot be decoded has no result.
+    The frames before the earliest prompt come twice: early, with their results, and in order,
+    without. Skipped frames have no result.
 
     Raises:
-      InputError: at such a frame, unless `skip_bad` is set.
+      InputError: at a frame that cannot be decoded, unless `skip_bad` is set.
     """
 
     def run(frames: Iterable[Frame]) -> Iterator[tuple[Frame, FrameResult | None]]:
@@ -176,42 +168,42 @@ def _follow_both_ways(
 
 
 class _Results:
-    """What was found, handed to the writers in order; lives in the writing thread."""
+    """Passes results to the writers in order; used by the writing thread."""
 
     def __init__(self, video: VideoReader, writers: Sequence[ResultWriter], spool: Path):
         self._writers, self._spool = writers, spool
         self._scored = any(writer.scored for writer in writers)
         self._last = FrameObjects(np.zeros(video.size, np.uint8), np.zeros((0, 4), np.int32))
-        self._image = np.zeros((*video.size, 3), np.uint8)  # the last one
-        self._early: dict[int, FrameObjects] = {}  # without labels, which lie in the spool
+        self._last_image = np.zeros((*video.size, 3), np.uint8)
+        self._early: dict[int, FrameObjects] = {}  # without labels, which are in the spool
         self.boxes: dict[int, np.ndarray] = {}
         self.skipped: list[int] = []
 
     def keep(self, frame: Frame, result: FrameResult | None) -> None:
-        """A frame before the first one with objects: it is written later, in its turn."""
-        shown = self._shown(result)
-        write_labels(self._path(frame), shown.labels)
-        self._early[frame.number] = shown._replace(labels=np.zeros((0, 0), np.uint8))
+        """Keeps the result of an early frame, to be written in order later."""
+        objects = self._objects(result)
+        write_labels(self._path(frame), objects.labels)
+        self._early[frame.number] = objects._replace(labels=np.zeros((0, 0), np.uint8))
 
     def write(self, frame: Frame, result: FrameResult | None) -> None:
-        """The next frame; no result for one that was kept, or that cannot be decoded."""
+        """Writes the next frame; its result is None if it was kept or skipped."""
         early = self._early.pop(frame.number, None)
         if early is None:
-            shown = self._shown(result)
+            objects = self._objects(result)
         else:
-            shown = early._replace(labels=read_labels(self._path(frame)))
+            objects = early._replace(labels=read_labels(self._path(frame)))
         if frame.image is None:
             self.skipped.append(frame.number)
         else:
-            self._image = frame.image
-        self.boxes[frame.number] = shown.boxes
+            self._last_image = frame.image
+        self.boxes[frame.number] = objects.boxes
         for writer in self._writers:
-            writer.write(frame._replace(image=self._image), shown)
+            writer.write(frame._replace(image=self._last_image), objects)
 
     def _path(self, frame: Frame) -> Path:
         return self._spool / f"{frame.number:05d}.png"
 
-    def _shown(self, result: FrameResult | None) -> FrameObjects:
+    def _objects(self, result: FrameResult | None) -> FrameObjects:
         if result is not None:
             scores = score(result) if self._scored else ()
             self._last = FrameObjects(result.labels, np.asarray(result.boxes), result.ids, scores)
@@ -219,19 +211,12 @@ class _Results:
 
 
 def score(result: FrameResult) -> tuple[float, ...]:
-    """How sure the network is of each object: its mean probability over its mask, in [0, 1].
-
-    Args:
-      result: of a frame.
-
-    Returns:
-      one for each of its ids; 0 where the object is not seen.
-    """
+    """The mean probability of each object over its mask, in [0, 1]; 0 if it is not visible."""
     if not result.ids:
         return ()
     probabilities = np.asarray(result.probabilities)
     scores = []
     for row, id in enumerate(result.ids, start=1):
-        seen = probabilities[row][result.labels == id]
-        scores.append(float(seen.mean()) if seen.size else 0.0)
+        inside = probabilities[row][result.labels == id]
+        scores.append(float(inside.mean()) if inside.size else 0.0)
     return tuple(scores)

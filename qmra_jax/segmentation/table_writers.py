@@ -1,15 +1,16 @@
-"""Boxes and masks as text that other programs read, written line by line in bounded memory.
+"""Writers of boxes and masks as text, line by line in bounded memory.
 
-boxes.csv   frame,object,x,y,width,height. Frames count from 0. The boxes are the network's own,
-            stage 1's B_q, and need not be the masks' tight ones; empty where an object is not seen.
+boxes.csv   frame,object,x,y,width,height. Frames count from 0. The boxes are those of stage 1's
+            B_q, not the masks' tight boxes; empty if an object is not visible.
 mot.txt     MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1. Frames and pixels
             count from 1, as MOTChallenge's instructions say. Boxes are tight around the masks.
-coco.json   a COCO dataset that `pycocotools.coco.COCO` opens: an image a frame (its id is the
-            frame's number, from 0), an annotation for each object seen in it, with compressed RLE,
-            the mask's area and tight box (from 0), `track_id` (the object's id) and `score`. Its
-            `annotations` are also a COCO results list, for `COCO.loadRes`.
+coco.json   a COCO dataset for `pycocotools.coco.COCO`: one image per frame (its id is the frame
+            number, from 0), one annotation per visible object, with compressed RLE, the mask's area
+            and tight box (from 0), `track_id` (the object's id) and `score`. Its `annotations` are
+            also a COCO results list for `COCO.loadRes`.
 """
 
+import contextlib
 import csv
 import json
 
@@ -22,23 +23,23 @@ from qmra_jax.video.reader import Frame
 
 
 class Boxes(TextWriter):
-    """The network's own boxes."""
+    """boxes.csv: the network's boxes."""
 
     name = "boxes.csv"
 
-    def open(self) -> None:
-        super().open()
+    def open(self, stack: contextlib.ExitStack) -> None:
+        super().open(stack)
         self._rows = csv.writer(self.file)
         self._rows.writerow(["frame", "object", "x", "y", "width", "height"])
 
     def write(self, frame: Frame, objects: FrameObjects) -> None:
         for id, box in zip(objects.ids, objects.boxes.tolist(), strict=True):
-            seen = box[2] > 0 and box[3] > 0
-            self._rows.writerow([frame.number, id, *(box if seen else [""] * 4)])
+            visible = box[2] > 0 and box[3] > 0
+            self._rows.writerow([frame.number, id, *(box if visible else [""] * 4)])
 
 
 class Mot(TextWriter):
-    """MOTChallenge's text."""
+    """mot.txt: MOTChallenge's text format."""
 
     name, scored = "mot.txt", True
 
@@ -51,12 +52,13 @@ class Mot(TextWriter):
 
 
 class Coco(TextWriter):
-    """COCO's JSON."""
+    """coco.json: a COCO dataset."""
 
     name, scored = "coco.json", True
 
-    def open(self) -> None:
-        super().open()
+    def open(self, stack: contextlib.ExitStack) -> None:
+        super().open(stack)
+        stack.push(self._write_images)
         self._frames = self._annotations = 0
         self.file.write('{"info": {"description": "masks of qmra-jax"},\n"annotations": [')
 
@@ -81,7 +83,9 @@ class Coco(TextWriter):
             }
             self._separate(self._annotations > 1, annotation)
 
-    def close(self) -> None:
+    def _write_images(self, kind, *_) -> None:
+        if kind is not None:
+            return
         height, width = self.video.size
         self.file.write('],\n"images": [')
         for number in range(self._frames):
@@ -89,7 +93,6 @@ class Coco(TextWriter):
             image = {"id": number, "file_name": name, "width": width, "height": height}
             self._separate(number > 0, image)
         self.file.write('],\n"categories": [{"id": 1, "name": "object"}]}\n')
-        super().close()
 
     def _separate(self, follows: bool, item: dict) -> None:
         self.file.write((",\n" if follows else "\n") + json.dumps(item))

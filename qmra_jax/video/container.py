@@ -1,11 +1,12 @@
-"""Decoding a video file: every frame by its number, forwards or backwards, sound or damaged.
+"""Decodes a video file forwards or backwards, with stable frame numbers, damaged frames included.
 
-A frame's number is its place among those a plain decode gives, from 0. Going backwards seeks to a
-keyframe and decodes from there; what comes out is held against the times that the plain decode
-gave, so a number never slips, whatever B-frames, variable rates or a poor index do to seeking.
+A frame's number is its index in a plain decode of the file. Going backwards seeks to a keyframe and
+decodes from there; the result is checked against the times of the plain decode, so that numbers
+stay right despite B-frames, variable rates or a poor index.
 """
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,29 +18,30 @@ import numpy as np
 from qmra_jax.errors import InputError
 from qmra_jax.video.decoding import Decoded, decode, orientation, packets, to_image
 
-UNKNOWN_RATE = Fraction(25)  # for a file that names no rate, such as a lone image
-BLOCK_BYTES = 192 << 20  # of decoded frames, which going backwards may hold at a time
-_FINEST = 1_000_000  # ticks a second; a finer clock says no more of a film
-_SLACK = Fraction(1, 4)  # seconds by which a sound file may end before the time in its header
+UNKNOWN_RATE = Fraction(25)  # frames per second of a file that states none, such as a single image
+BLOCK_BYTES = 192 << 20  # of decoded frames held at a time when going backwards
+_FINEST = 1_000_000  # ticks per second; a finer clock adds nothing
+_SLACK = Fraction(1, 4)  # seconds by which an intact file may end before its header's duration
 
 
 class VideoFile:
-    """A video file (mp4, webm, gif, ...): its first video stream.
+    """The first video stream of a file (mp4, webm, gif, ...).
 
     Attributes:
       path: of the file.
-      rate: frames a second, on average.
-      time_base: seconds of a tick of the file's clock, or of a coarser one that suits encoders.
-      start: the first frame's `pts`.
-      pixel_aspect: a pixel's width over its height as it is displayed.
-      size: (height, width) of the first sound frame, as displayed.
+      rate: average frames per second.
+      time_base: seconds per tick of the file's clock, or of a coarser clock that suits encoders.
+      start: `pts` of the first frame.
+      pixel_aspect: width over height of a displayed pixel.
+      size: (height, width) of the first undamaged frame, as displayed.
+
     Raises:
-      InputError: if the file cannot be opened, or holds no video, or no sound frame.
+      InputError: if the file cannot be opened or holds no video, or no undamaged frame.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._stamps: list[Decoded] = []  # without pictures: of the first frames
+        self._stamps: list[Decoded] = []  # of the first frames, without pictures
         with _open(path) as container:
             stream = container.streams.video[0]
             self.rate = Fraction(stream.average_rate or stream.guessed_rate or UNKNOWN_RATE)
@@ -48,10 +50,9 @@ class VideoFile:
             self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
             index = _index(container, stream)
             end = path.stat().st_size
-            # One that begins in the file comes as a damaged frame.
-            self._missing = sum(entry.pos >= end for entry in index) if index else None
-            self._count = len(index) - (self._missing or 0) or None
-            # No other container that is common states its own length.
+            # A sample that the file contains in part is a damaged frame, not a missing one.
+            self._indexed, self._cut_off = len(index), sum(entry.pos >= end for entry in index)
+            # Of the common containers, only matroska (mkv, webm) states its duration up front.
             states = "matroska" in container.format.name and container.duration
             self._ends = Fraction(container.duration, av.time_base) if states else None
         first = None
@@ -62,76 +63,70 @@ class VideoFile:
                 first = decoded.picture
                 break
         if first is None:
-            raise InputError(
-                f"video {path} has no frames: expected at least one; check that the file is"
-                " complete"
-            )
+            raise InputError(f"video {path} has no frames that decode: check that it is complete")
         self._turn = orientation(first)
         self.size = self.image(first).shape[:2]
-        if self._turn.on_its_side:
+        if self._turn.transpose:
             self.pixel_aspect = 1 / self.pixel_aspect
 
+    @functools.cached_property
     def count(self) -> int:
-        """How many frames there are: from an mp4's index, or by reading packets undecoded.
+        """Number of frames: from an mp4's index, or else by reading packets without decoding.
 
-        Files whose packets do not tell are decoded. A damaged one may have a few less.
+        Decodes only if packets have no times. May be slightly too high for a damaged file.
         """
-        if self._count is None:
-            times: list[int | None] = []
-            with _open(self.path) as container:
-                try:
-                    for packet, shown in packets(container):
-                        if shown:
-                            times.append(packet.pts)
-                except av.FFmpegError:
-                    pass  # damaged from there on, as decoding will tell with the frame's number
-            told = None not in times and len(set(times)) == len(times)
-            self._count = len(times) if told else sum(1 for _ in self.decode())
-        return self._count
+        if self._indexed > self._cut_off:
+            return self._indexed - self._cut_off
+        times: list[int | None] = []
+        # Damage ends the count; decoding reports it with the frame's number.
+        with _open(self.path) as container, contextlib.suppress(av.FFmpegError):
+            times.extend(packet.pts for packet, shown in packets(container) if shown)
+        if None in times or len(set(times)) < len(times):
+            return sum(1 for _ in self.decode())
+        return len(times)
 
-    @property
+    @functools.cached_property
     def missing(self) -> int:
-        """How many frames a file that was cut off lacks; 0 where it does not tell, as a gif.
+        """Number of frames that a truncated file lacks; 0 if unknown, as for a gif.
 
-        An mp4's index lists them; of mkv and webm it is estimated from the length in the header.
+        Exact for an mp4, whose index lists them; estimated from the header's duration for mkv and
+        webm.
         """
-        if self._missing is None:
-            self._missing = 0
-            if self._ends is not None:
-                lacks = self._ends - self._reach()
-                self._missing = round(lacks * self.rate) if lacks > _SLACK else 0
-        return self._missing
+        if self._indexed or self._ends is None:
+            return self._cut_off
+        absent = self._ends - self._last_packet_end()
+        return round(absent * self.rate) if absent > _SLACK else 0
 
-    def _reach(self) -> Fraction:
-        """When the last packet of any stream ends, in seconds; found without decoding."""
-        reach = Fraction(0)
+    def _last_packet_end(self) -> Fraction:
+        """End of the last packet of any stream, in seconds."""
+        last = Fraction(0)
         with _open(self.path) as container, contextlib.suppress(av.FFmpegError):
             for packet in container.demux():
                 if packet.size and packet.pts is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
-                    reach = max(reach, end)
-        return reach
+                    last = max(last, end)
+        return last
 
     def image(self, picture: av.VideoFrame) -> np.ndarray:
-        """The picture as a player shows it, the display matrix applied: uint8 `[h, w, 3]` RGB."""
+        """The picture as displayed, uint8 `[h, w, 3]` RGB."""
         return to_image(picture, self._turn)
 
     def seconds(self, number: int, pts: int | None) -> Fraction:
-        """When a frame is shown, counted from the first one."""
+        """Time of a frame, 0 for the first one."""
         return number / self.rate if pts is None else (pts - self.start) * self._tick
 
     def duration(self, decoded: Decoded) -> Fraction:
-        """How long a frame is shown, in seconds."""
+        """Duration of a frame in seconds."""
         return decoded.duration * self._tick or 1 / self.rate
 
     def decode(self, key: int | None = None) -> Iterator[Decoded]:
-        """Every frame in the order in which they are shown, damaged ones too.
+        """Yields every frame in display order, including damaged ones.
 
         Args:
-          key: `pts` of a keyframe to begin at or before; None: the first frame.
+          key: `pts` of a keyframe to start at or before; None: the first frame.
 
         Raises:
-          InputError: if the file cannot be read on.
+          InputError: if the rest of the file cannot be read.
         """
         number = 0
         with _open(self.path) as container:
@@ -146,15 +141,15 @@ class VideoFile:
             except av.FFmpegError as error:
                 after = f"{number} frames" if key is None else "a keyframe"
                 raise InputError(
-                    f"video {self.path} cannot be read on after {after}"
-                    f" ({error.strerror or error}): the file is damaged or incomplete; get it"
-                    " again, or cut it there"
+                    f"video {self.path} cannot be read after {after}"
+                    f" ({error.strerror or error}): the file is damaged or incomplete; replace it,"
+                    " or cut it there"
                 ) from None
 
     def backwards(self, stop: int) -> Iterator[tuple[int, Decoded]]:
-        """(number, frame) of frames `stop` - 1 to 0, a bounded number of them held at a time."""
+        """Yields (number, frame) for `stop` - 1 down to 0, holding at most `BLOCK_BYTES`."""
         self._stamp(stop)
-        size = 4  # of a block; then as many as their bytes allow
+        size = 4  # frames of the first block
         while stop > 0:
             first = max(0, stop - size)
             block = self._block(first, stop)
@@ -165,20 +160,20 @@ class VideoFile:
             size = int(np.clip(BLOCK_BYTES // max([1, *sizes]), 4, 256))
 
     def frame(self, number: int) -> Decoded | None:
-        """A frame by its number; None if there is none."""
+        """The frame of this number, or None if there is none."""
         if number < 0:
             return None
         self._stamp(number + 1)
         return self._block(number, number + 1)[0] if number < len(self._stamps) else None
 
     def _stamp(self, stop: int) -> None:
-        """Decodes the first `stop` frames, unless that was done, to know their times."""
+        """Makes the times of the first `stop` frames known, by decoding them once."""
         if len(self._stamps) < stop:
             head = itertools.islice(self.decode(), stop)
             self._stamps = [decoded._replace(picture=None) for decoded in head]
 
     def _block(self, first: int, stop: int) -> list[Decoded]:
-        """Frames `first` to `stop` - 1, of which the times are known."""
+        """Frames `first` to `stop` - 1, whose times are known."""
         stamps = self._stamps
         keys = (k for k in range(first, 0, -1) if stamps[k].key and not stamps[k].problem)
         key = next(keys, None)
@@ -189,15 +184,15 @@ class VideoFile:
         return list(itertools.islice(self.decode(), first, stop))
 
     def _after_key(self, key: int, first: int, stop: int) -> list[Decoded] | None:
-        """The same, decoded from a keyframe; None if other frames came than a plain decode gives"""
+        """`_block` decoded from a keyframe; None if the frames differ from a plain decode's."""
         block: list[Decoded] = []
         number, begins = key, self._stamps[key].pts or 0
         try:
             for decoded in self.decode(begins):
                 if number == key and (decoded.pts is None or decoded.pts < begins):
-                    continue  # the seek went further back, or they lean on frames before it
-                known = self._stamps[number]
-                if decoded.pts != known.pts or bool(decoded.problem) != bool(known.problem):
+                    continue  # the seek went further back, or it depends on frames before the key
+                stamp = self._stamps[number]
+                if decoded.pts != stamp.pts or bool(decoded.problem) != bool(stamp.problem):
                     return None
                 if number >= first:
                     block.append(decoded)
@@ -205,7 +200,7 @@ class VideoFile:
                 if number == stop:
                     return block
         except InputError:
-            pass  # a container that cannot seek
+            pass  # the container cannot seek
         return None
 
 
@@ -224,7 +219,7 @@ def _open(path: Path):
 
 
 def _index(container, stream) -> list:
-    """An mp4's samples, of which its header has a table; nothing for others."""
+    """The sample table of an mp4; empty for other containers."""
     if "mp4" not in container.format.name:
         return []
     entries = getattr(stream, "index_entries", [])  # PyAV 14 has none

@@ -1,4 +1,4 @@
-"""Frames out of an open container: which of them are damaged, and which way up they are."""
+"""Decodes the frames of an open container, detects damaged ones, and finds their orientation."""
 
 import heapq
 from collections.abc import Iterator
@@ -7,76 +7,68 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-# Recordings that may begin anywhere.
+# Formats of streams that may start anywhere.
 _BROADCASTS = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")
 
 
 class Decoded(NamedTuple):
-    """A frame as the decoder gives it.
+    """A decoded frame; times are in the stream's time base."""
 
-    Attributes:
-      pts: when it is shown, in the stream's time base; None if the file does not tell.
-      key: whether decoding can begin with it.
-      duration: in the stream's time base; 0 if the file does not tell.
-      picture: None if it could not be decoded.
-      problem: why not; None for a sound frame.
-    """
-
-    pts: int | None
-    key: bool
-    duration: int
-    picture: av.VideoFrame | None
-    problem: str | None
+    pts: int | None  # presentation time; None if unknown
+    key: bool  # whether it is a keyframe
+    duration: int  # 0 if unknown
+    picture: av.VideoFrame | None  # None if it could not be decoded
+    problem: str | None  # why it could not be decoded
 
 
 def packets(container) -> Iterator[tuple[av.Packet, bool]]:
-    """(packet, whether its picture is shown), for a decoder to take; at last the one that flushes.
+    """Yields (packet, whether its picture is shown), the flushing packet last.
 
-    What is not shown is decoded all the same, as later pictures lean on it: what an edit list cuts
-    off an mp4's beginning, up to the keyframe before, and pictures that VP8 keeps to predict from.
-    But a broadcast may begin anywhere, and what precedes its first keyframe no player shows.
+    Hidden pictures must be decoded too, because later ones depend on them: those that an edit list
+    cuts off the beginning of an mp4, and VP8's invisible reference frames. Packets before the first
+    keyframe of a broadcast are left out.
     """
     stream = container.streams.video[0]
     begun = container.format.name not in _BROADCASTS
     for packet in container.demux(stream):
         begun = begun or packet.is_keyframe
-        # VP8's pictures to predict from have packets of their own; a bit tells.
+        # A bit of its header marks an invisible VP8 frame.
         hidden = stream.codec_context.name == "vp8" and packet.size and not bytes(packet)[0] & 16
         if begun or not packet.size:
             yield packet, bool(packet.size and not packet.is_discard and not hidden)
 
 
 def decode(container) -> Iterator[Decoded]:
-    """Frames as they come; a packet from which nothing comes is a damaged frame.
+    """Yields frames in display order; a packet without a picture is a damaged frame.
 
-    Decoders reorder, and report an error late or not at all; so a frame is missed when one with a
-    later time comes out. Comes it later still, it stays missed.
+    Decoders reorder frames, and report errors late or not at all. A frame is therefore lost once a
+    later one comes out, even if it comes out after that.
 
-    After a damaged keyframe decoders go on with whatever picture they had, and call the result
-    sound: everything up to the next keyframe is damaged too. After any other damaged frame the
-    pictures differ little as a rule, and are given.
+    After a damaged keyframe, decoders continue from whatever picture they had and report no error:
+    all frames up to the next keyframe count as damaged. After any other damaged frame the pictures
+    usually differ little, and are kept.
     """
-    due: list[int] = []  # a heap: the times of packets whose frames have not come
-    gone: set[int] = set()  # times of missed frames
-    begins: int | None = None  # of the first keyframe; what is shown before leans on absent frames
+    due: list[int] = []  # a heap: times of packets whose frames have not come out
+    lost: set[int] = set()  # times of lost frames
+    begins: int | None = None  # time of the first packet; earlier frames depend on absent ones
     reason = "the decoder gives nothing for it"
-    damaged: set[int] = set()  # told by the container
+    corrupt: set[int] = set()  # times of packets that the container marks as corrupt
     keys: set[int] = set()  # times of keyframes
     context = container.streams.video[0].codec_context
-    timed, adrift = True, False  # adrift: the last keyframe was damaged
+    timed, keyframe_damaged = True, False
 
-    def judged(decoded: Decoded) -> Decoded:
-        nonlocal adrift
+    def check_keyframe(decoded: Decoded) -> Decoded:
+        nonlocal keyframe_damaged
         if decoded.key or decoded.pts in keys:
-            adrift = decoded.problem is not None
-        elif adrift and decoded.problem is None:
+            keyframe_damaged = decoded.problem is not None
+        elif keyframe_damaged and decoded.problem is None:
             return decoded._replace(picture=None, problem="the keyframe before it is damaged")
         return decoded
 
-    def missed(before: float) -> Iterator[Decoded]:
+    def lost_frames(before: float) -> Iterator[Decoded]:
         while due and due[0] < before:
-            gone.add(due[0])
-            yield judged(Decoded(heapq.heappop(due), False, 0, None, reason))
+            lost.add(due[0])
+            yield check_keyframe(Decoded(heapq.heappop(due), False, 0, None, reason))
 
     for packet, shown in packets(container):
         if shown and packet.pts is not None:
@@ -86,7 +78,7 @@ def decode(container) -> Iterator[Decoded]:
             if packet.pts >= begins:
                 heapq.heappush(due, packet.pts)
             if packet.is_corrupt:
-                damaged.add(packet.pts)
+                corrupt.add(packet.pts)
         try:
             pictures = context.decode(packet if packet.size else None)
         except av.FFmpegError as error:
@@ -95,58 +87,48 @@ def decode(container) -> Iterator[Decoded]:
             if picture.pts is None:
                 timed = False
             if timed:
-                yield from missed(picture.pts)
+                yield from lost_frames(picture.pts)
                 while due and due[0] == picture.pts:
                     heapq.heappop(due)
-            if picture.pts in gone:
+            if picture.pts in lost:
                 continue
             key, duration = picture.key_frame, picture.duration or 0
-            if picture.is_corrupt or picture.pts in damaged:
-                yield judged(Decoded(picture.pts, key, duration, None, "its data are damaged"))
-            else:
-                yield judged(Decoded(picture.pts, key, duration, picture, None))
+            decoded = Decoded(picture.pts, key, duration, picture, None)
+            if picture.is_corrupt or picture.pts in corrupt:
+                decoded = decoded._replace(picture=None, problem="its data are damaged")
+            yield check_keyframe(decoded)
     if timed:
-        yield from missed(float("inf"))
+        yield from lost_frames(float("inf"))
 
 
 class Orientation(NamedTuple):
-    """Signs of x' = ax + cy, y' = bx + dy, from a stored to a displayed pixel.
+    """How to turn a stored picture for display: transpose it, then reverse rows and columns."""
 
-    Either a and d or b and c are 0.
-    """
-
-    a: int = 1
-    b: int = 0
-    c: int = 0
-    d: int = 1
-
-    @property
-    def on_its_side(self) -> bool:
-        """Whether the displayed picture's width is the stored one's height."""
-        return self.a == 0
+    transpose: bool = False
+    reverse_rows: bool = False
+    reverse_columns: bool = False
 
 
 def orientation(picture: av.VideoFrame) -> Orientation:
-    """What the display matrix of a video's first frame says of all of them.
+    """Reads the display matrix of a video's first frame, which holds for all frames.
 
-    Asking every frame would be costly: `side_data` ties a frame into a reference cycle, and its
-    pixels stay in memory until Python's collector comes by.
+    Not to be called for every frame: `side_data` puts the frame in a reference cycle, which keeps
+    its pixels in memory until the next garbage collection.
     """
     side_data = picture.side_data.get("DISPLAYMATRIX")
     if side_data is None:
         return Orientation()
-    matrix = np.asarray(memoryview(side_data).cast("B").cast("i")[:5], np.int64)  # type: ignore[arg-type]
-    a, b, _, c, d = np.sign(matrix).tolist()
-    # Phones turn by quarters; what is between takes the nearest one.
-    if abs(matrix[0]) >= abs(matrix[1]):
-        return Orientation(a or 1, 0, 0, d or 1)
-    return Orientation(0, b, c or 1, 0)
+    matrix = memoryview(side_data).cast("B").cast("i").tolist()  # type: ignore[arg-type]
+    a, b, _, c, d = matrix[:5]  # displayed x' = ax + cy, y' = bx + dy
+    if abs(a) >= abs(b):  # phones turn by quarters; other angles are rounded to the nearest
+        return Orientation(False, d < 0, a < 0)
+    return Orientation(True, b < 0, c < 0)
 
 
 def to_image(picture: av.VideoFrame, turn: Orientation) -> np.ndarray:
-    """The picture as a player shows it: uint8 `[h, w, 3]` RGB."""
+    """The picture as displayed, with its orientation applied: uint8 `[h, w, 3]` RGB."""
     image = picture.to_ndarray(format="rgb24")
-    down, right = (turn.d, turn.a)
-    if turn.on_its_side:
-        image, down, right = image.swapaxes(0, 1), turn.b, turn.c
-    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+    if turn.transpose:
+        image = image.swapaxes(0, 1)
+    rows, columns = -1 if turn.reverse_rows else 1, -1 if turn.reverse_columns else 1
+    return np.ascontiguousarray(image[::rows, ::columns])

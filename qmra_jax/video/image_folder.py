@@ -1,4 +1,4 @@
-"""Images that are the frames of a video: a folder's, or those that a glob names."""
+"""Image sequences: the images of a folder or a glob, as frames of a video."""
 
 import glob
 import itertools
@@ -10,17 +10,18 @@ from PIL import Image
 
 from qmra_jax.errors import InputError
 from qmra_jax.files import by_number
+from qmra_jax.images import size_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
-_EXIF_ORIENTATION = 0x0112  # 5 to 8 lay the image on its side
+_EXIF_ORIENTATION = 0x0112  # values 5 to 8 swap width and height
 
 
 def find_images(path: Path) -> tuple[Path, ...]:
-    """A folder's images, or all files that a glob names, in natural order.
+    """The images of a folder, or all files that match a glob, in natural order.
 
     Raises:
-      InputError: if there is none, or two share a name.
+      InputError: if there are none, or two differ only in their suffix.
     """
     if path.is_dir():
         images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
@@ -31,22 +32,22 @@ def find_images(path: Path) -> tuple[Path, ...]:
         what = f"glob {path}"
     if not images:
         raise InputError(
-            f"{what} holds no images: expected {', '.join(IMAGE_SUFFIXES)} files, one a frame"
+            f"{what} holds no images: expected {', '.join(IMAGE_SUFFIXES)} files, one per frame"
         )
-    # 00000.jpg beside 00000.png: frames and their masks, which must not be taken for one video.
+    # 00000.jpg beside 00000.png: frames and their masks, which are not one video.
     (_, name), times = Counter((p.parent, p.stem) for p in images).most_common(1)[0]
     if times > 1:
         raise InputError(
-            f"{what} holds {times} images named {name}: expected one a frame; keep frames"
+            f"{what} holds {times} images named {name}: expected one per frame; keep frames"
             " and masks in separate folders"
         )
     return tuple(sorted(images, key=by_number))
 
 
 def gaps(images: tuple[Path, ...]) -> str | None:
-    """A line about numbers that the images leave out; None where they leave out none.
+    """A warning about gaps in the numbering of the images; None if there are none.
 
-    Every fifth frame, as 0, 5, 10, leaves out none.
+    A constant step, such as 0, 5, 10, is no gap.
     """
     split = [re.fullmatch(r"(.*?)(\d+)", str(path.with_suffix(""))) for path in images]
     if len({match and match[1] for match in split}) > 1 or split[:1] in ([], [None]):
@@ -58,17 +59,16 @@ def gaps(images: tuple[Path, ...]) -> str | None:
         return None
     more = f" and in {len(wide) - 1} more place{'s' * (len(wide) > 2)}" if len(wide) > 1 else ""
     return (
-        f"{images[0].parent}: no image lies between {images[wide[0]].name} and"
-        f" {images[wide[0] + 1].name}{more}, though their numbers leap there; they are taken for"
-        " successive frames"
+        f"{images[0].parent}: numbers are missing between {images[wide[0]].name} and"
+        f" {images[wide[0] + 1].name}{more}; these images are taken for successive frames"
     )
 
 
 def common_size(images: tuple[Path, ...]) -> tuple[int, int]:
-    """(height, width) of all of them, from their headers; a damaged one shows when it is read.
+    """(height, width) of all images, from their headers; unreadable ones are skipped.
 
     Raises:
-      InputError: if two differ, or none can be opened.
+      InputError: if two sizes differ, or no image can be opened.
     """
     first: tuple[Path, tuple[int, int]] | None = None
     for path in images:
@@ -83,13 +83,8 @@ def common_size(images: tuple[Path, ...]) -> tuple[int, int]:
         if size != first[1]:
             raise InputError(
                 f"image {path} is {size_text(size)}, {first[0].name} is {size_text(first[1])}:"
-                " expected one size throughout; resize the images or split the folder"
+                " expected one size; resize the images or split the folder"
             )
     if first is None:
-        raise InputError(f"image {images[0]} cannot be opened, nor any other: expected jpg or png")
+        raise InputError(f"no image can be opened, such as {images[0]}: expected jpg or png")
     return first[1]
-
-
-def size_text(shape: tuple[int, ...]) -> str:
-    """A `[h, w, ...]` as messages tell it."""
-    return f"{shape[1]}x{shape[0]} (width x height)"

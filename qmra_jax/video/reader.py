@@ -1,6 +1,6 @@
-"""Frames out of a video, a folder of images, or the images that a glob names.
+"""Reads frames from a video file, a folder of images, or a glob of images.
 
-Everything here is uint8 `[h, w, 3]` RGB, as it is displayed: a phone's rotation is applied.
+All images are uint8 `[h, w, 3]` RGB, as displayed: the rotation of a phone's video is applied.
 """
 
 import functools
@@ -13,22 +13,22 @@ from typing import NamedTuple
 import numpy as np
 
 from qmra_jax.errors import InputError
-from qmra_jax.images import read_image
+from qmra_jax.images import read_image, size_text
 from qmra_jax.video.container import VideoFile
-from qmra_jax.video.image_folder import common_size, find_images, gaps, size_text
+from qmra_jax.video.image_folder import common_size, find_images, gaps
 
-FOLDER_FPS = 24.0  # DAVIS's rate; a folder of images has none of its own
+FOLDER_FPS = 24.0  # DAVIS's rate; a folder of images states none
 
 
 class Frame(NamedTuple):
-    """One frame of a video.
+    """A frame of a video.
 
     Attributes:
-      number: from 0.
-      time: seconds since the first frame, as the video says: its rate may vary.
-      duration: seconds for which it is shown.
-      image: uint8 `[h, w, 3]` RGB; None where it cannot be decoded.
-      problem: a line that tells why not, naming file and frame; None for a sound frame.
+      number: index in the video.
+      time: seconds since the first frame; frame rates may vary.
+      duration: in seconds.
+      image: uint8 `[h, w, 3]` RGB; None if it cannot be decoded.
+      problem: why it cannot be decoded, as an error message that names file and frame; else None.
     """
 
     number: int
@@ -39,24 +39,24 @@ class Frame(NamedTuple):
 
 
 class VideoReader:
-    """The frames of a video file (mp4, webm, gif, ...), of a folder of images or of a glob.
+    """The frames of a video file (mp4, webm, gif, ...), of a folder of images, or of a glob.
 
-    Iterating yields uint8 `[h, w, 3]` RGB, and may be done any number of times, several at once.
-    A folder's images (jpg, png), or all that a glob such as `frames/*.jpg` names, come in natural
-    order: 2.jpg before 10.jpg. A variable frame rate keeps every frame; `fps` is then the average
-    and `Frame.time` the truth.
+    Iterating yields uint8 `[h, w, 3]` RGB; it can be repeated, and several iterators may run at
+    once. Images (jpg, png) of a folder, or those that match a glob such as `frames/*.jpg`, come in
+    natural order: 2.jpg before 10.jpg. Of a video with a variable frame rate every frame is kept;
+    `fps` is then the average, and `Frame.time` is exact.
 
     Attributes:
-      path: of the file or folder, or the glob.
-      fps: frames a second; `FOLDER_FPS` for images.
-      size: (height, width) in pixels, every frame's.
-      time_base: seconds of which every `Frame.time` is a whole multiple, or close to one.
-      pixel_aspect: a pixel's width over its height when displayed; boxes count pixels all the same.
+      path: the file, folder or glob.
+      fps: frames per second; `FOLDER_FPS` for images.
+      size: (height, width) of every frame, in pixels.
+      time_base: seconds, of which every `Frame.time` is a multiple, at least approximately.
+      pixel_aspect: width over height of a displayed pixel; does not affect `size`.
 
     Raises:
-      InputError: here, if the path is missing, cannot be opened, holds no frames, or holds images
-        that differ in size or share a name; while iterating, if a frame cannot be decoded or
-        differs in size.
+      InputError: on construction, if the path does not exist, cannot be opened, holds no frames, or
+        holds images that differ in size or share a name; while iterating, if a frame cannot be
+        decoded or differs in size.
     """
 
     path: Path
@@ -80,22 +80,22 @@ class VideoReader:
         else:
             raise InputError(
                 f"{self.path} not found: expected a video, a folder of images or a glob such as"
-                " 'frames/*.jpg'; check the path"
+                " 'frames/*.jpg'"
             )
 
-    @functools.cached_property
+    @property
     def count(self) -> int:
-        """How many frames there are: cheaply, without decoding (see `VideoFile.count`)."""
-        return self._file.count() if self._file else len(self._images)
+        """Number of frames, found without decoding (see `VideoFile.count`)."""
+        return self._file.count if self._file else len(self._images)
 
     @property
     def missing(self) -> int:
-        """How many frames a video file lacks that was cut off (see `VideoFile.missing`)."""
+        """Number of frames that a truncated file lacks (see `VideoFile.missing`)."""
         return self._file.missing if self._file else 0
 
     @functools.cached_property
     def gaps(self) -> str | None:
-        """A line about numbers that a folder's images leave out; None where they leave out none."""
+        """A warning about gaps in the numbering of the images; None if there are none."""
         return gaps(self._images)
 
     @property
@@ -104,61 +104,55 @@ class VideoReader:
         return self._images or (self.path,)
 
     def name(self, number: int) -> str:
-        """What to call a frame: its image's file name, or `00000.jpg` and on for a video."""
+        """File name of a frame's image, or `00000.jpg` and so on for a video."""
         return self._images[number].name if self._images else f"{number:05d}.jpg"
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in self.frames():
-            yield _sound(frame)
+        return map(_image, self.frames())
 
     def backwards(self, start: int) -> Iterator[np.ndarray]:
-        """Frames `start` - 1 to 0, uint8 `[h, w, 3]`; memory stays bounded in a video too.
+        """Images of frames `start` - 1 down to 0, in bounded memory.
 
         Raises:
           InputError: as iterating.
         """
-        for frame in self.frames_backwards(start):
-            yield _sound(frame)
+        return map(_image, self.frames_backwards(start))
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame, also the damaged ones; these have no image and tell their problem.
+        """All frames, including those that cannot be decoded.
 
         Raises:
-          InputError: if a frame differs in size, or the file cannot be read on at all.
+          InputError: if a frame differs in size, or the rest of the file cannot be read.
         """
         if self._file is None:
-            yield from (self._read_image(number) for number in range(len(self._images)))
-        else:
-            for number, decoded in enumerate(self._file.decode()):
-                yield self._convert(number, decoded)
+            return map(self._read_image, range(len(self._images)))
+        return (self._convert(*numbered) for numbered in enumerate(self._file.decode()))
 
     def frames_backwards(self, start: int) -> Iterator[Frame]:
-        """Frames `start` - 1 to 0, as `frames` gives them.
+        """Frames `start` - 1 down to 0, as `frames` yields them.
 
         Raises:
           InputError: as `frames`.
         """
         if self._file is None:
-            yield from (self._read_image(number) for number in reversed(range(start)))
-        else:
-            for number, decoded in self._file.backwards(start):
-                yield self._convert(number, decoded)
+            return map(self._read_image, reversed(range(start)))
+        return (self._convert(*numbered) for numbered in self._file.backwards(start))
 
     def frame(self, index: int) -> np.ndarray:
-        """Frame number `index`, counted from 0: uint8 `[h, w, 3]`.
+        """The image of one frame, uint8 `[h, w, 3]`.
 
         Raises:
           InputError: if there is no such frame, or it cannot be decoded.
         """
         if self._file is None and 0 <= index < len(self._images):
-            return _sound(self._read_image(index))
+            return _image(self._read_image(index))
         decoded = self._file.frame(index) if self._file else None
         if decoded is None:
             raise InputError(
                 f"frame {index} of {self.path} does not exist: it has {self.count} frames, 0 to"
                 f" {self.count - 1}"
             )
-        return _sound(self._convert(index, decoded))
+        return _image(self._convert(index, decoded))
 
     def _convert(self, number: int, decoded) -> Frame:
         assert self._file is not None
@@ -167,7 +161,7 @@ class VideoReader:
         if decoded.problem is not None:
             problem = (
                 f"frame {number} of video {self.path} cannot be decoded ({decoded.problem}): the"
-                " file is damaged or incomplete; get it again, or skip the frame (--skip-bad)"
+                " file is damaged or incomplete; replace it, or skip the frame (--skip-bad)"
             )
             return Frame(number, time, duration, None, problem)
         image = self._file.image(decoded.picture)
@@ -184,16 +178,15 @@ class VideoReader:
         self._check_size(image, str(path))
         return Frame(number, number * duration, duration, image)
 
-    def _check_size(self, image: np.ndarray, where: str) -> None:
+    def _check_size(self, image: np.ndarray, name: str) -> None:
         if image.shape[:2] != self.size:
             raise InputError(
-                f"{where} is {size_text(image.shape)}, the first frame {size_text(self.size)}:"
-                " expected one size throughout; resize the frames or cut the video where the size"
-                " changes"
+                f"{name} is {size_text(image.shape)}, the first frame {size_text(self.size)}:"
+                " expected one size; resize the frames or cut the video where the size changes"
             )
 
 
-def _sound(frame: Frame) -> np.ndarray:
+def _image(frame: Frame) -> np.ndarray:
     if frame.image is None:
         raise InputError(frame.problem)
     return frame.image

@@ -1,4 +1,4 @@
-"""Frames into a video file, each with its own time; the file is whole or not there."""
+"""Writes video files atomically, each frame with its own time."""
 
 import contextlib
 import math
@@ -12,29 +12,20 @@ import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.files import written_whole
+from qmra_jax.images import size_text
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames are encoded.
-
-    Attributes:
-      codec: by ffmpeg's name.
-      container: of the file.
-      source: the pixels that are given: rgb24 or rgba.
-      pixels: the encoder's.
-      options: of the encoder.
-      muxer: options of the container.
-      even: whether height and width must be even.
-    """
+    """An encoding, in FFmpeg's names."""
 
     codec: str
     container: str
-    source: str
-    pixels: str
-    options: dict[str, str]
-    muxer: dict[str, str]
-    even: bool
+    source: str  # pixel format of the images to write: rgb24 or rgba
+    pixels: str  # pixel format of the encoder
+    options: dict[str, str]  # of the encoder
+    muxer: dict[str, str]  # options of the container
+    even: bool  # whether height and width must be even
 
 
 H264 = Encoding(  # plays everywhere
@@ -42,14 +33,14 @@ H264 = Encoding(  # plays everywhere
     container="mp4",
     source="rgb24",
     pixels="yuv420p",
-    # The matrix is named in the stream, or players guess it from the size.
+    # The colour matrix is stated in the stream, or players guess it from the size.
     options={
         "crf": "18",
         "preset": "veryfast",
-        "bf": "0",  # an mp4's length is of its last frame in decoding order: let it be the last
+        "bf": "0",  # an mp4's duration ends with the last frame in decoding order
         "x264-params": "colorprim=bt709:transfer=bt709:colormatrix=bt709",
     },
-    muxer={"movflags": "faststart"},  # a browser plays it before it has all of it
+    muxer={"movflags": "faststart"},  # starts to play before it is downloaded
     even=True,
 )
 VP9_ALPHA = Encoding(  # transparent in browsers and editors
@@ -71,11 +62,11 @@ VP9_ALPHA = Encoding(  # transparent in browsers and editors
 
 
 class VideoWriter:
-    """Writes a video frame by frame.
+    """Writes a video frame by frame, as a context manager.
 
-    The file appears under its name when `close` is called, and then replaces one already there.
-    H.264's yuv420p needs even sizes: an odd height or width grows by one, its last row or column
-    repeated.
+    The file appears under its name when the block ends, replacing an existing one; no file is
+    written if the block raises or writes no frames. H.264's yuv420p needs even sizes: an odd height
+    or width grows by one, with the last row or column repeated.
     """
 
     def __init__(
@@ -87,50 +78,51 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
         encoding: Encoding = H264,
     ):
-        """Opens a hidden file beside `path`.
+        """Checks the encoder; opens nothing yet.
 
         Args:
-          path: of the file; its folder is made if need be.
-          rate: frames a second, on average.
-          time_base: seconds of which the frames' times are multiples; others are rounded to one.
-          pixel_aspect: a pixel's width over its height when displayed.
-          encoding: how to write.
+          path: of the file; missing folders are created.
+          rate: average frames per second.
+          time_base: unit in seconds to which the frames' times are rounded.
+          pixel_aspect: width over height of a displayed pixel.
+          encoding: codec, container and pixel format.
 
         Raises:
-          InputError: if the folder cannot be written to, or there is no such encoder.
+          InputError: if there is no such encoder.
         """
         check_encoder(encoding)
         self._path, self._encoding = path, encoding
         self._rate, self._time_base, self._aspect = rate, time_base, pixel_aspect
         self._stack = contextlib.ExitStack()
-        part = self._stack.enter_context(written_whole(path))
-        self._container = self._stack.enter_context(
-            av.open(str(part), "w", format=encoding.container, options=encoding.muxer)
-        )
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)
         self._count = 0
-        self._last = -1  # the last frame's time
-        self._durations: dict[int, int] = {}  # by the times of frames that are being encoded
+        self._last_time = -1
+        self._durations: dict[int, int] = {}  # time -> duration of frames being encoded
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
 
     def write(self, image: np.ndarray, time: Fraction, duration: Fraction) -> None:
         """Adds a frame.
 
         Args:
-          image: uint8 `[h, w, c]`, RGB or RGBA as the encoding wants it, all of one size.
-          time: seconds since the first frame; one tick more than the last if it is not above.
-          duration: seconds.
+          image: uint8 `[h, w, c]`, RGB or RGBA as the encoding needs, all of one size.
+          time: seconds since the first frame; moved to one tick after the last frame if needed.
+          duration: in seconds.
 
         Raises:
-          InputError: if the image is of another size than the first.
-          ValueError: if it is not uint8 of so many channels.
+          InputError: if the image differs in size from the first, or the folder is not writable.
+          ValueError: if it is not uint8 with the right number of channels.
         """
-        stream = self._stream = self._stream or self._add_stream(*image.shape[:2])
+        stream = self._stream = self._stream or self._open(*image.shape[:2])
         if image.shape[:2] != self._size:
             raise InputError(
-                f"frame {self._count} for {self._path} is {image.shape[1]}x{image.shape[0]}"
-                f" (width x height), the first frame {self._size[1]}x{self._size[0]}: expected one"
-                " size throughout"
+                f"frame {self._count} for {self._path} is {size_text(image.shape)}, the first frame"
+                f" {size_text(self._size)}: expected one size"
             )
         if self._encoding.even and (self._size[0] % 2 or self._size[1] % 2):
             grown = ((0, self._size[0] % 2), (0, self._size[1] % 2), (0, 0))
@@ -140,35 +132,22 @@ class VideoWriter:
         )
         picture = picture.reformat(format=self._encoding.pixels, dst_colorspace="ITU709")
         picture.time_base = self._time_base
-        self._last = picture.pts = max(round(time / self._time_base), self._last + 1)
+        self._last_time = picture.pts = max(round(time / self._time_base), self._last_time + 1)
         self._durations[picture.pts] = round(duration / self._time_base)
         self._mux(stream.encode(picture))
         self._count += 1
 
-    def close(self) -> None:
-        """Ends the file and puts it in its place.
-
-        Raises:
-          InputError: if no frame was written.
-        """
-        if self._stream is None:
-            self.discard()
-            raise InputError(f"no frames to write to {self._path}: expected at least one")
-        self._mux(self._stream.encode(None))
-        self._stack.close()
-
-    def discard(self) -> None:
-        """Leaves nothing behind."""
-        with contextlib.suppress(InputError), self._stack:
-            raise InputError("discarded")  # so that `written_whole` puts nothing in its place
-
     def _mux(self, packets) -> None:
         for packet in packets:
-            # Encoders drop it, and the last frame would not stay for as long as it should.
+            # Encoders drop the duration, without which the last frame would be too short.
             packet.duration = self._durations.pop(packet.pts)
             self._container.mux(packet)
 
-    def _add_stream(self, height: int, width: int) -> av.VideoStream:
+    def _open(self, height: int, width: int) -> av.VideoStream:
+        part = self._stack.enter_context(written_whole(self._path))
+        self._container = self._stack.enter_context(
+            av.open(str(part), "w", format=self._encoding.container, options=self._encoding.muxer)
+        )
         self._size = (height, width)
         stream = self._container.add_stream(
             self._encoding.codec, rate=self._rate, options=dict(self._encoding.options)
@@ -179,14 +158,19 @@ class VideoWriter:
         stream.pix_fmt = self._encoding.pixels
         stream.codec_context.time_base = self._time_base
         stream.sample_aspect_ratio = self._aspect
+        self._stack.push(self._flush)
         return stream
+
+    def _flush(self, kind, *_) -> None:
+        if kind is None and self._stream is not None:
+            self._mux(self._stream.encode(None))
 
 
 def check_encoder(encoding: Encoding) -> None:
-    """Finds out whether this PyAV can encode so.
+    """Checks that the installed PyAV supports the encoding.
 
     Raises:
-      InputError: if not.
+      InputError: if it does not.
     """
     try:
         formats = {f.name for f in av.Codec(encoding.codec, "w").video_formats or ()}
@@ -194,37 +178,34 @@ def check_encoder(encoding: Encoding) -> None:
         formats = set()
     if encoding.pixels not in formats:
         raise InputError(
-            f"this PyAV ({av.__version__}) has no {encoding.codec} that encodes {encoding.pixels},"
-            f" which a {encoding.container} needs here: install av from PyPI, or choose another"
-            " output"
+            f"PyAV {av.__version__} has no {encoding.codec} encoder for {encoding.pixels}, which"
+            f" {encoding.container} output needs: install av from PyPI, or choose another output"
         )
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Path:
-    """Writes an H.264 mp4 of a constant rate (see `VideoWriter`).
+    """Writes an H.264 mp4 with a constant frame rate (see `VideoWriter`).
 
     Args:
       path: of the .mp4 to write.
-      frames: uint8 `[h, w, 3]` RGB, one at a time, all of one size.
-      fps: frames a second, above 0.
+      frames: uint8 `[h, w, 3]` RGB, all of one size.
+      fps: frames per second, above 0.
 
     Returns:
       The path.
 
     Raises:
       InputError: if there are no frames, they differ in size, or fps is not above 0.
-      ValueError: if one is not uint8 `[h, w, 3]`.
+      ValueError: if a frame is not uint8 `[h, w, 3]`.
     """
     path = Path(path)
     if not (math.isfinite(fps) and fps > 0):
         raise InputError(f"fps {fps!r}: expected a number above 0")
-    rate = Fraction(fps).limit_denominator(100_000)  # 30000/1001 and its kin stay exact
-    writer = VideoWriter(path, rate=rate, time_base=1 / rate)
-    try:
+    rate = Fraction(fps).limit_denominator(100_000)  # keeps 30000/1001 exact
+    number = -1
+    with VideoWriter(path, rate=rate, time_base=1 / rate) as writer:
         for number, frame in enumerate(frames):
             writer.write(frame, number / rate, 1 / rate)
-    except BaseException:
-        writer.discard()
-        raise
-    writer.close()
+    if number < 0:
+        raise InputError(f"no frames to write to {path}: expected at least one")
     return path

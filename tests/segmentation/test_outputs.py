@@ -1,4 +1,4 @@
-"""Each writer's files say what was found, in the words of the programs that read them."""
+"""Each writer's files, as read by the programs that they are for."""
 
 import contextlib
 import csv
@@ -28,7 +28,7 @@ def labels():
     return image
 
 
-FOUND = FrameObjects(labels(), np.int32([[5, 4, 30, 20], [0, 0, 0, 0]]), (2, 7), (0.87654, 0.5))
+VISIBLE = FrameObjects(labels(), np.int32([[5, 4, 30, 20], [0, 0, 0, 0]]), (2, 7), (0.87654, 0.5))
 GONE = FrameObjects(np.zeros(SIZE, np.uint8), np.zeros((2, 4), np.int32), (2, 7), (0.0, 0.0))
 
 
@@ -41,8 +41,8 @@ def video(tmp_path):
     return VideoReader(folder)
 
 
-def write(kind, folder, video, shown=(FOUND, GONE, FOUND)):
-    """The path that a writer made of three frames."""
+def write(kind, folder, video, shown=(VISIBLE, GONE, VISIBLE)):
+    """Writes three frames; returns the path."""
     writer = WRITERS[kind](folder, video)
     with writer:
         for frame, objects in zip(video.frames(), shown, strict=True):
@@ -50,7 +50,7 @@ def write(kind, folder, video, shown=(FOUND, GONE, FOUND)):
     return writer.path
 
 
-def test_boxes_are_the_networks_own_from_frame_0(tmp_path, video):
+def test_boxes_csv_has_the_boxes_of_b_q_with_frames_from_0(tmp_path, video):
     rows = list(csv.reader(write("boxes", tmp_path, video).open()))
     assert rows[0] == ["frame", "object", "x", "y", "width", "height"]
     assert rows[1] == ["0", "2", "5", "4", "30", "20"]
@@ -58,7 +58,7 @@ def test_boxes_are_the_networks_own_from_frame_0(tmp_path, video):
     assert [row[0] for row in rows[1:]] == ["0", "0", "1", "1", "2", "2"]
 
 
-def test_mot_counts_frames_and_pixels_from_1_and_boxes_are_tight(tmp_path, video):
+def test_mot_has_tight_boxes_with_frames_and_pixels_from_1(tmp_path, video):
     assert write("mot", tmp_path, video).read_text().splitlines() == [
         "1,2,7,5,25,16,0.8765,-1,-1,-1",
         "1,7,47,1,1,1,0.5000,-1,-1,-1",
@@ -67,7 +67,7 @@ def test_mot_counts_frames_and_pixels_from_1_and_boxes_are_tight(tmp_path, video
     ]
 
 
-def test_cocos_own_toolkit_reads_the_masks_back(tmp_path, video):
+def test_pycocotools_reads_the_masks_back(tmp_path, video):
     path = write("coco", tmp_path, video)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(path))
@@ -87,13 +87,13 @@ def test_cocos_own_toolkit_reads_the_masks_back(tmp_path, video):
     assert len(results.anns) == 4
 
 
-def test_coco_without_objects_is_still_json(tmp_path, video):
+def test_coco_without_objects_is_valid_json(tmp_path, video):
     content = json.loads(write("coco", tmp_path, video, (GONE,) * 3).read_text())
     assert content["annotations"] == []
     assert len(content["images"]) == 3
 
 
-def test_cutout_pictures_hold_the_objects_and_nothing_else(tmp_path, video):
+def test_cutout_images_are_transparent_outside_the_objects(tmp_path, video):
     folder = write("cutout-png", tmp_path, video)
     assert [path.name for path in sorted(folder.iterdir())] == [f"0000{n}.png" for n in range(3)]
     with Image.open(folder / "00002.png") as image:
@@ -104,7 +104,7 @@ def test_cutout_pictures_hold_the_objects_and_nothing_else(tmp_path, video):
     assert not pixels[~inside].any()
 
 
-def test_the_cutout_video_is_transparent_around_the_objects(tmp_path, video):
+def test_the_cutout_video_is_transparent_outside_the_objects(tmp_path, video):
     frames = read_rgba(write("cutout-webm", tmp_path, video))
     assert len(frames) == 3
     assert frames[0].shape == (*SIZE, 4)
@@ -114,7 +114,7 @@ def test_the_cutout_video_is_transparent_around_the_objects(tmp_path, video):
     assert frames[1][..., 3].max() < 15
 
 
-def test_colours_are_kept_in_a_margin_that_is_not_seen():
+def test_a_transparent_margin_keeps_its_colours():
     image = np.full((*SIZE, 3), 90, np.uint8)
     wide = cut_out(image, labels(), margin=2)
     assert wide[3, 6].tolist() == [90, 90, 90, 0]
@@ -122,7 +122,7 @@ def test_colours_are_kept_in_a_margin_that_is_not_seen():
     assert np.array_equal(wide[..., 3] == 255, labels() != 0)
 
 
-def test_the_overlay_alone_grows_to_an_even_size(tmp_path, video):
+def test_only_the_overlay_grows_to_an_even_size(tmp_path, video):
     shown = VideoReader(write("overlay", tmp_path, video))
     assert shown.size == (34, 48)
     assert [frame.time for frame in shown.frames()] == [Fraction(n, 24) for n in range(3)]
@@ -131,22 +131,22 @@ def test_the_overlay_alone_grows_to_an_even_size(tmp_path, video):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_an_earlier_result_goes_and_nothing_else_does(tmp_path, video, kind):
+def test_remove_deletes_an_earlier_result_and_nothing_else(tmp_path, video, kind):
     path = write(kind, tmp_path, video)
     (path if path.is_dir() else tmp_path).joinpath("notes.txt").write_text("mine")
-    WRITERS[kind](tmp_path, video).remove()
+    WRITERS[kind].remove(tmp_path)
     left = sorted(p.name for p in tmp_path.rglob("*") if p.is_file() and "frames" not in p.parts)
     assert left == ["notes.txt"]
 
 
 @pytest.mark.parametrize("kind", ["overlay", "boxes", "mot", "coco", "cutout-webm"])
-def test_a_file_appears_when_it_is_whole_also_after_a_damaged_frame(tmp_path, video, kind):
+def test_a_file_appears_when_complete_also_after_an_unreadable_frame(tmp_path, video, kind):
     frames = list(video.frames())
 
     def begin(error):
         writer = WRITERS[kind](tmp_path, video)
         with contextlib.suppress(type(error)), writer:
-            writer.write(frames[0], FOUND)
+            writer.write(frames[0], VISIBLE)
             assert not writer.path.exists()
             raise error
         return writer.path
