@@ -37,12 +37,13 @@ class Toy:
     remembers = "box"
     targets = MappingProxyType({"box": "box", "mask": "mask", "refined": "mask"})
 
-    def apply(self, variables, query, images, maps):
+    def apply(self, variables, query, images, maps, *, mutable=(), **_):
         w = variables["params"]
         seen = query @ w["query_encoder"]["rgb"] / query.max(axis=(1, 2, 3))[:, None, None]
         seen = seen + images.mean((1, 4)) * maps.mean((1, 4)) * w["box_decoder"]["memory"]
         logits = jnp.stack([-seen, seen + w["box_decoder"]["bias"]], axis=-1)
-        return {"box": logits, "mask": 2 * logits, "refined": logits + 0.1}
+        outputs = {"box": logits, "mask": 2 * logits, "refined": logits + 0.1}
+        return (outputs, {}) if mutable else outputs
 
 
 def toy_config(**values):
