@@ -114,18 +114,12 @@ def replicate(tree, mode: str = "pmap", devices: Devices | None = None):
     devices = in_order(devices)
     mesh = Mesh(np.asarray(_local(devices)), (AXIS,))
     tree = jax.device_put(jax.tree.map(_on_this_process, tree), NamedSharding(mesh, P()))
-    return tree if mode == "pmap" else as_global(tree, devices)
-
-
-def as_global(tree, devices: Devices | None = None):
-    """A replicated tree, from `replicate` or a step, as arrays over all processes' devices.
-
-    No data is copied.
-    """
-    replicated = NamedSharding(Mesh(np.asarray(in_order(devices)), (AXIS,)), P())
+    if mode == "pmap":
+        return tree
+    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), P())
     return jax.tree.map(
         lambda x: jax.make_array_from_single_device_arrays(
-            x.shape, replicated, [shard.data for shard in x.addressable_shards]
+            x.shape, everywhere, [shard.data for shard in x.addressable_shards]
         ),
         tree,
     )

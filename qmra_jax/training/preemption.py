@@ -1,7 +1,7 @@
 """Requests to stop (SIGTERM, Ctrl-C): honoured between steps, by all processes after the same step.
 
-A preemptible VM, or a SLURM job at its time limit, gets SIGTERM and a short grace period. `train.py`
-then saves and exits with status `STOPPED`.
+A preemptible VM, or a SLURM job at its time limit, gets SIGTERM and a short grace period.
+`train.py` then saves and exits with status `STOPPED`.
 """
 
 import signal
