@@ -30,6 +30,14 @@ def _one_of(names: Collection[str]) -> Rule:
     return lambda value: value in names, f"one of {', '.join(names)}"
 
 
+def _is_bootstrap(value: Any) -> bool:
+    try:
+        start, end, share = value
+        return 0 <= start < end and 0 < share <= 1
+    except (TypeError, ValueError):
+        return not value
+
+
 RULES: dict[str, Rule] = {
     "seed": (lambda seed: 0 <= seed < 2**63, "from 0 to 2^63 - 1"),
     "batch_size": _at_least(1),
@@ -42,6 +50,10 @@ RULES: dict[str, Rule] = {
     "init.key_projection": _one_of(key_projection.MODES),
     "init.extra_channel": _one_of(EXTRA_CHANNEL),
     "loss.dice_weight": _at_least(0),
+    "loss.bootstrap": (
+        _is_bootstrap,
+        "(start step, end step, final share of pixels), such as (20_000, 70_000, 0.15), or ()",
+    ),
     "optimizer.name": _one_of(OPTIMIZERS),
     "optimizer.learning_rate": (lambda rate: 0 < rate < math.inf, "positive and finite"),
     "optimizer.encoder_scale": _at_least(0),
@@ -80,7 +92,6 @@ def check(config: Any) -> None:
         if not is_valid(value):
             raise InputError(f"{name} {value!r}: expected {expected}")
     parse_shares("predicted_share", config.predicted_share)
-    _check_bootstrap(config.loss.bootstrap)
     _check_profile(config.profile, config.steps)
     if config.model.dtype == "float16":
         raise InputError(
@@ -115,21 +126,6 @@ def check_batch(config: Any) -> None:
         raise InputError(
             f"batch_size {batch} does not divide over {devices} devices with grad_accumulation"
             f" {parts}: give a multiple of {devices * parts}"
-        )
-
-
-def _check_bootstrap(bootstrap: Any) -> None:
-    if not bootstrap:
-        return
-    try:
-        start, end, share = bootstrap
-        is_valid = 0 <= start < end and 0 < share <= 1
-    except (TypeError, ValueError):
-        is_valid = False
-    if not is_valid:
-        raise InputError(
-            f"loss.bootstrap {bootstrap}: expected (start step, end step, final share of pixels),"
-            " such as (20_000, 70_000, 0.15), or () for all pixels"
         )
 
 

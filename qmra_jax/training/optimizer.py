@@ -17,12 +17,6 @@ UNDECAYED = ("bias", "scale")  # of convolutions and linear layers; of BatchNorm
 # ---------------------------------------------------------------- learning rate
 
 
-def constant(peak: float, steps: int, config: Any) -> optax.Schedule:
-    """The paper's fixed learning rate."""
-    del steps, config
-    return optax.constant_schedule(peak)
-
-
 def linear_tail(peak: float, steps: int, config: Any) -> optax.Schedule:
     """Constant, then linear to 0 over the last `config.decay_share` of the steps."""
     decay = round(steps * config.decay_share)
@@ -37,18 +31,12 @@ def polynomial(peak: float, steps: int, config: Any) -> optax.Schedule:
     return optax.polynomial_schedule(peak, 0.0, config.power, steps)
 
 
-def cosine(peak: float, steps: int, config: Any) -> optax.Schedule:
-    """Half a cosine, down to 0."""
-    del config
-    return optax.cosine_decay_schedule(peak, steps)
-
-
 # (peak, steps, config.optimizer) -> schedule without warm-up.
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
-    "constant": constant,
+    "constant": lambda peak, steps, config: optax.constant_schedule(peak),  # the paper's
     "linear_tail": linear_tail,
     "polynomial": polynomial,
-    "cosine": cosine,
+    "cosine": lambda peak, steps, config: optax.cosine_decay_schedule(peak, steps),
 }
 
 

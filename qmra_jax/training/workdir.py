@@ -21,20 +21,9 @@ from qmra_jax.files import is_remote, make_folder, written_whole
 # Settings, or groups of settings, that may change when a run resumes: they do not affect the
 # numbers of a step.
 FREE = (
-    "cpu_devices",
-    "parallel",
-    "model.remat",
-    "log_every",
-    "picture_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "keep_best",
-    "profile",
-    "eval",
-    "data.root",
-    "data.loader",
-    "data.workers",
-    "data.prefetch",
+    *("cpu_devices", "parallel", "model.remat", "profile", "eval"),
+    *("log_every", "picture_every", "checkpoint_every", "keep_checkpoints", "keep_best"),
+    *("data.root", "data.loader", "data.workers", "data.prefetch"),
 )
 ADVICE = "give another --workdir"
 
