@@ -117,7 +117,7 @@ def test_kill_9_loses_nothing(miniature, miniature_config, miniature_run, tmp_pa
         "--config.cpu_devices=2",
         f"--workdir={run}",
     ]
-    killed = ["-m", "tests.support.stops_itself", str(int(signal.SIGKILL)), "6", "miniature"]
+    killed = ["-m", "tests.support.stops_itself", str(int(signal.SIGKILL)), "6"]
     done = subprocess.run([sys.executable, *killed, *arguments], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
     # The checkpoint of step 4 may or may not have been complete by then.

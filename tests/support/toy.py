@@ -1,4 +1,4 @@
-"""A stand-in for the network whose step compiles in no time, and a batch for it."""
+"""A replacement for the network whose step compiles in no time, and a batch for it."""
 
 from types import MappingProxyType
 
@@ -29,7 +29,7 @@ PARAMS = {
 
 
 class Toy:
-    """Logits from a colour's weight; a black query makes them NaN."""
+    """Linear in the colours; a black query makes the logits NaN."""
 
     batch_norm = "frozen"
     dtype = "float32"
@@ -47,7 +47,7 @@ class Toy:
 
 
 def toy_config(**values):
-    """A config of SGD at `RATE`, with some settings changed."""
+    """A config with SGD at `RATE`, and the given settings."""
     config = common.get_config()
     config.optimizer.update(name="sgd", momentum=0.0, learning_rate=RATE)
     config.update_from_flattened_dict(values)
@@ -61,12 +61,12 @@ def toy_step(config):
 
 
 def toy_state(config):
-    """A state that a step may consume."""
+    """An initial state, which a step may be donated."""
     optimizer = make_optimizer(config.optimizer, 10)
     variables = {"params": PARAMS, "batch_stats": {}}
     return create_train_state(variables, optimizer, ema=bool(config.ema_decay))
 
 
 def distance(a, b):
-    """The length of the difference of two trees."""
+    """The norm of the difference of two trees."""
     return float(optax.tree.norm(jax.tree.map(lambda x, y: x - y, a, b)))

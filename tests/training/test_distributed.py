@@ -60,7 +60,7 @@ def test_signal_to_one_process_saves_both_at_one_step_and_one_process_resumes(
         f"--workdir={run}",
     ]
     script = ["-m", "tests.support.stops_itself", str(int(signal.SIGTERM))]
-    ended = run_processes(arguments, [[*script, "99", "miniature"], [*script, "1", "miniature"]])
+    ended = run_processes(arguments, [[*script, "99"], [*script, "1"]])
     for status, _, errors in ended:
         assert status == preemption.STOPPED, errors
     assert "Stopped after step" in ended[0][1]
