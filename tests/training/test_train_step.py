@@ -31,10 +31,9 @@ from tests.support.toy import (
 )
 
 
-def start(config, devices=1):
-    """A parallelised step and its initial state."""
-    step = parallel.parallelize(toy_step(config), "pmap", jax.devices()[:devices])
-    return step, parallel.replicate(toy_state(config), "pmap", jax.devices()[:devices])
+def start(config):
+    """A parallelised step and its initial state, on two devices."""
+    return parallel.parallelize(toy_step(config)), parallel.replicate(toy_state(config))
 
 
 def test_first_two_frames_are_the_memory_and_the_third_is_the_query():
@@ -77,7 +76,7 @@ def test_grad_norm_is_measured_before_clipping():
 
 def test_nonfinite_loss_freezes_the_state_at_the_last_good_step():
     config = toy_config(ema_decay=0.5, **{"optimizer.momentum": 0.9})
-    step, state = start(config, devices=2)
+    step, state = start(config)
     state, metrics = step(state, BATCH)
     good = jax.device_get(state)
     assert float(metrics["finite"]) == 1
@@ -93,9 +92,8 @@ def test_nonfinite_loss_freezes_the_state_at_the_last_good_step():
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_diagnose_finds_the_example_with_a_nonfinite_loss(accumulation):
     config = toy_config(grad_accumulation=accumulation)
-    _, state = start(config, devices=2)
-    diagnose = parallel.parallelize(make_diagnose(Toy(), config), "pmap", jax.devices()[:2])
-    _, losses = diagnose(state, BLACK)
+    diagnose = parallel.parallelize(make_diagnose(Toy(), config))
+    _, losses = diagnose(parallel.replicate(toy_state(config)), BLACK)
     for loss in losses.values():
         assert np.isfinite(loss).tolist() == [True, False, True, True]
 
@@ -103,19 +101,17 @@ def test_diagnose_finds_the_example_with_a_nonfinite_loss(accumulation):
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 def test_diagnosed_losses_are_those_of_the_step(mode):
     """With random memory maps, synchronised statistics and micro-batches, on two devices."""
-    config, model, devices = make_config("miniature", 0), Miniature(), jax.devices()[:2]
+    config, model = make_config("miniature", 0), Miniature()
     config.loss.bootstrap = ()
     optimizer = make_optimizer(config.optimizer, 10)
     state = create_train_state(random_variables(variable_shapes(model)), optimizer, ema=True)
     state = jax.device_get(state.replace(ema_params=jax.tree.map(jnp.zeros_like, state.params)))
     batch = make_batch(0, 0, 0, 1)
     schedule = make_schedule(config.optimizer, 10)
-    step = make_train_step(model, optimizer, schedule, config)
-    _, metrics = parallel.parallelize(step, mode, devices)(
-        parallel.replicate(state, mode, devices), batch
-    )
-    diagnose = parallel.parallelize(make_diagnose(model, config), mode, devices)
-    _, losses = diagnose(parallel.replicate(state, mode, devices), batch)
+    step = parallel.parallelize(make_train_step(model, optimizer, schedule, config), mode)
+    _, metrics = step(parallel.replicate(state, mode), batch)
+    diagnose = parallel.parallelize(make_diagnose(model, config), mode)
+    _, losses = diagnose(parallel.replicate(state, mode), batch)
     for name, loss in losses.items():
         assert loss.shape == (16,)
         assert float(loss.mean()) == pytest.approx(float(metrics[f"loss_{name}"]), rel=1e-6)
