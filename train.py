@@ -2,12 +2,13 @@
 
     python train.py --config=configs/small.py --workdir=runs/small [--config.batch_size=4 ...]
 
-The same command goes on with a run that was stopped, and ends as if it had not been. Watch it with
-`tensorboard --logdir runs`. On several hosts each runs this command, with --distributed=auto (a TPU
-slice, SLURM) or --distributed=ADDRESS:PORT,COUNT,INDEX: see docs/tpu_pod.md.
+The same command resumes a run that was stopped, with the same result as if it had not been. Watch
+it with `tensorboard --logdir runs`. To train on several hosts, run the command on each of them with
+--distributed=auto (a TPU slice, SLURM) or --distributed=ADDRESS:PORT,COUNT,INDEX; see
+docs/tpu_pod.md.
 
-Exit status: 0 all steps are done; 2 bad input; 3 a loss or gradient that is not finite; 75 stopped
-by SIGTERM or Ctrl-C after saving: run it again to go on.
+Exit status: 0 all steps are done; 2 bad input; 3 a loss or gradient is not finite; 75 stopped by
+SIGTERM or Ctrl-C after saving: run the command again to resume.
 """
 
 import contextlib
@@ -42,19 +43,19 @@ from qmra_jax.training.train_state import create_train_state
 from qmra_jax.training.train_step import make_diagnose, make_train_step
 from qmra_jax.training.validation import Abandoned, open_validation
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File in configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://BUCKET/...")
 _DISTRIBUTED = flags.DEFINE_string(
-    "distributed", "", "auto | ADDRESS:PORT,COUNT,INDEX: this is one of several processes."
+    "distributed", "", "auto | ADDRESS:PORT,COUNT,INDEX: train with several processes."
 )
-PICTURE_ROWS = 4  # examples of a batch that are drawn, and whose memory reads are measured
+PICTURE_ROWS = 4  # examples of a batch to draw and to measure memory reads on
 
 
 def train(config, run: epath.PathLike) -> int:
-    """Trains as `config` says, in the workdir `run`, going on from its newest checkpoint.
+    """Trains in the workdir `run`, from its newest checkpoint if it has one.
 
     Returns:
-      The exit status: 0 when all steps are done, `preemption.STOPPED` when asked to stop.
+      The exit status: 0 if all steps are done, `preemption.STOPPED` if asked to stop.
 
     Raises:
       InputError: if config, data or workdir cannot be used; before anything is compiled.
@@ -67,49 +68,40 @@ def train(config, run: epath.PathLike) -> int:
         parallel.simulate_devices(config.cpu_devices)
     distributed.check_same_config(workdir.plain(config))
     config_check.check_batch(config)
+    workdir.check_run(run, config)
+    validation = open_validation(config, run)
+    host_index, host_count = distributed.place()
     is_first = distributed.is_first()
-
-    def is_due(step: int, every: int) -> bool:
-        return step % every == 0 or step == config.steps
 
     # ------------------------------------------------------------------ model
     model = build_model(config.model)
+    shapes = variable_shapes(model)
     optimizer = make_optimizer(config.optimizer, config.steps)
     schedule = make_schedule(config.optimizer, config.steps)
     train_step = parallel.parallelize(
         make_train_step(model, optimizer, schedule, config), config.parallel
     )
-    inspect = make_inspect(model)
     diagnose = parallel.parallelize(make_diagnose(model, config), config.parallel)
+    inspect = make_inspect(model)
 
+    # ---------------------------------------------------------- initial state
+    # 1. From the newest checkpoint in the workdir, if there is one; else
+    # 2. from init_from, another run or a weights file; else
+    # 3. from random weights, or ImageNet's in the encoders with init.encoders, and
+    # 4. keys fitted to training images with init.key_projection "pca".
     make_state = functools.partial(
         create_train_state, optimizer=optimizer, ema=bool(config.ema_decay)
     )
-
-    # ------------------------------------------------------------------ start
-    # 1. From the workdir's newest checkpoint, where it has one; or else
-    # 2. from init_from, another run or a weights file; or else
-    # 3. from random weights, with ImageNet's in the encoders where init.encoders names them, and
-    # 4. with keys fitted to training images where init.key_projection is "pca".
-    workdir.check_run(run, config)
-    validation = open_validation(config, run)
-
-    def is_to_validate(step: int) -> bool:
-        return validation.is_due(step, config.steps) and not validation.is_done(step)
-
-    shapes = variable_shapes(model)
     frozen = initialization.load_frozen(shapes, config)
-    like = jax.eval_shape(make_state, shapes).replace(frozen=frozen)
-    restored = checkpoint.restore(run, like)
-    begun = initialization.check(model, config, run, frozen) if restored is None else None
+    restored = checkpoint.restore(run, jax.eval_shape(make_state, shapes).replace(frozen=frozen))
+    start = None if restored else initialization.check(model, config, run, frozen)
     first_step = int(restored.step) if restored else 0
-    if first_step >= config.steps and not is_to_validate(first_step):
+    if first_step >= config.steps and not validation.is_missing(first_step):
         if is_first:
             print(f"{run} has all {config.steps} steps already.")
         return 0
 
     # ------------------------------------------------------------------- data
-    host_index, host_count = distributed.place()
     stream = functools.partial(
         open_stream,
         config.data,
@@ -118,34 +110,36 @@ def train(config, run: epath.PathLike) -> int:
         host_index=host_index,
         host_count=host_count,
     )
-    source = stream(start_step=first_step)
-    first = next(source)  # what is wrong with the data shows here, before anything is compiled
-    triplets = itertools.chain([first], source)
-    del first
+    batches = stream(start_step=first_step)
+    triplets = itertools.chain([next(batches)], batches)  # bad data fails here, before compiling
 
-    # ------------------------------------------------------------------ state
+    # ------------------------------------------------------ workdir, devices
     if is_first:
-        workdir.claim(run, config, begun.source if begun else "")
-    fresh = functools.partial(init_variables, model, config.seed)
-    state = make_state(begun.variables(model, fresh)) if begun else restored
+        workdir.claim(run, config, start.source if start else "")
+    meta = checkpoint.make_meta(config, frozen)
+    init = functools.partial(init_variables, model, config.seed)
+    state = make_state(start.variables(model, init)) if start else restored
     state = parallel.replicate(state, config.parallel)
-    del begun, restored  # the host's copies
+    del start, restored, frozen  # copies on the host
 
     # ------------------------------------------------------------------- loop
     clock = progress.StepClock(config.batch_size)
     with (
-        preemption.StopRequest() as stop,  # the first, to listen until the last is written
-        contextlib.closing(source),
-        checkpoint.open_checkpoints(
-            run, config.keep_checkpoints, lambda steps: validation.best(config.keep_best, steps)
-        ) as manager,  # leaving waits until all is written
+        preemption.StopRequest() as stop,  # entered first: catches signals until all is written
+        contextlib.closing(batches),
+        checkpoint.open_checkpoints(  # its exit waits until all checkpoints are written
+            run, config.keep_checkpoints, validation.best
+        ) as manager,
         contextlib.closing(open_writer(run, first_step)) as writer,
         contextlib.closing(progress.Profile(config.profile, run, first_step)) as profile,
         contextlib.closing(progress.StepBar(config.steps, first_step)) as bar,
     ):
 
-        def validate(step: int) -> bool:
-            """Evaluates; False if a request to stop came first."""
+        def is_due(every: int) -> bool:
+            return step % every == 0 or step == config.steps
+
+        def validate() -> bool:
+            """Evaluates the state; False if a request to stop ended it early."""
             bar.note("evaluating")
             variables = parallel.local_copy(state).variables
             try:
@@ -157,12 +151,12 @@ def train(config, run: epath.PathLike) -> int:
             return True
 
         step = first_step
-        stopping = is_to_validate(step) and not validate(step)
+        stopping = validation.is_missing(step) and not validate()
         clock.restart()
         while step < config.steps and not stopping:
             step += 1
             batch = clock.next(triplets)
-            del batch["id"]  # texts are not for devices
+            del batch["id"]  # strings cannot go to devices
             batch["stop"] = stop.flags(len(batch["images"]))
             profile.before(step)
             state, metrics = train_step(state, batch)
@@ -171,23 +165,23 @@ def train(config, run: epath.PathLike) -> int:
             bar.update()
             clock.count()
             stopping = stop.reached(metrics)
-            if step == first_step + 1:  # it compiled, which is not for triplets a second to tell
+            if step == first_step + 1:  # its time includes compiling
                 jax.block_until_ready(metrics)
                 clock.restart()
 
-            is_logged = is_due(step, config.log_every)
-            is_pictured = is_due(step, config.picture_every)
-            is_validated = validation.is_due(step, config.steps)
-            is_saved = is_due(step, config.checkpoint_every) or is_validated or stopping
+            is_logged = is_due(config.log_every)
+            is_pictured = is_due(config.picture_every)
+            is_validated = validation.is_due(step)
+            is_saved = is_due(config.checkpoint_every) or is_validated or stopping
             if (is_logged or is_pictured or is_saved) and parallel.local_copy(state.halted):
-                # Since a step that is not finite: the state is the one before it.
-                checkpoint.save(manager, state, config)
+                # State is frozen since the first non-finite step: repeat that step to explain it.
+                checkpoint.save(manager, state, meta)
                 good = int(parallel.local_copy(state.step))
                 with contextlib.closing(stream(start_step=good)) as again:
                     raise nonfinite.explain(diagnose, state, next(again), run)
 
             if (is_logged or is_pictured) and is_first:
-                jax.block_until_ready(metrics)  # what the pause waits for is then no training
+                jax.block_until_ready(metrics)  # training time, so not in the pause
                 with clock.pause():
                     few = {name: value[:PICTURE_ROWS] for name, value in batch.items()}
                     probabilities, reads = inspect(parallel.local_copy(state), few)
@@ -207,26 +201,26 @@ def train(config, run: epath.PathLike) -> int:
 
             if is_saved:
                 with clock.pause():
-                    checkpoint.save(manager, state, config)
+                    checkpoint.save(manager, state, meta)
             if is_validated and not stopping:
                 with clock.pause():
-                    stopping = not validate(step)
+                    stopping = not validate()
 
     # -------------------------------------------------------------------- end
-    distributed.barrier("end of the run")  # no process leaves while another still writes
-    if step < config.steps or is_to_validate(step):
+    distributed.barrier("end of the run")  # no process exits while another still writes
+    if step < config.steps or validation.is_missing(step):
         if is_first:
-            print(f"Stopped after step {step}, which is saved: run the same command to go on.")
+            print(f"Stopped after step {step}, which is saved: run the same command to resume.")
         return preemption.STOPPED
     return 0
 
 
 def main(_) -> int:
-    """Runs `train` with the flags' config and workdir."""
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every file it touches
+    """Runs `train` with the config and workdir of the command line."""
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every file it touches
     if _CONFIG.value is None or _WORKDIR.value is None:
         raise errors.InputError(
-            "--config and --workdir are needed:"
+            "--config and --workdir are required:"
             " python train.py --config=configs/small.py --workdir=runs/small"
         )
     host_memory.keep_freed_memory()

@@ -1,1 +1,1 @@
-"""Training configs: one file each, `get_config()` in it."""
+"""Training configs: one per file, returned by its `get_config()`."""

@@ -1,12 +1,12 @@
-"""The paper's ablations (Table 3), the field's other reads, and aggregators: one change each.
+"""Ablations: the paper's (Table 3), other memory readers, and aggregators, one change each.
 
     python train.py --config=configs/ablations.py:no_bca --workdir=runs/no_bca
     python train.py --config=configs/ablations.py:no_bca@youtube_vos --workdir=runs/no_bca
 
-`NAME` changes configs/small.py, `NAME@BASE` another of `BASES` ("NAME@pretrain_static:coco" with
-that one's own argument). A base that begins from another run (youtube_vos: `init_from`) wants one
-that was pre-trained as NAME too: give it with --config.init_from. All of them, several seeds each,
-and a table at the end:
+`NAME` changes configs/small.py, `NAME@BASE` another of `BASES` (with that one's own argument:
+"NAME@pretrain_static:coco"). A base that starts from another run (youtube_vos: `init_from`) needs
+one that was pre-trained as NAME too: give it with --config.init_from. To train all of them with
+several seeds each, and get a table:
 
     python -m benchmarks.ablation --workdir=runs/table3 --seeds=0,1,2
 """
@@ -22,8 +22,8 @@ BASES = {
     "youtube_vos": youtube_vos,
 }
 
-# Name -> what it changes. The whole network is "full": the paper's "2stage (ours)", "w/ QMA",
-# "w/ CRM" and "w/ EF" are all this one.
+# The changed settings of each. "full" is the unchanged network: "2stage (ours)", "w/ QMA", "w/ CRM"
+# and "w/ EF" in the paper.
 ABLATIONS: dict[str, dict[str, object]] = {
     "full": {},
     # Table 3, Re-Aggregation Framework
@@ -36,15 +36,15 @@ ABLATIONS: dict[str, dict[str, object]] = {
     # Table 3, Cascaded Refinement Module
     "no_crm": {"model.refine": "none"},
     "crm_no_coord": {"model.refine": "crm_no_coord"},
-    # Table 3, Other Variations: EF are the extra frames of the memory
+    # Table 3, Other Variations: extra frames (EF) in the memory
     "no_ef": {"eval.extra_frames": False},
-    # How others read a memory: STCN, cosine similarity, top-k (STM's successors), KMN
+    # Other memory readers: STCN, cosine similarity, top-k (successors of STM), KMN
     "l2": {"model.reader": "l2"},
     "cosine": {"model.reader": "cosine"},
     "topk": {"model.reader": "topk:k=30"},
     "kernel": {"model.reader": "kernel:sigma=7"},
-    # What is made of a value and what was read beside it; "only" are weighed the query's channels,
-    # or the memory's, and the others stay as they are
+    # Other aggregations of the query's value and the value read from the memory: attention on the
+    # channels of only one of them, or over positions
     "query_only": {"model.aggregator": "query_only"},
     "memory_only": {"model.aggregator": "memory_only"},
     "spatial": {"model.aggregator": "spatial"},
@@ -52,7 +52,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "stm": {f"model.{name}": value for name, value in stm.MODEL.items()},
 }
 
-# In the table's order; a row in no group stands at its end.
+# In the order of the table; rows without a group come last.
 GROUPS: dict[str, tuple[str, ...]] = {
     "whole": ("full",),
     "re-aggregation": ("1stage", "2stage_no_align", "2stage_no_siam"),
@@ -64,8 +64,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "others": ("stm",),
 }
 
-# Lin et al. 2021, Table 3, in percent as printed: J mean and J recall on DAVIS 2016's val, J of
-# seen and of unseen categories on YouTube-VOS's valid; of ResNet-50, trained in two stages.
+# Lin et al. 2021, Table 3, in percent: J mean and J recall on DAVIS 2016 val, J of seen and of
+# unseen categories on YouTube-VOS valid; with ResNet-50, trained in two stages.
 PAPER: dict[str, tuple[float, float, float, float]] = {
     "full": (84.2, 95.6, 70.3, 56.7),
     "1stage": (81.4, 92.2, 67.4, 53.7),
@@ -77,7 +77,7 @@ PAPER: dict[str, tuple[float, float, float, float]] = {
     "crm_no_coord": (82.8, 94.2, 70.3, 55.7),
     "no_ef": (82.5, 93.2, 69.7, 55.5),
 }
-# Its last row is the whole network trained on more: full@pretrain_static:coco, then YouTube-VOS.
+# Its last row: the whole network with more data, full@pretrain_static:coco, then YouTube-VOS.
 PAPER_WITH_COCO = (84.7, 96.7, 71.2, 58.1)
 
 TABLE_3 = tuple(PAPER)
@@ -94,7 +94,7 @@ def get_config(text: str = "full") -> ConfigDict:
     if colon and base != "pretrain_static":
         raise ValueError(f"base {base!r} of {text!r} takes no argument after a colon")
     config = BASES[base].get_config(*([argument] if colon else []))
-    config.lock()  # so that a setting that does not exist is refused
+    config.lock()  # an unknown setting is then an error
     config.update_from_flattened_dict(ABLATIONS[name])
     config.unlock()
     return config

@@ -1,10 +1,10 @@
-"""QMRA with ResNet-18 and the frozen features of DINOv2: the first part of the default weights.
+"""The default weights, part 1: QMRA with ResNet-18 and frozen features of DINOv2.
 
     python train.py --config=configs/base.py --workdir=runs/base \\
       --config.init.encoders=$QMRA_DATA/resnet18/resnet18_imagenet_folded.npz \\
       --config.init.features=dinov2_vits14.safetensors
 
-Small crops first, for many triplets an hour; `configs/base_large.py` goes on with large ones. The
+Small crops, for many triplets per hour; `configs/base_large.py` continues with larger ones. The
 videos of `configs/selection.py` are held out.
 """
 
@@ -32,7 +32,7 @@ VIDEOS = (
 
 
 def get_config() -> ConfigDict:
-    """The network with frozen features, trained on crops of 192x192."""
+    """Training on crops of 192x192."""
     config = small.get_config()
     config.model.features = "dinov2_vits14"
     config.model.key_dim = 128

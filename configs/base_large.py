@@ -1,9 +1,9 @@
-"""The default weights' second part: goes on from `configs/base.py` with crops of 384x384.
+"""The default weights, part 2: continues `configs/base.py` with crops of 384x384.
 
     python train.py --config=configs/base_large.py --workdir=runs/base_large \\
       --config.init.features=dinov2_vits14.safetensors
 
-What the network sees at a time is nearer to what it sees at inference.
+Larger crops are closer to the frames at inference.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """The recipe's second part, from `configs/base.py`'s result."""
+    """Training that starts from the result of `configs/base.py`."""
     config = base.get_config()
     config.init_from = "runs/base"
     config.init.encoders = ""

@@ -1,17 +1,16 @@
-"""The paper's first stage: triplets made of still images (DUTS, HKU-IS, MSRA10K, SOC).
+"""The paper's first stage: triplets from still images (DUTS, HKU-IS, MSRA10K, SOC).
 
     python train.py --config=configs/pretrain_static.py --workdir=runs/pretrain \\
       --config.init.encoders=resnet50-0676ba61.pth
 
-`--config=configs/pretrain_static.py:coco` adds COCO, as the last row of the paper's Table 3.
-The datasets lie below $QMRA_DATA as `python -m data_pipeline.build` writes them.
+`--config=configs/pretrain_static.py:coco` adds COCO, as in the last row of the paper's Table 3.
+`python -m data_pipeline.build` writes the datasets to $QMRA_DATA.
 
-Hardware: the paper's four GTX 1080 Ti (11 GB) share the batch of 16; on one GPU that cannot hold it
-add --config.grad_accumulation=4. Expected time: not measured by us, and the paper names none.
-Expected score of this stage by itself: the paper names none; after configs/youtube_vos.py, paper:
-J 0.842 on DAVIS 2016's val, 0.847 with COCO.
-The paper's: data, triplets, 384x384 in batches of 16, Adam at a fixed 1e-5. Ours: 100,000 steps,
-as the paper names no number.
+Hardware: the paper's four GTX 1080 Ti (11 GB) share the batch of 16; on one smaller GPU add
+--config.grad_accumulation=4. Time: not measured by us, not given in the paper. Score: not given for
+this stage; after configs/youtube_vos.py the paper reports J 0.842 on DAVIS 2016 val, 0.847 with
+COCO. From the paper: data, triplets, 384x384 in batches of 16, Adam at a fixed 1e-5. Our choice:
+100,000 steps, as the paper gives no number.
 """
 
 from ml_collections import ConfigDict

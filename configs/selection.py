@@ -1,7 +1,7 @@
-"""Videos that weights are chosen by, and that no shipped weights were trained on.
+"""Videos for model selection, which no shipped weights were trained on.
 
-Crowds, look-alikes, small, fast and dark things among them; `python -m benchmarks.selection` scores
-on them. By folder below $QMRA_DATA, each in the DAVIS layout.
+They include crowds, look-alikes, and small, fast and dark objects; `python -m benchmarks.selection`
+scores on them. Keys are folders in $QMRA_DATA, in the DAVIS layout.
 """
 
 SELECTION: dict[str, tuple[str, ...]] = {

@@ -1,10 +1,10 @@
-"""QMRA with ResNet-18, for one CPU: 7,867,430 parameters.
+"""QMRA with ResNet-18 (7,867,430 parameters), trained on one CPU.
 
     python train.py --config=configs/small.py --workdir=runs/small \\
       --config.init.encoders=$QMRA_DATA/resnet18/resnet18_imagenet_folded.npz
 
-Data: static image and mask pairs, then mostly DAVIS 2016's training videos, below $QMRA_DATA. Two
-cores: 92 minutes; J 0.680, F 0.727 on five kept-back sequences at a short side of 240.
+Data, in $QMRA_DATA: static images with masks, then mostly DAVIS 2016's training videos. Time: 92
+minutes on two cores. Score: J 0.680, F 0.727 on five held-out sequences at a short side of 240.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ STATIC = ("ecssd", "sod300", "ccp", "horses", "human290", "pets600", "pets100", 
 
 
 def get_config() -> ConfigDict:
-    """The small model and a recipe that trains it in about an hour and a half on two cores."""
+    """The small model and its training."""
     config = common.get_config()
     config.model.backbone = "resnet18"
     config.model.key_dim = 64
@@ -37,6 +37,6 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = "linear_tail"
     config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.decay_norm_and_bias = True  # as it was when the shipped weights were trained
+    config.optimizer.decay_norm_and_bias = True  # as for the shipped weights
     config.optimizer.clip_norm = 5.0
     return config

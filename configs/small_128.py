@@ -1,10 +1,10 @@
-"""The small model on all the data, first part: crops of 128x128, many triplets an hour.
+"""The small model on all data, part 1: crops of 128x128, for many triplets per hour.
 
     python train.py --config=configs/small_128.py --workdir=runs/small_128 \\
       --config.init.encoders=$QMRA_DATA/resnet18/resnet18_imagenet_folded.npz
 
-The keys begin as a projection that matches (`init.key_projection`); the videos of
-`configs/selection.py` are held out. `configs/small_192.py` and `small_320.py` go on from it.
+The keys start as a PCA projection (`init.key_projection`). The videos of `configs/selection.py` are
+held out. `configs/small_192.py` and `configs/small_320.py` continue it.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from configs import base, small
 
 
 def get_config() -> ConfigDict:
-    """The network of `configs/small.py`, with the data of `configs/base.py`."""
+    """The network of `configs/small.py` with the data of `configs/base.py`."""
     config = small.get_config()
     config.init.key_projection = "pca"
 

@@ -1,4 +1,4 @@
-"""The small model on all the data, second part: crops of 192x192.
+"""The small model on all data, part 2: crops of 192x192.
 
 python train.py --config=configs/small_192.py --workdir=runs/small_192
 """
@@ -9,7 +9,7 @@ from configs import small_128
 
 
 def get_config() -> ConfigDict:
-    """Goes on from `configs/small_128.py`'s result."""
+    """Training that starts from the result of `configs/small_128.py`."""
     config = small_128.get_config()
     config.init_from = "runs/small_128"
     config.data.crop = 192

@@ -1,4 +1,4 @@
-"""The small model on all the data, third part: crops of 320x320, half a frame or more.
+"""The small model on all data, part 3: crops of 320x320, half a frame or more.
 
 python train.py --config=configs/small_320.py --workdir=runs/small_320
 """
@@ -9,7 +9,7 @@ from configs import small_192
 
 
 def get_config() -> ConfigDict:
-    """Goes on from `configs/small_192.py`'s result."""
+    """Training that starts from the result of `configs/small_192.py`."""
     config = small_192.get_config()
     config.init_from = "runs/small_192"
     config.data.crop = 320

@@ -1,11 +1,10 @@
-"""The small model's third part: goes on from `configs/small_video.py` with larger crops.
+"""The small model, part 3: continues `configs/small_video.py` with larger crops.
 
     python train.py --config=configs/small_large.py --workdir=runs/small_large
 
-A crop now holds half a frame or more, mostly, whose shorter side is 210 to 540 pixels: what the
-network sees at a time is nearer to what it sees at inference. `weights/qmra-small.safetensors` is
-the mean of four checkpoints of the second and the third part; docs/training.md has the whole
-recipe.
+Most crops hold half a frame or more (frames of 210 to 540 pixels on the shorter side), which is
+closer to inference. `weights/qmra-small.safetensors` is the mean of four checkpoints of parts 2 and
+3; docs/training.md has the whole recipe.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +13,7 @@ from configs import small_video
 
 
 def get_config() -> ConfigDict:
-    """The recipe's third part, from `configs/small_video.py`'s result."""
+    """Training that starts from the result of `configs/small_video.py`."""
     config = small_video.get_config()
     config.init_from = "runs/small_video"
     config.data.crop = 384

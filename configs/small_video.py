@@ -1,9 +1,9 @@
-"""The small model's second part: goes on from `configs/small.py` with what inference meets.
+"""The small model, part 2: continues `configs/small.py` under conditions closer to inference.
 
     python train.py --config=configs/small_video.py --workdir=runs/small_video
 
-The memory carries predicted boxes half of the time, frames are further apart and come in more
-sizes, and an average of the weights is what is kept.
+Half of the memory maps are predicted, frames are further apart and vary more in scale, and the
+weights are averaged.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from configs import small
 
 
 def get_config() -> ConfigDict:
-    """The recipe's second part, from `configs/small.py`'s result."""
+    """Training that starts from the result of `configs/small.py`."""
     config = small.get_config()
     config.init_from = "weights/qmra-small-pretrained.safetensors"
     config.memory_maps = "mixed"
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.data.distractors = 0.4
     config.steps = 2000
     config.checkpoint_every = 100
-    config.keep_best = 2  # that is step 1,000 and step 2,000, which the shipped weights are made of
+    config.keep_best = 2  # steps 1,000 and 2,000, used for the shipped weights
     config.optimizer.learning_rate = 1.5e-4
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_steps = 200

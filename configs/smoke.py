@@ -1,11 +1,10 @@
-"""The whole of training in a minute, on any machine: a small network, videos drawn on the spot.
+"""A complete training run in a minute, on any machine: small network, generated videos.
 
     python train.py --config=configs/smoke.py --workdir=runs/smoke
 
-It learns four synthetic videos by heart, from random weights. 150 steps take 115 seconds of
-processor time, compiling included: a minute on two idle cores. The loss falls from 1.8 (mean of
-the first three logged steps) to 0.5 (of the last three); the refined mask's J rises from 0 to 0.58
-(of the last five).
+It overfits four synthetic videos from random weights. 150 steps take 115 seconds of processor time
+including compilation: a minute on two idle cores. The loss falls from 1.8 (mean of the first three
+logged steps) to 0.5 (last three); J of the refined mask rises from 0 to 0.58 (last five).
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +13,7 @@ from configs import common
 
 
 def get_config() -> ConfigDict:
-    """ResNet-18 with narrow heads, and nothing to download."""
+    """ResNet-18 with narrow heads; nothing to download."""
     config = common.get_config()
     config.model.backbone = "resnet18"
     config.model.key_dim = 32

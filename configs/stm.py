@@ -1,4 +1,4 @@
-"""STM, what QMRA builds on (Oh et al., ICCV 2019), as one of QMRA's variants: masks in, masks out.
+"""STM (Oh et al., ICCV 2019), which QMRA builds on, as a variant of QMRA that starts from a mask.
 
     python train.py --config=configs/stm.py:pretrain --workdir=runs/stm_pretrain \\
       --config.init.encoders=resnet50-0676ba61.pth
@@ -9,22 +9,22 @@
 
 The official weights need no training: `qmra weights import-stm STM_weights.pth stm.safetensors`.
 
-Not run by us: hardware, time and scores are STM's paper's. Four GTX 1080 Ti, 4 days of pre-training
-and 3 of training; DAVIS 2016's val J 0.887, F 0.899 from the first frame's mask.
-STM's: network; 384x384 in batches of 4; cross-entropy alone; Adam at a fixed 1e-5; BatchNorm as
-stored; images under affine maps, then YouTube-VOS with DAVIS 2017, the frames skipped in a triplet
-rising from 0 to 25; a memory frame every 5.
-Ours: one object at a time, where STM trains several together; pre-training on the saliency sets and
-COCO without VOC and SBD; 100,000 steps a stage, and when gaps rise; the second memory frame's mask
-is the network's own, through which the loss reaches it, as in inference; the loss is of the third
-frame alone. `small` is the recipe of configs/small.py on this network and loss.
+Not run by us. The STM paper reports: four GTX 1080 Ti, 4 days of pre-training and 3 of training; J
+0.887, F 0.899 on DAVIS 2016 val from the first frame's mask.
+From STM: the network; 384x384 in batches of 4; cross-entropy only; Adam at a fixed 1e-5; frozen
+BatchNorm; affine-transformed images, then YouTube-VOS with DAVIS 2017, skipping 0 and later up to
+25 frames in a triplet; a memory frame every 5.
+Our choices: one object at a time, where STM trains on several together; pre-training on the
+saliency sets and COCO, without VOC and SBD; 100,000 steps per stage, and when gaps grow; the second
+memory frame has the predicted mask, as at inference, with gradients through it; the loss is of the
+third frame only. `small` trains this network with this loss by the recipe of configs/small.py.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common, small
 
-MODEL = {  # what makes QMRA's network STM's; the widths are the same
+MODEL = {  # what distinguishes STM's network from QMRA's; the widths are the same
     "stages": 1,
     "align": "mask",
     "reader": "dot",
@@ -38,7 +38,7 @@ GAPS = ((0, 1), (10_000, 6), (20_000, 11), (30_000, 16), (40_000, 21), (50_000, 
 
 
 def get_config(which: str = "") -> ConfigDict:
-    """STM's main training; `which` is "", "pretrain" (the stage before) or "small"."""
+    """STM's main training; `which` is "", "pretrain" (the first stage) or "small"."""
     if which not in ("", "pretrain", "small"):
         raise ValueError(f"argument {which!r}: expected pretrain or small after the colon, or none")
     config = small.get_config() if which == "small" else common.get_config()

@@ -1,4 +1,4 @@
-"""What tests share: two simulated devices, a compilation cache, a tiny network, a tiny dataset."""
+"""Shared by all tests: two devices, a compilation cache, tiny networks, a tiny dataset."""
 
 import functools
 import os
@@ -6,7 +6,7 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Before JAX starts. Compiling takes most of the suite's time, and much of it is compiled twice.
+# Set before JAX initialises. The suite mostly compiles, and much of it the same programs.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -20,10 +20,10 @@ import pytest
 from qmra_jax.training.parallel import simulate_devices
 from tests.support.tiny import TINY, disc, random_variables
 
-# With train.py's own flags, which count for the cache: what tests compiled, its processes find.
+# With the flags of train.py, which are part of the cache key, so that its processes hit the cache.
 simulate_devices(int(os.environ["JAX_NUM_CPU_DEVICES"]))
 
-# Shared out by file; what compiles most goes first, so that no worker is left alone with it.
+# pytest-xdist distributes files; the slowest go first, so that no worker is left alone with one.
 FIRST = (
     "test_train_resume",
     "test_model_variants",
@@ -77,7 +77,7 @@ def tiny_davis(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_config(tiny_davis):
-    """A run's config on that dataset, with validation on it; tests change copies of it."""
+    """Config of a run on that dataset, with validation on it; tests change copies of it."""
     from tests.support.tiny_config import get_config
 
     config = get_config()
@@ -89,28 +89,26 @@ def tiny_config(tiny_davis):
 
 @pytest.fixture(scope="session")
 def compile_once():
-    """Runs of `train.train` with one config share what each would trace and compile anew."""
+    """Makes runs of `train.train` that differ in no setting of the step share their functions."""
     import train
 
-    made = {}
-
-    # What a step is not made of; everything else is in the key below.
-    rest = ("data", "eval", "init", "init_from", "profile", "cpu_devices", "batch_size")
-    rest += ("log_every", "picture_every", "checkpoint_every", "keep_checkpoints", "keep_best")
+    steps = {}
+    ignored = ("data", "eval", "init", "init_from", "profile", "cpu_devices", "batch_size")
+    ignored += ("log_every", "picture_every", "checkpoint_every", "keep_checkpoints", "keep_best")
 
     def make_train_step(model, optimizer, schedule, config, make=train.make_train_step):
-        key = model, str({k: v for k, v in config.to_dict().items() if k not in rest})
-        if key not in made:
-            made[key] = make(model, optimizer, schedule, config)
-        return made[key]
+        key = model, str({k: v for k, v in config.to_dict().items() if k not in ignored})
+        if key not in steps:
+            steps[key] = make(model, optimizer, schedule, config)
+        return steps[key]
 
-    def init_variables(*args, make=train.init_variables):  # kept as copies: a run donates its own
+    def init_variables(*args, make=train.init_variables):  # copied, as a run donates its state
         return jax.tree.map(lambda x: np.array(x, copy=True), make(*args))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "make_train_step", make_train_step)
         cached = {"parallelize": functools.cache(train.parallel.parallelize)}
-        # train's alone: other tests take the module as it is.
+        # Only train's reference: other tests use the module unpatched.
         patch.setattr(train, "parallel", types.SimpleNamespace(**(vars(train.parallel) | cached)))
         patch.setattr(train, "make_inspect", functools.cache(train.make_inspect))
         patch.setattr(train, "init_variables", functools.cache(init_variables))
@@ -119,9 +117,38 @@ def compile_once():
 
 @pytest.fixture(scope="session")
 def finished_run(tiny_config, compile_once, tmp_path_factory):
-    """The workdir of a run that nothing interrupted, on two devices."""
+    """Workdir of an uninterrupted run of the tiny network on two devices."""
     import train
 
     workdir = tmp_path_factory.mktemp("finished") / "run"
     assert train.train(tiny_config, workdir) == 0
+    return workdir
+
+
+@pytest.fixture
+def miniature(monkeypatch):
+    """Makes `train.train` train the network `Miniature`, which compiles in no time."""
+    import train
+    from tests.support.invariance import Miniature
+
+    monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
+
+
+@pytest.fixture(scope="session")
+def miniature_config(tiny_config):
+    """`tiny_config` without validation, which needs the real network; tests change copies of it."""
+    config = tiny_config.copy_and_resolve_references()
+    config.eval.every = 0
+    return config
+
+
+@pytest.fixture(scope="session")
+def miniature_run(miniature_config, compile_once, tmp_path_factory):
+    """Workdir of an uninterrupted run of `Miniature` on two devices."""
+    import train
+
+    workdir = tmp_path_factory.mktemp("miniature") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        miniature.__wrapped__(patch)
+        assert train.train(miniature_config, workdir) == 0
     return workdir

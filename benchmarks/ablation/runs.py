@@ -190,14 +190,16 @@ def _evaluation_of(config: ConfigDict) -> tuple[list[str], str]:
     config.eval.every = config.steps  # else its files are not looked for
     found = open_validation(config, epath.Path())
     entry = Entry.parse(config.eval.videos, "eval.videos")
-    if entry.year and entry.year != found.protocol.removeprefix("davis"):
-        raise entry.error(f"evaluate.py knows {found.protocol}'s own lists: leave the year out")
+    if entry.year and entry.year != config.eval.protocol.removeprefix("davis"):
+        raise entry.error(
+            f"evaluate.py knows {config.eval.protocol}'s own lists: leave the year out"
+        )
     arguments = [
         f"--data_dir={resolve(entry, config.data.root)}",
-        f"--dataset={found.protocol}",
+        f"--dataset={config.eval.protocol}",
         f"--split={entry.split or 'all'}",
-        f"--short_side={found.short_side or 0}",
-        f"--interval={found.interval}",
+        f"--short_side={config.eval.short_side}",
+        f"--interval={config.eval.interval}",
     ]
     if not config.eval.extra_frames:
         arguments.append(f"--max_memory={memory_bank.EXTRA}")

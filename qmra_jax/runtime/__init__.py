@@ -1,1 +1,1 @@
-"""What a process settles with JAX and the system: compiled programs kept and counted, memory."""
+"""Process-wide settings of JAX and the C library: compilation cache, compile count, memory."""

@@ -1,4 +1,4 @@
-"""Compiled programs that outlive the process which compiled them."""
+"""JAX's persistent compilation cache."""
 
 import os
 import platform
@@ -8,20 +8,18 @@ import jax
 
 
 def keep_compiled_programs() -> Path:
-    """Lets JAX keep what takes longer than a second to compile, for the next process to load.
+    """Caches programs that take over a second to compile; call before anything is compiled.
 
-    In `$JAX_COMPILATION_CACHE_DIR`, or else in a folder of this machine's name below
-    `$XDG_CACHE_HOME/qmra-jax`, by default `~/.cache/qmra-jax`: a program compiled for one CPU need
-    not run on another that shares the home directory. JAX_ENABLE_COMPILATION_CACHE=false turns it
-    off. What has not been used can be deleted at any time.
-
-    To be called before anything is compiled.
+    The cache is `$JAX_COMPILATION_CACHE_DIR` if set, else `$XDG_CACHE_HOME/qmra-jax/HOSTNAME`
+    (`~/.cache/qmra-jax/HOSTNAME` by default): a program compiled for one CPU may not run on another
+    machine that shares the home directory. JAX_ENABLE_COMPILATION_CACHE=false disables it. Its
+    files can be deleted at any time.
 
     Returns:
-      the folder.
+      The cache directory.
     """
-    if given := jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        return Path(given)
+    if user_cache := jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        return Path(user_cache)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "qmra-jax" / (platform.node() or "machine")
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,18 +1,17 @@
-"""How many programs JAX has compiled for a thread, those that it found in its cache on disk too."""
+"""Count of the programs JAX has compiled, including those loaded from its cache on disk."""
 
 import threading
 
 import jax
 
 _EVENT = "/jax/core/compile/backend_compile_duration"
-_counts = threading.local()  # a thread compiles what it calls; others may compile meanwhile
+_counts = threading.local()  # JAX compiles in the calling thread; other threads may compile too
 
 
 def compiled_programs() -> int:
-    """Programs that were compiled so far because the calling thread needed them.
+    """The number of programs compiled so far for the calling thread.
 
-    A call before which and after which this is the same has met nothing new: its time is the
-    program's own.
+    A call that leaves it unchanged compiled nothing: its duration is the run time alone.
     """
     return getattr(_counts, "programs", 0)
 

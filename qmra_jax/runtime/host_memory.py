@@ -1,4 +1,4 @@
-"""How this process gets its memory from the system."""
+"""Settings of the C library's memory allocator."""
 
 import ctypes
 import importlib.metadata
@@ -11,19 +11,18 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Lets glibc keep large blocks that were freed, for the next step to use again.
+    """Makes glibc reuse large freed blocks; call before JAX starts its threads.
 
-    XLA's CPU backend allocates a step's temporaries anew in every step. By default each such block,
-    gigabytes in training, is mapped, zeroed page by page and given back: an eighth of a small
-    model's training step on a CPU. Kept in one heap, a block is there for the next step. The
-    process then holds on to the most memory that it ever used.
+    XLA's CPU backend allocates the temporaries of every step anew. By default glibc maps each
+    such block, gigabytes in training, from the kernel (which zeroes it page by page) and returns it
+    afterwards, which takes an eighth of a small model's training step. With one heap that keeps
+    freed blocks, the next step reuses them; the process then never shrinks below its peak memory.
 
-    To be called before JAX starts its threads: later it changes nothing, for they have heaps of
-    their own by then. Does nothing but on Linux with glibc, and only where JAX computes on the CPU:
-    all threads then share one heap, which would gain an accelerator's host nothing.
+    Does nothing except on Linux with glibc where JAX uses the CPU alone: sharing one heap among all
+    threads has no benefit on the host of an accelerator.
 
     Returns:
-      whether it took effect.
+      Whether the settings took effect.
     """
     if platform.libc_ver()[0] != "glibc" or not _cpu_alone():
         return False
@@ -33,8 +32,8 @@ def keep_freed_memory() -> bool:
 
 
 def _cpu_alone() -> bool:
-    """Whether JAX has nothing but the CPU, as far as can be told before it starts."""
-    if chosen := os.environ.get("JAX_PLATFORMS"):
-        return chosen == "cpu"
+    """Whether JAX will use only the CPU, as far as can be known before it starts."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
     accelerators = importlib.metadata.entry_points(group="jax_plugins")
     return not accelerators and importlib.util.find_spec("libtpu") is None

@@ -1,1 +1,1 @@
-"""What train.py is made of: steps, losses, devices, checkpoints, validation."""
+"""Training: settings, initial weights, the step, data parallelism, checkpoints, validation."""

@@ -1,17 +1,17 @@
-"""A run's checkpoints, by Orbax.
+"""Checkpoints of a run, written by Orbax.
 
-workdir/checkpoints/STEP/    model (what evaluation uses: params or their EMA, batch_stats),
-                             training (opt_state, step, and with EMA the params themselves),
-                             meta (config, and the digest of frozen features)
+workdir/checkpoints/STEP/    model (for evaluation: params or their moving average, batch_stats),
+                             training (opt_state, step, and with an average params themselves),
+                             meta (config, and the digest of the frozen features)
 
-Arrays go to Orbax as NumPy's and come from it as such. It copies those before `save` returns, so
-that writing in the background never meets a buffer that the next step has reused; each of several
-processes holds the whole state, and any number of devices may take it up again.
+Arrays are saved from and restored to NumPy arrays: Orbax copies them before `save` returns, so
+writing in the background never reads a buffer that the next step has reused. Every process holds
+the whole state, and a run can resume on any number of devices.
 """
 
 import dataclasses
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -30,22 +30,23 @@ from qmra_jax.training.workdir import plain
 from qmra_jax.weights import frozen_features
 
 ITEMS = ("model", "training", "meta")
+Best = Callable[[Iterable[int]], Iterable[int]]  # selects the best of some steps
 
 
 @dataclasses.dataclass
 class NewestAndBest:
-    """Which checkpoints stay: the newest few, and those of certain steps (Orbax's policy protocol).
+    """Orbax preservation policy: keeps the newest checkpoints and the best.
 
     Attributes:
-      newest: how many.
-      best: gives, of the steps that there are, those of the best.
+      newest: number of newest checkpoints to keep.
+      best: selects the best of the given steps.
     """
 
     newest: int
-    best: Callable[[Collection[int]], Iterable[int]]
+    best: Best
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Whether each of the checkpoints, oldest first, stays."""
+        """Whether to keep each of the checkpoints, which are sorted from oldest to newest."""
         del context
         best = set(self.best([checkpoint.step for checkpoint in checkpoints]))
         oldest_kept = len(checkpoints) - self.newest
@@ -55,27 +56,27 @@ class NewestAndBest:
 def open_checkpoints(
     workdir: epath.Path,
     keep: int | None = None,
-    best: Callable[[Collection[int]], Iterable[int]] = lambda steps: (),
+    best: Best = lambda steps: (),
 ) -> ocp.CheckpointManager:
-    """A run's checkpoints: to write them if `keep` is given, only to read them if not.
+    """Opens a run's checkpoints, for writing if `keep` is given, else only for reading.
 
-    One that was cut off is never seen, and swept away by who opens them to write.
+    Incomplete checkpoints are never visible; opening for writing deletes them.
 
     Args:
-      workdir: of the run.
-      keep: how many of the newest stay.
-      best: gives, of the steps that there are, those that stay beside them.
+      workdir: the run's workdir.
+      keep: number of newest checkpoints to keep.
+      best: selects those of the given steps that are kept too.
     """
-    if keep is None:  # a reader needs no other process, and waits for none
-        alone = jax.process_index()
+    if keep is None:  # a reader does not synchronise with other processes
+        index = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             read_only=True,
-            save_interval_steps=0,  # these two, as else Orbax tells that it sets them so
+            save_interval_steps=0,  # with create, required by read_only: Orbax would warn
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=alone,
-                active_processes={alone},
-                barrier_sync_key_prefix=f"reader{alone}",
+                primary_host=index,
+                active_processes={index},
+                barrier_sync_key_prefix=f"reader{index}",
             ),
         )
     else:
@@ -84,19 +85,34 @@ def open_checkpoints(
             cleanup_tmp_directories=True,
         )
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # it warns that a directory to read is read-only
+    logging.set_verbosity(logging.ERROR)  # Orbax warns about every read-only directory
     try:
         return ocp.CheckpointManager(_folder(workdir), item_names=ITEMS, options=options)
     finally:
         logging.set_verbosity(verbosity)
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:
-    """Saves a state under its step, unless that step is there. Returns before all is written.
+def make_meta(config: ConfigDict, frozen: Any) -> dict[str, Any]:
+    """The item "meta" of all checkpoints of a run.
 
-    Every process calls it; the first one writes.
+    Args:
+      config: the run's config.
+      frozen: the network's frozen features, or None.
     """
-    host = jax.tree.map(np.asarray, parallel.local_copy(state))  # Orbax copies it at once
+    return {"config": plain(config), "frozen": frozen_features.digest(frozen)}
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, meta: dict[str, Any]) -> None:
+    """Saves a state under its step, unless that step is saved already.
+
+    Every process calls it, and the first one writes; it returns before the checkpoint is complete.
+
+    Args:
+      manager: from `open_checkpoints`.
+      state: a replicated state; its frozen features are not saved.
+      meta: from `make_meta`.
+    """
+    host = jax.tree.map(np.asarray, parallel.local_copy(state.replace(frozen=None)))
     step = int(host.step)
     if step in manager.all_steps():
         return
@@ -106,44 +122,43 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) 
         args=ocp.args.Composite(
             model=ocp.args.StandardSave(model),
             training=ocp.args.StandardSave(training),
-            meta=ocp.args.JsonSave(
-                {"config": plain(config), "frozen": frozen_features.digest(host.frozen)}
-            ),
+            meta=ocp.args.JsonSave(meta),
         ),
     )
 
 
 def restore(workdir: epath.Path, like: TrainState) -> TrainState | None:
-    """The newest checkpoint that can be read, or None where a run has none yet.
+    """Restores the newest readable checkpoint; None if the run has no checkpoints.
 
-    One that cannot be read while an older one can is told on standard error and moved aside, to
-    checkpoints/damaged-STEP: the run goes on from the older one, and to the same end.
+    Unreadable checkpoints newer than that one are reported on standard error and renamed to
+    checkpoints/damaged-STEP.
 
     Args:
-      workdir: of the run.
-      like: the state's shapes, as `jax.eval_shape` gives them; its frozen features themselves.
+      workdir: the run's workdir.
+      like: shapes of the state, from `jax.eval_shape`, with its actual frozen features.
 
     Returns:
       The state as NumPy arrays, for `parallel.replicate`.
 
     Raises:
-      InputError: if there are checkpoints and none can be read.
+      InputError: if there are checkpoints but none can be read, or they were trained with other
+        frozen features.
     """
     steps = checkpoint_steps(workdir)
     if not distributed.all_equal(np.array([len(steps), *steps[-1:], 0][:2])):
         raise InputError(
-            f"workdir {workdir}: the processes find different checkpoints in it (this one {steps});"
-            " it must be one folder for all, such as on gs:// or NFS"
+            f"workdir {workdir}: the processes see different checkpoints in it (this one {steps});"
+            " it must be one folder for all of them, such as on gs:// or NFS"
         )
     problems: dict[int, Exception] = {}
     for step in reversed(steps):
         try:
             state = _read_state(workdir, step, like)
-        except Exception as error:  # whatever the file system, TensorStore or Orbax makes of it
-            if isinstance(error, InputError):  # sound, but of other frozen features
-                raise
+        except InputError:  # readable, but trained with other frozen features
+            raise
+        except Exception as error:  # the file system, TensorStore and Orbax each have their own
             state, problems[step] = None, error
-        # All processes go on from one step, also where only one of them could not read.
+        # All processes resume from the same step, even if only one of them could not read another.
         if distributed.all_agree(state is not None):
             for damaged in problems:
                 _move_aside(workdir, damaged, problems[damaged], step)
@@ -159,7 +174,7 @@ def restore(workdir: epath.Path, like: TrainState) -> TrainState | None:
 
 
 def checkpoint_steps(workdir: epath.Path) -> list[int]:
-    """The steps of the whole checkpoints that a workdir holds, ascending."""
+    """The steps of a workdir's complete checkpoints, ascending."""
     if not _folder(workdir).is_dir():
         return []
     with open_checkpoints(workdir) as manager:
@@ -169,16 +184,15 @@ def checkpoint_steps(workdir: epath.Path) -> list[int]:
 def restore_model(
     workdir: epath.PathLike, step: int | None = None
 ) -> tuple[ConfigDict, dict[str, Any]]:
-    """A run's config and `{"params", "batch_stats"}`, without its optimiser.
-
-    The parameters are their moving average where the run keeps one (`config.ema_decay`).
+    """Restores a run's config and variables, without the state of its optimiser.
 
     Args:
-      workdir: of the run.
-      step: of the checkpoint; the newest if None.
+      workdir: the run's workdir.
+      step: step of the checkpoint; None for the newest.
 
     Returns:
-      The config, and the variables as NumPy arrays.
+      The config, and the variables as NumPy arrays; the parameters are their moving average if the
+      run keeps one (`config.ema_decay`).
 
     Raises:
       InputError: if there is no such run or checkpoint, or it cannot be read.
@@ -186,7 +200,7 @@ def restore_model(
     workdir = epath.Path(workdir)
     if not _folder(workdir).is_dir():
         raise InputError(
-            f"workdir {workdir}: expected a training run's folder with checkpoints/ in it"
+            f"workdir {workdir}: expected the folder of a run, with checkpoints/ in it"
         )
     steps = checkpoint_steps(workdir)
     step = steps[-1] if step is None and steps else step
@@ -196,7 +210,7 @@ def restore_model(
         with open_checkpoints(workdir) as manager:
             meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
             config = ConfigDict(meta["config"])
-            target = _host_like(dict(variable_shapes(build_model(config.model))))
+            target = _numpy_like(dict(variable_shapes(build_model(config.model))))
             frozen = target.pop("frozen", None)
             args = ocp.args.Composite(model=ocp.args.StandardRestore(target))
             variables = dict(manager.restore(step, args=args).model)
@@ -208,15 +222,15 @@ def restore_model(
         raise
     except Exception as error:  # as in `restore`
         raise InputError(
-            f"checkpoint {_folder(workdir) / str(step)} cannot be read ({_short(error)}): name"
+            f"checkpoint {_folder(workdir) / str(step)} cannot be read ({_short(error)}): choose"
             f" another of {steps}"
         ) from None
 
 
 def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
-    model, training = (_host_like(part) for part in like.split())
+    model, training = (_numpy_like(part) for part in like.split())
     with open_checkpoints(workdir) as manager:
-        found = manager.restore(
+        items = manager.restore(
             step,
             args=ocp.args.Composite(
                 model=ocp.args.StandardRestore(model),
@@ -225,23 +239,24 @@ def _read_state(workdir: epath.Path, step: int, like: TrainState) -> TrainState:
             ),
         )
     if like.frozen is not None:
-        _check_frozen(found.meta, like.frozen)
-    return like.joined(found.model, found.training)
+        _check_frozen(items.meta, like.frozen)
+    return like.joined(items.model, items.training)
 
 
 def _check_frozen(meta: dict[str, Any], frozen: Any) -> None:
     """Raises `InputError` unless a checkpoint was trained with these frozen features."""
-    here, there = frozen_features.digest(frozen), meta.get("frozen", "")  # older ones have no key
-    if here != there:
+    actual = frozen_features.digest(frozen)
+    expected = meta.get("frozen", "")  # absent in checkpoints older than frozen features
+    if actual != expected:
         path = meta["config"]["init"].get("features")
         raise InputError(
             f"features {path} are not those that the checkpoint was trained with: their digest is"
-            f" {here[:12]}, expected {there[:12] or 'none'}; put the file back"
+            f" {actual[:12]}, expected {expected[:12] or 'none'}; put the original file back"
         )
 
 
-def _host_like(tree: Any) -> Any:
-    """Tells Orbax to give NumPy arrays of these shapes."""
+def _numpy_like(tree: Any) -> Any:
+    """A restore target that makes Orbax return NumPy arrays."""
     return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
 
 
@@ -255,8 +270,8 @@ def _move_aside(workdir: epath.Path, step: int, problem: Exception, earlier: int
         return
     source, target = _folder(workdir) / str(step), _folder(workdir) / f"damaged-{step}"
     print(
-        f"checkpoint {source} cannot be read ({_short(problem)}): moved to {target.name};"
-        f" going on from step {earlier}",
+        f"checkpoint {source} cannot be read ({_short(problem)}): renamed to {target.name};"
+        f" resuming from step {earlier}",
         file=sys.stderr,
     )
     if target.exists():

@@ -1,24 +1,25 @@
-"""The loss of Eq. 10, per example, and the J by which a training batch is watched."""
+"""The training loss (Eq. 10), per example, and the J score logged for a training batch."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-DICE_WEIGHT = 0.1  # "by experience", section "Cascaded Refinement and Prediction"
+DICE_WEIGHT = 0.1  # the paper, section "Cascaded Refinement and Prediction"
 
 
 def cross_entropy(logits, target, share=None):
-    """Cross-entropy of each example: the mean over its pixels, or over its hardest ones.
+    """Cross-entropy of each example: the mean over its pixels, or over its hardest pixels.
 
-    Bootstrapped cross-entropy is what STCN (Cheng et al. 2021) and AOT (Yang et al. 2021) train
-    with: the mean over the pixels of the largest loss alone. Taken within an example, so that an
-    answer does not depend on which examples share a device.
+    The latter is the bootstrapped cross-entropy of STCN (Cheng et al. 2021) and AOT (Yang et al.
+    2021). Pixels are selected within an example, so that the result does not depend on which
+    examples share a device.
 
     Args:
       logits: `[b, h, w, 2]`.
       target: `[b, h, w]` in [0, 1].
-      share: of the pixels that count, in (0, 1], rounded down but at least one; None for all.
+      share: fraction of the pixels to average over, in (0, 1], rounded down to at least one pixel;
+        None for all.
 
     Returns:
       float32 `[b]`.
@@ -35,18 +36,18 @@ def cross_entropy(logits, target, share=None):
 
 
 def bootstrap_share(bootstrap: tuple[int, int, float], step):
-    """The share of pixels that count at a step: 1 till `start`, then linearly to `share` at `end`.
+    """Fraction of pixels in the loss at `step`: 1 until `start`, then linear to `share` at `end`.
 
     Args:
       bootstrap: (start, end, share).
-      step: steps done.
+      step: number of steps done.
     """
     start, end, share = bootstrap
     return 1 - (1 - share) * jnp.clip((step - start) / (end - start), 0, 1)
 
 
 def dice(logits, target):
-    """1 - (2 sum pg + 1) / (sum p + sum g + 1) of each example; the smoothing of 1 is ours.
+    """Dice loss of each example, 1 - (2 sum pg + 1) / (sum p + sum g + 1); the 1s are our choice.
 
     `logits [b, h, w, 2]`, `target [b, h, w]` in [0, 1] -> float32 `[b]` in [0, 1].
     """
@@ -57,43 +58,38 @@ def dice(logits, target):
 
 
 def example_losses(outputs, targets, *, dice_weight=DICE_WEIGHT, share=None):
-    """Eq. 10's terms of each example: cross-entropy + 0.1 dice of B_q, S_q and S_q^r.
+    """The terms of Eq. 10 for each example: cross-entropy + 0.1 dice of B_q, S_q and S_q^r.
 
     Args:
-      outputs: by name ("box", "mask", "refined"): logits `[b, h, w, 2]`.
-      targets: by the same names: B_l, the filled tight box of the query's mask, or S_l, that mask:
-        `[b, h, w]` in {0, 1}; see `QMRA.targets`.
-      dice_weight: the paper's 0.1.
+      outputs: logits `[b, h, w, 2]` by name ("box", "mask", "refined").
+      targets: by the same names, `[b, h, w]` in {0, 1}: the query's mask S_l, or its filled
+        bounding box B_l; see `QMRA.targets`.
+      dice_weight: weight of the dice loss; 0.1 in the paper.
       share: see `cross_entropy`.
 
     Returns:
-      by the same names: float32 `[b]`.
+      float32 `[b]` by the same names.
     """
-    parts = {}
+    terms = {}
     for name, logits in outputs.items():
-        truth = targets[name].astype(jnp.float32)
-        parts[name] = cross_entropy(logits, truth, share) + dice_weight * dice(logits, truth)
-    return parts
+        target = targets[name].astype(jnp.float32)
+        terms[name] = cross_entropy(logits, target, share) + dice_weight * dice(logits, target)
+    return terms
 
 
 def qmra_loss(outputs, targets, *, dice_weight=DICE_WEIGHT, share=None):
-    """Eq. 10: the sum of `example_losses`' terms, each the mean over its examples.
+    """Eq. 10: the sum over the outputs of `example_losses`, averaged over the examples.
 
     Returns:
-      the loss, a float32 scalar, and its parts by name: scalars.
+      The loss, a float32 scalar, and its terms by output name.
     """
-    parts = example_losses(outputs, targets, dice_weight=dice_weight, share=share)
-    parts = {name: part.mean() for name, part in parts.items()}
-    return sum(parts.values()), parts
+    terms = example_losses(outputs, targets, dice_weight=dice_weight, share=share)
+    terms = {name: term.mean() for name, term in terms.items()}
+    return sum(terms.values()), terms
 
 
 def loss_options(config: Any, step) -> dict[str, Any]:
-    """The keyword arguments of `qmra_loss` that a config asks for at a step.
-
-    Args:
-      config: `config.loss`.
-      step: steps done.
-    """
+    """Keyword arguments of `qmra_loss` from `config.loss`, after `step` steps."""
     share = bootstrap_share(tuple(config.bootstrap), step) if config.bootstrap else None
     return {"dice_weight": config.dice_weight, "share": share}
 
@@ -101,7 +97,7 @@ def loss_options(config: Any, step) -> dict[str, Any]:
 def batch_jaccard(logits, target):
     """Mean J over a batch: `logits [b, h, w, 2]`, `target [b, h, w]` in {0, 1} -> scalar in [0, 1].
 
-    1 where prediction and target are both empty.
+    J is 1 where prediction and target are both empty.
     """
     predicted = logits[..., 1] > logits[..., 0]
     target = target > 0

@@ -1,8 +1,8 @@
-"""Which box maps training's memory holds: the true ones, or those that inference would hold.
+"""Box maps of the training memory: from the true boxes, or predicted as at inference.
 
-At inference only the first frame's box is given; a later memory frame keeps stage 1's own box map.
-The paper trains on true boxes throughout. Here the second memory frame of a triplet may carry what
-the model predicts for it from the first (`QMRA.with_predicted_maps`).
+At inference only the first frame's box is given; later memory frames keep the box map that stage 1
+predicted. The paper trains on true boxes throughout. Here the second memory frame of a triplet may
+carry the map that the model predicts for it from the first (`QMRA.with_predicted_maps`).
 """
 
 from typing import Any
@@ -14,18 +14,18 @@ MODES = ("truth", "predicted", "mixed")
 
 
 def draw_predicted(config: Any, step, examples):
-    """Which examples of a batch get a predicted map.
+    """Selects the examples of a batch that train on a predicted map.
 
-    What an example draws is a function of the seed, the step and its number in the batch of all
-    devices, so that any number of devices draws the same.
+    The draw depends on the seed, the step and the example's number in the global batch alone, so
+    it is the same for any number of devices.
 
     Args:
-      config: of the run: seed, memory_maps, predicted_share.
-      step: int32 scalar: steps done.
-      examples: int32 `[b]`: their numbers in the global batch.
+      config: the run's config: seed, memory_maps, predicted_share.
+      step: int32 scalar, number of steps done.
+      examples: int32 `[b]`, numbers in the global batch.
 
     Returns:
-      bool `[b]`, or None where none ever does.
+      bool `[b]`, or None if no example ever does.
     """
     if config.memory_maps == "truth":
         return None

@@ -1,4 +1,4 @@
-"""Metrics and pictures of a run: JSON lines for programs, TensorBoard for people."""
+"""Metrics and pictures of a run, as JSON lines, PNG files and TensorBoard events."""
 
 import json
 import os
@@ -18,17 +18,16 @@ from qmra_jax.files import is_remote
 from qmra_jax.training import distributed
 from qmra_jax.training.workdir import make_subfolder, write_text
 
-# Between writings of the lines to a bucket, whose objects cannot be appended to.
-REMOTE_SECONDS = 60
+REMOTE_SECONDS = 60  # between uploads of the metrics to a bucket, whose objects cannot be appended
 
 
 def open_writer(workdir: epath.PathLike, first_step: int = 0) -> "MetricWriter | NoWriter":
-    """A run's writer in the first process; in others one that writes nothing."""
+    """A `MetricWriter` in the first process, a `NoWriter` in the others."""
     return MetricWriter(workdir, first_step) if distributed.is_first() else NoWriter()
 
 
 class NoWriter:
-    """A `MetricWriter` that writes nothing."""
+    """Has the methods of `MetricWriter`, and writes nothing."""
 
     def scalars(self, step: int, values: dict[str, Any]) -> None: ...
 
@@ -40,57 +39,55 @@ class NoWriter:
 class MetricWriter:
     """Writes `workdir/metrics.jsonl`, `workdir/pictures/*.png` and TensorBoard's event files.
 
-    A run that goes on from a checkpoint drops the lines that the checkpoint has not seen, so that
-    each step stands there once. A step written twice, for its training and its validation, has a
-    line for each.
+    A run that resumes from a checkpoint first drops the lines of later steps, so that no step is
+    logged twice. A step that is logged and validated has one line for each.
     """
 
     def __init__(self, workdir: epath.PathLike, first_step: int = 0):
-        """Opens the files of a run that goes on after `first_step` steps."""
+        """Opens the files of a run that resumes after `first_step` steps."""
         workdir = epath.Path(workdir)
         self._pictures = make_subfolder(workdir, "pictures")
         self._lines = _Lines(workdir / "metrics.jsonl", first_step)
-        self._board = _Board(make_subfolder(workdir, "tensorboard"))
+        self._events = _Events(make_subfolder(workdir, "tensorboard"))
 
     def scalars(self, step: int, values: dict[str, Any]) -> None:
-        """Writes figures of a step, floats by name."""
+        """Writes a step's metrics, by name."""
         values = {name: float(value) for name, value in values.items()}
         self._lines.append(json.dumps({"step": step, **values}))
-        self._board.add(step, [Summary.Value(tag=n, simple_value=v) for n, v in values.items()])
+        self._events.add(step, [Summary.Value(tag=n, simple_value=v) for n, v in values.items()])
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """Writes a picture of a step, uint8 `[h, w, 3]`."""
+        """Writes a picture, uint8 `[h, w, 3]`, RGB."""
         _, png = cv2.imencode(".png", image[..., ::-1])
         (self._pictures / f"{name}-{step:07d}.png").write_bytes(png.tobytes())
-        # Smaller than the PNG: TensorBoard's checksums take half a second a megabyte, in Python.
+        # JPEG, which is smaller: TensorBoard's pure Python checksums take 0.5 s per megabyte.
         _, jpeg = cv2.imencode(".jpg", image[..., ::-1])
         height, width, _ = image.shape
         picture = Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=jpeg.tobytes()
         )
-        self._board.add(step, [Summary.Value(tag=name, image=picture)])
+        self._events.add(step, [Summary.Value(tag=name, image=picture)])
 
     def close(self) -> None:
         """Flushes and closes the files."""
         self._lines.close()
-        self._board.close()
+        self._events.close()
 
 
-class _Board:
-    """A file of TensorBoard's events, one for each time that the run is begun or goes on.
+class _Events:
+    """A TensorBoard event file; each start of a run opens a new one.
 
-    By TensorBoard's own records, but not by its `EventFileWriter`, which imports TensorFlow where
-    that is installed. In a bucket what was written shows when the file is closed, or once a minute
-    where the bucket's client can send what it has so far.
+    Uses TensorBoard's `RecordWriter`, as its `EventFileWriter` imports TensorFlow if installed. In
+    a bucket, events appear once a minute if the bucket's client can flush, else on closing.
     """
 
     def __init__(self, folder: epath.Path):
-        begun = time.time()
-        name = f"events.out.tfevents.{begun:.6f}.{socket.gethostname()}.{os.getpid()}"
+        now = time.time()
+        name = f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = RecordWriter((folder / name).open("wb"))
-        self._every = REMOTE_SECONDS if is_remote(folder) else 0
+        self._flush_seconds = REMOTE_SECONDS if is_remote(folder) else 0
         self._flushed = float("-inf")
-        self._write(Event(wall_time=begun, file_version="brain.Event:2"))
+        self._write(Event(wall_time=now, file_version="brain.Event:2"))
 
     def add(self, step: int, values: Sequence[Summary.Value]) -> None:
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
@@ -100,13 +97,13 @@ class _Board:
 
     def _write(self, event: Event) -> None:
         self._file.write(event.SerializeToString())
-        if time.monotonic() - self._flushed >= self._every:
+        if time.monotonic() - self._flushed >= self._flush_seconds:
             self._file.flush()
             self._flushed = time.monotonic()
 
 
 class _Lines:
-    """A file of lines: on a disk appended to, in a bucket written anew once a minute."""
+    """A text file: lines are appended on a disk; a bucket's object is rewritten once a minute."""
 
     def __init__(self, path: epath.Path, first_step: int):
         self._path = path
@@ -133,9 +130,9 @@ class _Lines:
             self._path.write_text(self._text)
 
 
-def _step(line: str) -> int:
-    """The step of a line; one cut off by a crash counts as never written."""
+def _step(line: str) -> float:
+    """The step of a line; infinite for a line that a crash cut off, which is then dropped."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError):
-        return 2**62
+        return float("inf")

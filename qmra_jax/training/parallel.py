@@ -1,4 +1,7 @@
-"""How a per-device step meets the devices: pmap, or jit of shard_map. Nothing else knows which."""
+"""Data parallelism: runs a per-device step under `pmap`, or under `jit` of `shard_map`.
+
+The rest of the package does not depend on which of the two is used.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,13 +20,11 @@ Devices = Sequence[jax.Device]
 
 
 def simulate_devices(count: int) -> None:
-    """So many CPU devices, before JAX has met any, that wait for each other as long as it takes.
+    """Simulates `count` CPU devices; call before JAX initialises.
 
-    XLA otherwise aborts the process when one device waits for another for 40 seconds, as happens
-    on a busy machine, or on one that slept. What `XLA_FLAGS` says of it comes first.
-
-    Args:
-      count: at least 1.
+    Also raises the time that these devices wait for each other: by default XLA aborts the process
+    when one device waits for 40 seconds, which happens on a busy machine or after it slept. Values
+    in `XLA_FLAGS` take precedence.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     for name, seconds in (("warn_stuck", 3600), ("terminate", 10**6)):
@@ -34,16 +35,16 @@ def simulate_devices(count: int) -> None:
 
 
 def in_order(devices: Devices | None) -> list[jax.Device]:
-    """Devices as the batch is dealt to them: those of process 0 first, as its examples are.
+    """Devices in the order in which they take the examples of the batch: process 0's first.
 
     Args:
-      devices: of all processes; None for all there are.
+      devices: devices of all processes; None for all devices.
     """
     return sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
 
 
 def with_pmap(step: Step, devices: Devices) -> Step:
-    """`step` on every device by `jax.pmap`: state whole and replicated, batch split."""
+    """Wraps `step` in `jax.pmap`: the state is replicated, the batch split."""
     mapped = jax.pmap(
         step,
         axis_name=AXIS,
@@ -63,7 +64,7 @@ def with_pmap(step: Step, devices: Devices) -> Step:
 
 
 def with_shard_map(step: Step, devices: Devices) -> Step:
-    """`step` on every device by `jax.jit(jax.shard_map)`: the same numbers as `with_pmap`."""
+    """Wraps `step` in `jax.jit(jax.shard_map)`; computes the same numbers as `with_pmap`."""
     mesh = Mesh(np.asarray(devices), (AXIS,))
     mapped = jax.jit(
         jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P())),
@@ -73,8 +74,7 @@ def with_shard_map(step: Step, devices: Devices) -> Step:
 
     def call(state, batch):
         return mapped(
-            state,
-            jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), batch),
+            state, jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), batch)
         )
 
     return call
@@ -87,56 +87,48 @@ WRAPPERS: dict[str, Callable[[Step, Devices], Step]] = {
 
 
 def parallelize(step: Step, mode: str = "pmap", devices: Devices | None = None) -> Step:
-    """Wraps a per-device step.
+    """Runs a per-device step on all devices.
 
     Args:
-      step: (state, this device's share of the batch) -> (state, metrics), with collectives over
-        the axis `train_step.AXIS`.
-      mode: a name of `WRAPPERS`.
-      devices: of all processes; None for all there are.
+      step: (state, the device's share of the batch) -> (state, metrics), with collectives over the
+        axis `train_step.AXIS`.
+      mode: a key of `WRAPPERS`.
+      devices: devices of all processes; None for all devices.
 
     Returns:
-      (state, batch) -> (state, metrics): `state` as `replicate` gives it, which is donated; `batch`
-      NumPy arrays `[local batch, ...]`, this process's contiguous part of the global batch, whose
-      first axis its devices share in their order.
+      (state, batch) -> (state, metrics). `state` comes from `replicate` and is donated; `batch` is
+      NumPy arrays `[local batch, ...]`, this process's contiguous part of the global batch, split
+      evenly over its devices in their order.
     """
     return WRAPPERS[mode](step, in_order(devices))
 
 
 def replicate(tree, mode: str = "pmap", devices: Devices | None = None):
-    """One whole copy a device, which the step of that mode may consume.
+    """Copies a tree to every device, as the state of a parallelised step.
 
     Args:
-      tree: arrays, the same in every process: NumPy's, or JAX's on any devices.
-      mode: of the step: pmap takes what lies on this process's devices alone.
-      devices: as `parallelize`'s.
+      tree: NumPy arrays, or JAX arrays on any devices; the same in every process.
+      mode: of the step; pmap takes arrays on this process's devices only.
+      devices: as in `parallelize`.
     """
     devices = in_order(devices)
     mesh = Mesh(np.asarray(_local(devices)), (AXIS,))
     tree = jax.device_put(jax.tree.map(_on_this_process, tree), NamedSharding(mesh, P()))
-    return tree if mode == "pmap" else as_global(tree, devices)
-
-
-def as_global(tree, devices: Devices | None = None):
-    """A replicated tree, of either wrapper, as arrays over all processes' devices; nothing moves.
-
-    Args:
-      tree: what `replicate` or a step gave.
-      devices: as `parallelize`'s.
-    """
-    replicated = NamedSharding(Mesh(np.asarray(in_order(devices)), (AXIS,)), P())
+    if mode == "pmap":
+        return tree
+    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), P())
     return jax.tree.map(
         lambda x: jax.make_array_from_single_device_arrays(
-            x.shape, replicated, [shard.data for shard in x.addressable_shards]
+            x.shape, everywhere, [shard.data for shard in x.addressable_shards]
         ),
         tree,
     )
 
 
 def local_copy(tree):
-    """One device's copy of a replicated tree, for what a process computes by itself; nothing moves.
+    """One local device's copy of a replicated tree; no data is copied.
 
-    It is the step's own memory: take what is needed of it before the next step.
+    It is the memory of the step's state: use it before the next step, which is donated that memory.
     """
     return jax.tree.map(_on_this_process, tree)
 

@@ -1,4 +1,4 @@
-"""How fast a run goes and what it takes: triplets a second, waiting for data, memory, a trace."""
+"""Speed, memory use, progress bar and profile of a run."""
 
 import contextlib
 import resource
@@ -20,107 +20,97 @@ GIB = 2**30
 
 
 class StepClock:
-    """Counts steps and seconds between two readings; what is paused counts as neither."""
+    """Measures triplets per second and the share of time spent waiting for data.
+
+    Time spent in `pause` counts towards neither.
+    """
 
     def __init__(self, batch_size: int):
-        """Starts.
-
-        Args:
-          batch_size: triplets a step, over all processes.
-        """
+        """Starts the clock; `batch_size` is the number of triplets per step, over all processes."""
         self._batch_size = batch_size
-        self._waited = 0.0
         self.restart()
 
+    def restart(self) -> None:
+        """Discards all counts."""
+        self._since, self._steps, self._waited = time.perf_counter(), 0, 0.0
+
     def next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; the time until it is there counts as waiting for data."""
+        """Returns the next batch; the time it takes counts as waiting for data."""
         asked = time.perf_counter()
         batch = next(batches)
         self._waited += time.perf_counter() - asked
         return batch
 
     def count(self) -> None:
-        """A step was done."""
+        """Counts one step."""
         self._steps += 1
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Around what is no training: an evaluation, a picture, the step that compiles."""
-        began, waited = time.perf_counter(), self._waited
+        """Stops the clock within a `with` block."""
+        began = time.perf_counter()
         try:
             yield
         finally:
             self._since += time.perf_counter() - began
-            self._waited = waited
 
     def read(self) -> dict[str, float]:
-        """Figures since the last reading; without the rates where no step was counted since."""
-        seconds = time.perf_counter() - self._since
-        rates = {
-            "triplets_per_second": self._steps * self._batch_size / seconds,
-            "data_wait_share": self._waited / seconds,
-        }
-        counted = self._steps
+        """Metrics since the last reading; empty if no step was counted."""
+        seconds, steps, waited = time.perf_counter() - self._since, self._steps, self._waited
         self.restart()
-        return rates if counted else {}
-
-    def restart(self) -> None:
-        """Forgets what was counted so far."""
-        self._since, self._steps, self._waited = time.perf_counter(), 0, 0.0
+        if not steps:
+            return {}
+        return {
+            "triplets_per_second": steps * self._batch_size / seconds,
+            "data_wait_share": waited / seconds,
+        }
 
 
 def memory() -> dict[str, float]:
-    """The most memory that this process has held so far, in GiB: on the host, and on a device.
-
-    The device's is left out where the backend does not tell (a CPU).
-    """
+    """Peak memory of this process in GiB, on the host and, if the backend reports it, a device."""
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    figures = {"host_memory_gib": host / GIB}
+    metrics = {"host_memory_gib": host / GIB}
     stats: dict[str, Any] = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
-        figures["device_memory_gib"] = stats["peak_bytes_in_use"] / GIB
-    return figures
+        metrics["device_memory_gib"] = stats["peak_bytes_in_use"] / GIB
+    return metrics
 
 
 class StepBar:
-    """The steps done: a bar on a terminal, else a line each time that something is told.
-
-    In processes but the first it shows nothing.
-    """
+    """A progress bar on a terminal, else a line per message; silent except in the first process."""
 
     def __init__(self, steps: int, done: int):
-        """Starts at the step `done` of `steps`."""
-        self._is_first = distributed.is_first()
+        """Shows `done` of `steps` steps."""
         self._bar = tqdm(
             total=steps,
             initial=done,
             unit="step",
             dynamic_ncols=True,
-            disable=None if self._is_first else True,  # None: where there is no terminal
+            disable=None if distributed.is_first() else True,  # None: disabled without a terminal
         )
 
     def update(self) -> None:
-        """A step was done."""
+        """Advances by one step."""
         self._bar.update()
 
     def note(self, text: str) -> None:
-        """Shows what goes on beside the bar; nothing without one."""
+        """Shows a text on the bar, if there is one."""
         self._bar.set_postfix_str(text)
 
     def tell(self, step: int, text: str) -> None:
-        """Shows figures of a step."""
+        """Shows a text about a step."""
         self.note(text)
-        if self._bar.disable and self._is_first:
+        if self._bar.disable and distributed.is_first():
             print(f"step {step}/{self._bar.total}: {text}", flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Closes the bar and leaves it on the screen."""
         self._bar.close()
 
 
 def summary(metrics: dict[str, float]) -> str:
-    """A step's figures in a few words, for the progress bar."""
+    """A step's metrics in a few words, for the progress bar."""
     answer = next(name for name in ("J_refined", "J_mask") if name in metrics)
     text = f"loss {metrics['loss']:.3f}, J {metrics[answer]:.3f}"
     if "triplets_per_second" in metrics:
@@ -129,49 +119,48 @@ def summary(metrics: dict[str, float]) -> str:
 
 
 class Profile:
-    """Traces the steps from `first` to `last`, both included, in the first process.
+    """Traces the steps FIRST to LAST of `config.profile`, inclusive, in the first process.
 
-    `--config.profile=100:110`, then `tensorboard --logdir WORKDIR`: the trace goes to
-    workdir/profile, where TensorBoard (with its profile plugin, `pip install xprof`) and Perfetto
-    find it.
+    The trace is written to WORKDIR/profile, for TensorBoard (with its profile plugin, `pip install
+    xprof`: `tensorboard --logdir WORKDIR`) and Perfetto.
     """
 
-    def __init__(self, chosen: str, workdir: epath.Path, done: int = 0):
+    def __init__(self, steps: str, workdir: epath.Path, done: int = 0):
         """Prepares.
 
         Args:
-          chosen: "FIRST:LAST", or "" for none.
-          workdir: of the run.
-          done: steps that it does not make again, as it goes on after them.
+          steps: "FIRST:LAST", or "" for no trace.
+          workdir: workdir of the run.
+          done: step that the run resumes after.
         """
         self._target = workdir / "profile"
         self._folder: tempfile.TemporaryDirectory | None = None
-        self._first, self._last = map(int, chosen.split(":")) if chosen else (0, 0)
-        if chosen and self._first <= done and distributed.is_first():
+        self._first, self._last = map(int, steps.split(":")) if steps else (0, 0)
+        if steps and self._first <= done and distributed.is_first():
             print(
-                f"profile {chosen}: the run goes on after step {done}, so there will be no trace;"
-                " name later steps for one",
+                f"profile {steps}: the run resumes after step {done}, so nothing is traced; choose"
+                " later steps",
                 file=sys.stderr,
             )
 
     def before(self, step: int) -> None:
-        """To be called before each step: starts if it is the one to start with."""
+        """Starts the trace if `step` is the first to trace; to be called before each step."""
         if step == self._first and distributed.is_first():
             self._folder = tempfile.TemporaryDirectory()
             jax.profiler.start_trace(self._folder.name)
 
     def after(self, step: int, result) -> None:
-        """To be called after each step, with what it computed: ends after the last one chosen."""
+        """Ends the trace if `step` is the last to trace; to be called with each step's result."""
         if step == self._last:
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Ends a trace that is running, and brings it to the workdir."""
+        """Ends a running trace and copies it to the workdir."""
         if self._folder is None:
             return
         jax.profiler.stop_trace()
-        with self._folder as folder:  # the profiler itself writes to no bucket
+        with self._folder as folder:  # the profiler cannot write to a bucket itself
             for file in filter(Path.is_file, Path(folder).rglob("*")):
                 target = self._target / str(file.relative_to(folder))
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What training changes from step to step: data only, to be sharded and saved as it is."""
+"""The training state: a tree of arrays that is replicated over devices and saved as it is."""
 
 from typing import Any
 
@@ -13,15 +13,14 @@ class TrainState(struct.PyTreeNode):
     """The state of a run.
 
     Attributes:
-      step: int32 scalar: steps done.
+      step: int32 scalar, number of steps done.
       params: float32 parameter tree.
-      batch_stats: BatchNorm's stored statistics; they change where it is synchronised.
-      opt_state: the optimiser's.
-      ema_params: the parameters' moving average, or None where the run keeps none.
-      frozen: the arrays of the network's frozen features, or None without such; not saved, as a
-        checkpoint names them by their digest.
-      halted: bool scalar: a step met a loss or gradient that is not finite. It and all later steps
-        changed nothing else: the state is that of the last good step.
+      batch_stats: BatchNorm's running statistics; constant unless BatchNorm is synchronised.
+      opt_state: state of the optimiser.
+      ema_params: moving average of `params`, or None if the run keeps none.
+      frozen: the network's frozen features, or None. Checkpoints store only their digest.
+      halted: bool scalar, whether a step met a non-finite loss or gradient. That step and all later
+        ones change nothing else: the rest is the state of the last good step.
     """
 
     step: jax.Array
@@ -34,17 +33,17 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What to evaluate and export: the average of the parameters where there is one."""
+        """The variables to evaluate and export: averaged parameters if there is an average."""
         params = self.params if self.ema_params is None else self.ema_params
         return self.collections(params, self.batch_stats)
 
     def collections(self, params, batch_stats) -> dict[str, Any]:
-        """These, and the frozen features where there are any, as the network takes them."""
+        """Variables for the network: these two collections and the frozen features, if any."""
         frozen = {} if self.frozen is None else {"frozen": self.frozen}
         return {"params": params, "batch_stats": batch_stats} | frozen
 
     def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What evaluation needs, and what only going on with the training needs."""
+        """The two items of a checkpoint: for evaluation, and the rest, to resume training."""
         training = {"opt_state": self.opt_state, "step": self.step}
         if self.ema_params is not None:
             training["params"] = self.params
@@ -52,14 +51,14 @@ class TrainState(struct.PyTreeNode):
         return model, training
 
     def joined(self, model: dict[str, Any], training: dict[str, Any]) -> "TrainState":
-        """The state whose `split` these are, with an average if this one has one."""
-        averaged = self.ema_params is not None
+        """The inverse of `split`, for a state with the structure of this one."""
+        has_average = self.ema_params is not None
         return self.replace(
             step=training["step"],
-            params=training["params"] if averaged else model["params"],
+            params=training["params"] if has_average else model["params"],
             batch_stats=model["batch_stats"],
             opt_state=training["opt_state"],
-            ema_params=model["params"] if averaged else None,
+            ema_params=model["params"] if has_average else None,
             halted=np.zeros((), bool),
         )
 
@@ -67,15 +66,16 @@ class TrainState(struct.PyTreeNode):
 def create_train_state(
     variables, optimizer: optax.GradientTransformation, *, ema: bool = False
 ) -> TrainState:
-    """A state at step 0 with these variables, and with an average of them if `ema`."""
-    params = jax.tree.map(jnp.asarray, variables["params"])
+    """The state at step 0; with a moving average of the parameters if `ema`."""
+    variables = jax.tree.map(jnp.asarray, dict(variables))
+    params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=jax.tree.map(jnp.asarray, variables["batch_stats"]),
+        batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(params),
-        frozen=jax.tree.map(jnp.asarray, variables["frozen"]) if "frozen" in variables else None,
-        # A copy: the step is donated its state, and no buffer can be donated twice.
+        # A copy: the step donates its state, and no buffer can be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+        frozen=variables.get("frozen"),
         halted=jnp.zeros((), bool),
     )

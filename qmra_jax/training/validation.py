@@ -1,12 +1,12 @@
-"""Evaluation while training: J and F on held-out videos, kept in workdir/validation/STEP.json.
+"""Evaluation during training: J and F on held-out videos, kept in workdir/validation/STEP.json.
 
-Videos lie in the DAVIS layout, and every one starts from its first mask, of which the network takes
-the tight boxes, as in `evaluate.py`. All devices of all processes share the videos.
+The videos are in the DAVIS layout. Each starts from its first mask, of which the network takes the
+bounding boxes, as in `evaluate.py`. All devices of all processes share the videos.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,55 +32,46 @@ FOLDER = "validation"
 
 
 class Abandoned(Exception):
-    """An evaluation that a request to stop cut short; it is done again when the run goes on."""
+    """An evaluation ended early on a request to stop; it is repeated when the run resumes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What a run is evaluated on, and where the scores go.
+    """The evaluation of a run.
 
     Attributes:
+      config: the run's config.
       folder: workdir/validation.
-      videos: of the held-out split.
-      truth: each of their frames -> its mask.
-      protocol: "davis2016" or "davis2017", see `qmra_jax.scoring.protocols`.
-      every: so many steps.
-      short_side: larger frames are shrunk to this many pixels on their shorter side; None: never.
-      interval: every so many frames one stays in the memory.
-      extra_frames: whether any does.
-      metric: a name of `METRICS`, by which the best checkpoints are chosen.
+      videos: the held-out videos; empty if the run is never evaluated.
+      truth: mask file of each of their frames.
     """
 
+    config: ConfigDict
     folder: epath.Path
     videos: tuple[EvalVideo, ...]
     truth: Mapping[Path, Path]
-    protocol: str
-    every: int
-    short_side: int | None
-    interval: int
-    extra_frames: bool
-    metric: str
 
-    def is_due(self, step: int, steps: int) -> bool:
-        """Whether a run of `steps` steps is evaluated after this one."""
-        return bool(self.videos) and step > 0 and (step % self.every == 0 or step == steps)
+    def is_due(self, step: int) -> bool:
+        """Whether the run is evaluated after this step: every `config.eval.every`, and the last."""
+        is_last = step == self.config.steps
+        return bool(self.videos) and step > 0 and (step % self.config.eval.every == 0 or is_last)
 
-    def is_done(self, step: int) -> bool:
-        """Whether the scores of a step are there."""
-        return self._path(step).exists()
+    def is_missing(self, step: int) -> bool:
+        """Whether the evaluation of a step is due and has no scores yet."""
+        return self.is_due(step) and not self._path(step).exists()
 
-    def best(self, count: int, among: Collection[int]) -> list[int]:
-        """The steps with the highest `metric`, at most `count` of them, best first.
+    def best(self, steps: Iterable[int]) -> list[int]:
+        """The `config.keep_best` steps with the highest `config.eval.metric`, best first.
 
-        Args:
-          count: how many.
-          among: the steps that may be chosen; those without scores are not.
+        Steps without scores are left out.
         """
-        paths = {step: self._path(step) for step in among if count and self.is_done(step)}
-        scores = {step: json.loads(path.read_text())[self.metric] for step, path in paths.items()}
-        scores = {step: x if np.isfinite(x) else -1.0 for step, x in scores.items()}
-        # Of equals the earlier: the choice then does not change when the run goes on.
-        return sorted(scores, key=lambda step: (-scores[step], step))[:count]
+        scores = {}
+        for step in steps if self.config.keep_best else ():
+            if self._path(step).exists():
+                score = json.loads(self._path(step).read_text())[self.config.eval.metric]
+                scores[step] = score if np.isfinite(score) else -1.0
+        # Ties go to the earlier step, so that the choice does not change as the run continues.
+        return sorted(scores, key=lambda step: (-scores[step], step))[: self.config.keep_best]
 
     def __call__(
         self,
@@ -89,29 +80,30 @@ class Validation:
         variables: Any,
         stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
-        """Evaluates this process's share of the videos, and gathers the scores of all.
+        """Evaluates this process's share of the videos, and gathers the scores of all processes.
 
         Args:
-          step: whose scores these are.
+          step: the step to evaluate.
           module: the network.
-          variables: its weights on one device; every local device gets a copy.
-          stop: whether to give up; asked before each video and after each frame.
+          variables: its variables on one device; every local device gets a copy.
+          stop: whether to end early; called before each video and after each frame.
 
         Returns:
-          `{"J", "F", "J&F"}`, the means that the protocol takes.
+          The means "J", "F" and "J&F" of the protocol.
 
         Raises:
-          Abandoned: if `stop` said so.
+          Abandoned: if `stop` returned True.
         """
+        settings = self.config.eval
         make = segmenter.make_segmenter(
             module,
             variables,
             start="mask",
-            interval=self.interval,
-            short_side=self.short_side,
-            extra_frames=self.extra_frames,
+            interval=settings.interval,
+            short_side=settings.short_side or None,
+            extra_frames=settings.extra_frames,
         )
-        table = np.zeros((len(self.videos), 3))  # J, F, and how many objects these are means of
+        table = np.zeros((len(self.videos), 3))  # J and F, means over so many objects
         row = {video.name: k for k, video in enumerate(self.videos)}
 
         def score(segment: segmenter.Segmenter, video: EvalVideo, tick: Callable) -> None:
@@ -121,7 +113,7 @@ class Validation:
             for frame in segment.frames(video):
                 predicted[frame.number] = frame.labels
                 tick()
-            scores = protocols.score_sequence(truth, predicted, self.protocol, name=video.name)
+            scores = protocols.score_sequence(truth, predicted, settings.protocol, name=video.name)
             objects = len(scores.get("objects", "1"))
             table[row[video.name]] = scores["J"]["mean"], scores["F"]["mean"], objects
 
@@ -130,19 +122,17 @@ class Validation:
                 raise Abandoned
 
         index, count = distributed.place()
-        mine = segmenter.shard(self.videos, index + 1, count)
-        segmenter.over_devices(mine, make, score, jax.local_devices(), tick=check_stop)
+        share = segmenter.shard(self.videos, index + 1, count)
+        segmenter.over_devices(share, make, score, jax.local_devices(), tick=check_stop)
         table = distributed.gather(table).sum(axis=0)
         j, f = np.average(table[:, :2], axis=0, weights=table[:, 2])
         means = {"J&F": float(j + f) / 2, "J": float(j), "F": float(f)}
-        scores = means | {
-            "protocol": self.protocol,
-            "sequences": {
-                video.name: {"J": row[0], "F": row[1]}
-                for video, row in zip(self.videos, table.tolist(), strict=True)
-            },
+        sequences = {
+            video.name: {"J": j, "F": f}
+            for video, (j, f, _) in zip(self.videos, table.tolist(), strict=True)
         }
         if distributed.is_first():
+            scores = means | {"protocol": settings.protocol, "sequences": sequences}
             workdir.write_text(self._path(step), json.dumps(scores, indent=2) + "\n")
         distributed.barrier(f"validation of step {step}")
         return means
@@ -152,65 +142,36 @@ class Validation:
 
 
 def open_validation(config: ConfigDict, run: epath.Path) -> Validation:
-    """The evaluation that `config.eval` asks for, its files known to be there.
+    """Finds the videos of `config.eval`; writes nothing.
 
     Args:
-      config: of the whole run.
-      run: its workdir; nothing is written yet.
+      config: the run's config, checked by `config_check.check`.
+      run: its workdir.
 
     Raises:
-      InputError: if a value is out of range or a file is missing or unfit.
+      InputError: if a video or mask is missing or unsuitable.
     """
-    wanted = config.eval
-    if wanted.every < 0 or wanted.max_sequences < 0:
-        raise InputError(
-            f"eval.every {wanted.every}, eval.max_sequences {wanted.max_sequences}: expected 0"
-            " (never; all of them) or more"
-        )
-    if wanted.metric not in METRICS:
-        raise InputError(f"eval.metric {wanted.metric!r}: expected one of {', '.join(METRICS)}")
-    if config.keep_best < 0:
-        raise InputError(f"keep_best {config.keep_best}: expected 0 or more")
-    if wanted.protocol not in PROTOCOLS:
-        raise InputError(
-            f"eval.protocol {wanted.protocol!r}: expected one of {', '.join(PROTOCOLS)}"
-        )
-    videos, truth = _find(wanted, config.data.root) if wanted.every else ((), {})
-    if wanted.interval < 1 or 0 < wanted.short_side < 16 or wanted.short_side < 0:
-        raise InputError(
-            f"eval.interval {wanted.interval}, eval.short_side {wanted.short_side}: expected at"
-            " least 1 frame, and 0 (never shrink) or at least 16 pixels"
-        )
-    return Validation(
-        run / FOLDER,
-        videos,
-        truth,
-        wanted.protocol,
-        wanted.every,
-        wanted.short_side or None,
-        wanted.interval,
-        wanted.extra_frames,
-        wanted.metric,
-    )
+    videos, truth = _find(config.eval, config.data.root) if config.eval.every else ((), {})
+    return Validation(config, run / FOLDER, videos, truth)
 
 
-def _find(wanted: ConfigDict, root: str) -> tuple[tuple[EvalVideo, ...], dict[Path, Path]]:
-    """The videos of `config.eval`, and each of their frames' mask."""
-    entry = Entry.parse(wanted.videos, "eval.videos")
+def _find(settings: ConfigDict, root: str) -> tuple[tuple[EvalVideo, ...], dict[Path, Path]]:
+    """The videos of `config.eval`, and the mask file of each of their frames."""
+    entry = Entry.parse(settings.videos, "eval.videos")
     if entry.repeat != 1:
-        raise entry.error("@REPEAT is for training: leave it out")
+        raise entry.error("@REPEAT is for training data: leave it out")
     try:
         folder = resolve(entry, root)
         if is_remote(folder):
-            raise InputError("these are read from this machine's disks alone: copy them there")
+            raise InputError("expected a folder on a local disk: copy it there")
         split = entry.split or "all"
-        chosen = find_eval_videos(Path(folder), wanted.protocol, split=split, year=entry.year)
+        dataset = find_eval_videos(Path(folder), settings.protocol, split=split, year=entry.year)
     except InputError as error:
         raise entry.error(str(error)) from None
-    if chosen.unscored:
-        raise entry.error(chosen.unscored)
-    videos = chosen.videos[: wanted.max_sequences or None]
+    if dataset.unscored:
+        raise entry.error(dataset.unscored)
+    videos = dataset.videos[: settings.max_sequences or None]
     frames = {frame for video in videos for frame in video.frames}
-    truth = {frame: mask for frame, mask in chosen.pairs if frame in frames}
+    truth = {frame: mask for frame, mask in dataset.pairs if frame in frames}
     check_headers(truth.items())
     return videos, truth

@@ -1,4 +1,4 @@
-"""Compiled programs are kept, in a folder that the user may choose."""
+"""Where JAX caches compiled programs."""
 
 import os
 import platform
@@ -16,29 +16,28 @@ jax.jit(lambda x: x + 1)(1)
 """
 
 
-def compile_something(**environment):
-    """The folder that a new process keeps its programs in."""
-    known = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
-    done = subprocess.run(
+def start(**environment):
+    """A new process that compiles something."""
+    others = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    return subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
-        env=known | {"JAX_PLATFORMS": "cpu"} | environment,
+        env=others | {"JAX_PLATFORMS": "cpu"} | environment,
         cwd=Path(__file__).parents[2],
-        check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
-    return Path(done.stdout.strip())
 
 
-def test_programs_are_kept_below_the_cache_folder_of_the_user_by_machine(tmp_path):
-    folder = compile_something(XDG_CACHE_HOME=str(tmp_path))
-    assert folder == tmp_path / "qmra-jax" / platform.node()
-    assert any(folder.iterdir())
-
-
-def test_jax_s_own_settings_come_first(tmp_path):
-    chosen = tmp_path / "chosen"
-    assert compile_something(JAX_COMPILATION_CACHE_DIR=str(chosen)) == chosen
-    assert any(chosen.iterdir())
-    unused = compile_something(XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="false")
-    assert not unused.exists() or not any(unused.iterdir())
+def test_cache_is_in_the_users_cache_folder_by_machine_unless_jax_has_another(tmp_path):
+    chosen, users, disabled = (tmp_path / name for name in ("chosen", "users", "disabled"))
+    running = [
+        start(JAX_COMPILATION_CACHE_DIR=str(chosen)),
+        start(XDG_CACHE_HOME=str(users)),
+        start(XDG_CACHE_HOME=str(disabled), JAX_ENABLE_COMPILATION_CACHE="false"),
+    ]
+    folders = [Path(process.communicate(timeout=120)[0].strip()) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    machine = Path("qmra-jax", platform.node())
+    assert folders == [chosen, users / machine, disabled / machine]
+    filled = [folder.exists() and any(folder.iterdir()) for folder in folders]
+    assert filled == [True, True, False]

@@ -1,6 +1,6 @@
-"""`train.py`, but it sends itself a signal: SIGNAL AT_BATCH NETWORK, then train.py's own arguments.
+"""`train.py` that sends itself a signal. Arguments: SIGNAL AT_BATCH, then those of train.py.
 
-NETWORK is real, or miniature: one that compiles in no time, in place of the config's.
+It trains `Miniature`, which compiles in no time, instead of the config's network.
 """
 
 import os
@@ -10,8 +10,8 @@ import train
 from qmra_jax import errors
 from tests.support.invariance import Miniature
 
-number, at, network = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-del sys.argv[1:4]
+number, at = int(sys.argv[1]), int(sys.argv[2])
+del sys.argv[1:3]
 
 
 def open_stream(*args, whole=train.open_stream, **options):
@@ -21,7 +21,6 @@ def open_stream(*args, whole=train.open_stream, **options):
         yield batch
 
 
-if network == "miniature":
-    train.build_model = lambda config: Miniature(config.batch_norm, config.dtype)
+train.build_model = lambda config: Miniature(config.batch_norm, config.dtype)
 train.open_stream = open_stream
 errors.run_app(train.main)

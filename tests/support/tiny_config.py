@@ -1,4 +1,4 @@
-"""A training config small enough for a test; `data.root` is still to be given."""
+"""A training config small enough for a test; the caller sets `data.root`."""
 
 from configs import common
 from tests.support.tiny import TINY

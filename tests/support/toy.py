@@ -1,4 +1,4 @@
-"""A stand-in for the network whose step compiles in no time, and a batch for it."""
+"""A replacement for the network whose step compiles in no time, and a batch for it."""
 
 from types import MappingProxyType
 
@@ -29,7 +29,7 @@ PARAMS = {
 
 
 class Toy:
-    """Logits from a colour's weight; a black query makes them NaN."""
+    """Linear in the colours; a black query makes the logits NaN."""
 
     batch_norm = "frozen"
     dtype = "float32"
@@ -37,16 +37,17 @@ class Toy:
     remembers = "box"
     targets = MappingProxyType({"box": "box", "mask": "mask", "refined": "mask"})
 
-    def apply(self, variables, query, images, maps):
+    def apply(self, variables, query, images, maps, *, mutable=(), **_):
         w = variables["params"]
         seen = query @ w["query_encoder"]["rgb"] / query.max(axis=(1, 2, 3))[:, None, None]
         seen = seen + images.mean((1, 4)) * maps.mean((1, 4)) * w["box_decoder"]["memory"]
         logits = jnp.stack([-seen, seen + w["box_decoder"]["bias"]], axis=-1)
-        return {"box": logits, "mask": 2 * logits, "refined": logits + 0.1}
+        outputs = {"box": logits, "mask": 2 * logits, "refined": logits + 0.1}
+        return (outputs, {}) if mutable else outputs
 
 
 def toy_config(**values):
-    """A config of SGD at `RATE`, with some settings changed."""
+    """A config with SGD at `RATE`, and the given settings."""
     config = common.get_config()
     config.optimizer.update(name="sgd", momentum=0.0, learning_rate=RATE)
     config.update_from_flattened_dict(values)
@@ -60,12 +61,12 @@ def toy_step(config):
 
 
 def toy_state(config):
-    """A state that a step may consume."""
+    """An initial state, which a step may be donated."""
     optimizer = make_optimizer(config.optimizer, 10)
     variables = {"params": PARAMS, "batch_stats": {}}
     return create_train_state(variables, optimizer, ema=bool(config.ema_decay))
 
 
 def distance(a, b):
-    """The length of the difference of two trees."""
+    """The norm of the difference of two trees."""
     return float(optax.tree.norm(jax.tree.map(lambda x, y: x - y, a, b)))

@@ -1,4 +1,6 @@
-"""Each setting's range, and what two settings cannot be at once."""
+"""The valid range of each setting, and contradicting settings."""
+
+import re
 
 import pytest
 
@@ -47,21 +49,18 @@ BAD = {
 
 
 def config(**values):
-    made = common.get_config()
-    made.update_from_flattened_dict(values)
-    return made
+    settings = common.get_config()
+    settings.update_from_flattened_dict(values)
+    return settings
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, x) for n, values in BAD.items() for x in values])
-def test_a_setting_that_cannot_be_meant_is_named_with_its_value(name, value):
-    with pytest.raises(InputError) as refused:
+def test_invalid_setting_is_named_with_its_value(name, value):
+    with pytest.raises(InputError, match=f"^{re.escape(name)}.*{re.escape(str(value))}"):
         config_check.check(config(**{name: value}))
-    told = str(refused.value)
-    assert told.startswith(name)
-    assert str(value) in told
 
 
-def test_every_setting_with_a_range_is_tried_here():
+def test_every_setting_with_a_range_is_tested_here():
     assert set(config_check.RULES) <= set(BAD)
     config_check.check(config(profile="3:5", **{"loss.bootstrap": (1, 3, 0.1)}))
 
@@ -74,13 +73,13 @@ def test_every_setting_with_a_range_is_tried_here():
         ({"init.features": "dinov2.safetensors"}, "dinov2.safetensors"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(values, named):
+def test_contradicting_settings_are_refused(values, named):
     with pytest.raises(InputError, match=named):
         config_check.check(config(**values))
 
 
-def test_a_batch_that_the_devices_cannot_share_is_refused_with_one_that_they_can():
+def test_batch_that_devices_cannot_share_evenly_is_refused():
     config_check.check_batch(config(batch_size=8, grad_accumulation=4))
     for batch, parts, multiple in ((3, 1, 2), (4, 4, 8)):
-        with pytest.raises(InputError, match=f"batch_size {batch} .* a multiple of {multiple}"):
+        with pytest.raises(InputError, match=f"batch_size {batch} .*multiple of {multiple}"):
             config_check.check_batch(config(batch_size=batch, grad_accumulation=parts))

@@ -1,4 +1,4 @@
-"""Two real processes on this machine, two devices each, that talk over gloo."""
+"""Two real processes on this machine with two devices each, connected by gloo."""
 
 import os
 import signal
@@ -13,7 +13,6 @@ import pytest
 import train
 from qmra_jax.errors import InputError
 from qmra_jax.training import checkpoint, distributed, preemption
-from tests.support.invariance import Miniature
 from tests.support.tiny import metric_lines, saved_arrays
 from tests.support.tiny_config import STEPS
 
@@ -27,7 +26,7 @@ def free_port():
 
 
 def run_processes(arguments, commands):
-    """Both processes of a run; gives (exit status, standard output, standard error) of each."""
+    """Runs both processes; returns (exit status, standard output, standard error) of each."""
     address = f"127.0.0.1:{free_port()}"
     running = [
         subprocess.Popen(
@@ -48,66 +47,49 @@ def run_processes(arguments, commands):
     return [(p.returncode, *output) for p, output in zip(running, outputs, strict=True)]
 
 
-@pytest.fixture(scope="module")
-def alone(tiny_config, tmp_path_factory):
-    """A run of one process on two devices; its network compiles in no time."""
-    workdir = tmp_path_factory.mktemp("alone") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
-        assert train.train(without_validation(tiny_config), workdir) == 0
-    return workdir
-
-
-def without_validation(config):
-    config = config.copy_and_resolve_references()
-    config.eval.every = 0
-    return config
-
-
 @pytest.mark.parametrize("parallel", ["pmap", pytest.param("shard_map", marks=pytest.mark.slow)])
-def test_a_signal_to_one_saves_both_at_one_step_and_one_process_ends_what_two_began(
-    tiny_config, alone, tmp_path, monkeypatch, parallel
+def test_signal_to_one_process_saves_both_at_one_step_and_one_process_resumes(
+    miniature, miniature_config, miniature_run, tmp_path, parallel
 ):
     run = tmp_path / "run"
     arguments = [
         "--config=tests/support/tiny_config.py",
-        f"--config.data.root={tiny_config.data.root}",
+        f"--config.data.root={miniature_config.data.root}",
         f"--config.parallel={parallel}",
-        "--config.checkpoint_every=1",  # whoever writes must not be heard as having reached a step
+        "--config.checkpoint_every=1",  # writing a step must not count as having reached it
         f"--workdir={run}",
     ]
     script = ["-m", "tests.support.stops_itself", str(int(signal.SIGTERM))]
-    ended = run_processes(arguments, [[*script, "99", "miniature"], [*script, "1", "miniature"]])
-    for status, _, told in ended:
-        assert status == preemption.STOPPED, told
+    ended = run_processes(arguments, [[*script, "99"], [*script, "1"]])
+    for status, _, errors in ended:
+        assert status == preemption.STOPPED, errors
     assert "Stopped after step" in ended[0][1]
     assert "Stopped" not in ended[1][1]  # the first process alone reports
     assert "step 1/" not in ended[1][1]
     stopped = checkpoint.checkpoint_steps(run)[-1]
     assert 1 < stopped < STEPS
 
-    # Four devices did what two do: their shares of one stream, one mean of the gradients.
-    lines, expected = metric_lines(run), metric_lines(alone)
+    # Four devices compute what two do: they share one stream and average the gradients.
+    lines, expected = metric_lines(run), metric_lines(miniature_run)
     assert [line["step"] for line in lines] == list(range(1, stopped + 1))
     for line, other in zip(lines, expected, strict=False):
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
-    monkeypatch.setattr(train, "build_model", lambda config: Miniature(config.batch_norm))
-    assert train.train(without_validation(tiny_config), run) == 0
-    found, wanted = saved_arrays(run), saved_arrays(alone)
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert train.train(miniature_config, run) == 0
+    actual, expected = saved_arrays(run), saved_arrays(miniature_run)
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(actual[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-def test_of_several_processes_none_drops_an_evaluation_by_itself(monkeypatch):
-    """The others would wait for its share for ever."""
-    for processes, drops in ((1, True), (2, False)):
+def test_only_a_single_process_abandons_an_evaluation(monkeypatch):
+    """Other processes would wait forever for its share."""
+    for processes, abandons in ((1, True), (2, False)):
         monkeypatch.setattr(preemption.jax, "process_count", lambda count=processes: count)
         with preemption.StopRequest() as stop:
             assert not stop.at_once()
             os.kill(os.getpid(), signal.SIGTERM)
-            assert stop.at_once() == drops
+            assert stop.at_once() == abandons
             assert stop.flags(2).tolist() == [True, True]
 
 
@@ -115,12 +97,12 @@ def test_of_several_processes_none_drops_an_evaluation_by_itself(monkeypatch):
     "flag",
     ["10.0.0.1", "10.0.0.1:8476", "host:1,2", "host:1,two,0", ":x,2,0", "host:1,2,0,0", "h:1,2,2"],
 )
-def test_a_flag_that_says_too_little_or_names_no_process_is_refused(flag):
+def test_malformed_flag_is_refused(flag):
     with pytest.raises(InputError, match=f"--distributed={flag}: "):
         distributed.initialize(flag)
 
 
-def test_alone_a_process_agrees_with_itself_at_once():
+def test_single_process_agrees_with_itself():
     distributed.initialize("")
     distributed.barrier("anywhere")
     assert distributed.place() == (0, 1)
@@ -131,15 +113,15 @@ def test_alone_a_process_agrees_with_itself_at_once():
 
 
 def test_processes_with_different_configs_are_refused(monkeypatch):
-    seen = []
-    monkeypatch.setattr(distributed, "all_equal", lambda digest: seen.append(digest) or True)
+    digests = []
+    monkeypatch.setattr(distributed, "all_equal", lambda digest: digests.append(digest) or True)
     same = {"seed": 0, "data": {"root": "/a", "workers": 2, "prefetch": 2, "crop": 64}}
     distributed.check_same_config(same)
     distributed.check_same_config(same | {"data": same["data"] | {"root": "/b", "workers": 8}})
-    np.testing.assert_array_equal(*seen)
+    np.testing.assert_array_equal(*digests)
     for other in ({"seed": 1}, {"data": same["data"] | {"crop": 32}}):
         distributed.check_same_config(same | other)
-        assert (seen[-1] != seen[0]).any()
+        assert (digests[-1] != digests[0]).any()
     monkeypatch.setattr(distributed, "all_equal", lambda digest: False)
-    with pytest.raises(InputError, match="the processes have different configs"):
+    with pytest.raises(InputError, match="different configs"):
         distributed.check_same_config(same)

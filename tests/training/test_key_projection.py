@@ -1,4 +1,4 @@
-"""Keys of query and memory begin as one projection, by which a place matches itself."""
+"""Keys of query and memory start as one projection, with which a position matches itself."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ SIDES = [(stage, side) for stage in ("qma1", "qma2") for side in ("query_kv", "m
 
 
 class Stub:
-    """In the network's place: r4 of 12 channels, and tokens of 10 on another scale."""
+    """Replaces the network: r4 has 12 channels; 10 channels of tokens have another scale."""
 
     stages, key_dim, kv_kernel = 2, 8, 3
 
@@ -38,7 +38,7 @@ def variables(size):
     return {"params": params, "batch_stats": {}}
 
 
-def test_keys_of_both_stages_and_sides_are_one_projection_in_the_centre_tap():
+def test_all_keys_are_one_projection_in_the_centre_tap():
     before = variables(3)
     after = with_pca_keys(Stub(), before, IMAGES)
     keys = [after["params"][stage][side]["key"] for stage, side in SIDES]
@@ -46,19 +46,20 @@ def test_keys_of_both_stages_and_sides_are_one_projection_in_the_centre_tap():
         jax.tree.map(np.testing.assert_array_equal, key, keys[0])
     kernel = np.array(keys[0]["kernel"])
     features = np.concatenate(Stub().apply({}, IMAGES / np.float32(255), "key_features"), axis=-1)
-    made = features.reshape(-1, 22) @ kernel[1, 1] + keys[0]["bias"]
-    assert np.square(made).sum(axis=1).mean() / np.sqrt(8) == pytest.approx(SELF_MATCH, rel=1e-3)
+    projected = features.reshape(-1, 22) @ kernel[1, 1] + keys[0]["bias"]
+    assert np.square(projected).sum(axis=1).mean() / np.sqrt(8) == pytest.approx(
+        SELF_MATCH, rel=1e-3
+    )
     kernel[1, 1] = 0
     assert not kernel.any()
-    for stage, side in SIDES:  # nothing else is another
+    for stage, side in SIDES:  # nothing else changes
         value = before["params"][stage][side]["value"]
         np.testing.assert_array_equal(after["params"][stage][side]["value"], value)
-    jax.tree.map(
-        np.testing.assert_array_equal, with_pca_keys(Stub(), before, IMAGES), after
-    )  # made twice, the same
+    again = with_pca_keys(Stub(), before, IMAGES)
+    jax.tree.map(np.testing.assert_array_equal, again, after)
 
 
-def test_a_kind_of_features_counts_alike_whatever_its_scale():
+def test_kinds_of_features_have_equal_weight_whatever_their_scale():
     first, second = RNG.standard_normal((50, 6)), RNG.standard_normal((50, 4))
     kernel, bias = fit_keys([first, second], 5)
     scaled, same_bias = fit_keys([first, 1000 * second], 5)
@@ -67,7 +68,7 @@ def test_a_kind_of_features_counts_alike_whatever_its_scale():
     np.testing.assert_allclose(np.abs(same_bias), np.abs(bias), rtol=1e-3)
 
 
-def test_more_key_channels_than_features_have_are_refused():
+def test_more_key_channels_than_feature_channels_are_refused():
     with pytest.raises(InputError, match=r"model\.key_dim 5: .* 4 channels"):
         fit_keys([RNG.standard_normal((9, 4))], 5)
 

@@ -12,7 +12,7 @@ def lines(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_each_step_stands_there_once_when_a_run_goes_on(tmp_path):
+def test_resumed_run_logs_each_step_once(tmp_path):
     writer = MetricWriter(tmp_path)
     for step in (1, 2, 3):
         writer.scalars(step, {"loss": np.float32(step)})
@@ -29,7 +29,7 @@ def test_each_step_stands_there_once_when_a_run_goes_on(tmp_path):
     ]
 
 
-def test_a_bucket_gets_the_lines_whole_as_it_cannot_be_appended_to(tmp_path, monkeypatch):
+def test_file_in_a_bucket_is_rewritten_periodically(tmp_path, monkeypatch):
     monkeypatch.setattr(metric_writer, "is_remote", lambda path: True)
     monkeypatch.setattr(metric_writer, "REMOTE_SECONDS", 1e9)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
@@ -45,13 +45,13 @@ def test_a_bucket_gets_the_lines_whole_as_it_cannot_be_appended_to(tmp_path, mon
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
 
 
-def test_pictures_are_written_as_they_are(tmp_path):
+def test_pictures_are_lossless(tmp_path):
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     writer = MetricWriter(epath.Path(tmp_path))
     writer.picture(12, "triplets", image)
     writer.close()
-    found = cv2.imread(str(tmp_path / "pictures" / "triplets-0000012.png"))
-    np.testing.assert_array_equal(found[..., ::-1], image)
+    written = cv2.imread(str(tmp_path / "pictures" / "triplets-0000012.png"))
+    np.testing.assert_array_equal(written[..., ::-1], image)
     assert list((tmp_path / "tensorboard").iterdir())
 
 
@@ -68,7 +68,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     image = np.full((4, 6, 3), (200, 100, 50), np.uint8)
-    for first, step in ((0, 1), (1, 2)):  # a run that goes on
+    for first, step in ((0, 1), (1, 2)):  # the second run resumes the first
         writer = MetricWriter(tmp_path, first)
         writer.scalars(step, {"loss": step / 4, "validation/J": 0.5})
         writer.picture(step, "triplets", image)

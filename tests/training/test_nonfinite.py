@@ -1,5 +1,6 @@
-"""What is told of a step whose loss or gradient is not finite."""
+"""The report on a non-finite loss or gradient."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,15 +11,15 @@ from qmra_jax.training import distributed, nonfinite
 
 
 @pytest.mark.parametrize(
-    ("bad", "process", "says"),
+    ("bad", "process", "reported"),
     [
-        (2, 1, "mask nan; not finite on c. Nothing was learned"),
-        (2, 0, "not finite on examples of another process, which names them"),
-        (None, 0, "each finite, so it was the gradient or the update, on a, b."),
+        (2, 1, r"mask nan; .* on c\."),
+        (2, 0, "another process"),
+        (None, 0, r"gradient .* on a, b\."),
     ],
 )
-def test_each_process_names_its_own_examples_and_all_the_step_that_is_saved(
-    bad, process, says, monkeypatch
+def test_each_process_names_its_own_examples_and_the_saved_step(
+    bad, process, reported, monkeypatch
 ):
     monkeypatch.setattr(distributed, "place", lambda: (process, 2))
     losses = {"box": np.ones(4), "mask": np.ones(4)}
@@ -31,8 +32,4 @@ def test_each_process_names_its_own_examples_and_all_the_step_that_is_saved(
         {"id": ids, "images": np.zeros((2, 3, 16, 16, 3), np.uint8)},
         epath.Path("runs/x"),
     )
-    told = str(error)
-    assert told.startswith("step 8: ")
-    assert says in told
-    assert "the state after step 7 is saved" in told
-    assert "--config.init_from=runs/x/checkpoints/7" in told
+    assert re.search(f"^step 8: .* {reported} .* step 7 .*=runs/x/checkpoints/7 ", str(error))

@@ -25,14 +25,14 @@ def updates(settings, steps=10):
     return optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)[0]
 
 
-def test_the_paper_s_is_adam_at_a_fixed_rate():
+def test_default_is_the_papers_adam_at_a_fixed_rate():
     adam = optax.adam(1e-5)
     expected = adam.update(GRADS, adam.init(PARAMS), PARAMS)[0]
     for part in PARAMS:
         np.testing.assert_allclose(updates(config())[part]["w"], expected[part]["w"], rtol=1e-6)
 
 
-def test_every_encoder_of_a_network_does():
+def test_every_encoder_learns_at_the_scaled_rate():
     params = variable_shapes(build_model({**TINY, "siamese": False}))["params"]
     ones = {part: {"w": jnp.ones(3)} for part in params}
     optimizer = make_optimizer(config(learning_rate=1.0, encoder_scale=0.1), 10)
@@ -43,7 +43,7 @@ def test_every_encoder_of_a_network_does():
     assert all(rate == 1.0 for part, rate in rates.items() if part not in slow)
 
 
-def test_weight_decay_is_decoupled_and_follows_each_rate():
+def test_weight_decay_is_decoupled_and_scaled_by_each_rate():
     plain = updates(config(learning_rate=1.0, encoder_scale=0.1))
     decayed = updates(config(learning_rate=1.0, encoder_scale=0.1, weight_decay=0.5))
     for part, decay in (("query_encoder", 0.05), ("box_decoder", 0.5)):
@@ -60,13 +60,13 @@ def test_weight_decay_is_decoupled_and_follows_each_rate():
         ({"schedule": "polynomial"}, [(1 - step / 10) ** 0.9 for step in range(11)]),
     ],
 )
-def test_the_learning_rate_follows_its_schedule_over_ten_steps(settings, rates):
+def test_learning_rate_follows_its_schedule(settings, rates):
     rate = make_schedule(config(learning_rate=1.0, **settings), 10)
     assert [float(rate(step)) for step in range(len(rates))] == pytest.approx(rates, abs=1e-6)
 
 
-def test_sgd_with_momentum_and_decay_is_pytorch_s():
-    torch = pytest.importorskip("torch", reason="compared with PyTorch's SGD")
+def test_sgd_with_momentum_and_decay_matches_pytorch():
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     settings = config(name="sgd", learning_rate=0.1, momentum=0.8, weight_decay=0.3)
     optimizer, params = make_optimizer(settings, 10), PARAMS
     state = optimizer.init(params)
@@ -80,7 +80,7 @@ def test_sgd_with_momentum_and_decay_is_pytorch_s():
     np.testing.assert_allclose(params["query_encoder"]["w"], theirs.detach(), rtol=1e-5)
 
 
-def test_the_gradient_is_clipped_as_a_whole():
+def test_gradient_is_clipped_by_its_global_norm():
     got = updates(config(name="sgd", learning_rate=1.0, momentum=0.0, clip_norm=1.0))
     assert float(optax.tree.norm(got)) == pytest.approx(1.0, rel=1e-5)
     np.testing.assert_allclose(
@@ -89,7 +89,7 @@ def test_the_gradient_is_clipped_as_a_whole():
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_biases_and_batch_norm_decay_only_if_asked_to(name):
+def test_biases_and_batch_norm_decay_only_on_request(name):
     params = {"crm": {key: jnp.ones(2) for key in ("kernel", "bias", "scale")}}
     zeros = jax.tree.map(jnp.zeros_like, params)
 
@@ -103,11 +103,11 @@ def test_biases_and_batch_norm_decay_only_if_asked_to(name):
     assert moved(decay_norm_and_bias=True) == {"kernel": -0.5, "bias": -0.5, "scale": -0.5}
 
 
-def test_a_young_average_forgets_its_start():
+def test_early_average_forgets_the_initial_weights():
     decays = [float(ema_decay_at(t, 0.5)) for t in (0, 2, 8, 1000)]
     assert decays == pytest.approx([0.1, 0.25, 0.5, 0.5])
 
 
-def test_the_average_moves_to_the_parameters_by_one_minus_decay():
+def test_average_moves_towards_the_parameters_by_one_minus_decay():
     average, params = {"w": np.float32([1, 2])}, {"w": np.float32([3, 2])}
     np.testing.assert_allclose(update_ema(average, params, 10**6, 0.75)["w"], [1.5, 2])

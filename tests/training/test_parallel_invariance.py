@@ -1,7 +1,7 @@
-"""Training gives the same answer on 1 device, on 8, and on 2 processes of 4, wrapped either way.
+"""Training gives the same result on 1 device, on 8, and on 2 processes of 4, with either wrapper.
 
-Everything that could tell them apart is on: SGD with momentum, clipping, weight decay, synchronised
-BatchNorm, micro-batches, predicted maps for some examples, bootstrapping, averaged weights.
+All settings that could make a difference are on: SGD with momentum, clipping, weight decay,
+synchronised BatchNorm, micro-batches, predicted maps, bootstrapping, averaged weights.
 """
 
 import os
@@ -20,7 +20,7 @@ TWO = ("miniature:pmap:8", "miniature:shard_map:8")
 
 
 def begin(folder, devices, cases, *arguments):
-    """A process that runs the cases and leaves what they came to in the folder."""
+    """Starts a process that runs the cases and writes their results to the folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.invariance", folder, *cases, *arguments],
         cwd=ROOT,
@@ -41,8 +41,8 @@ def finish(*running):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """(processes, case, rank) -> what a run came to; all of them run side by side."""
+def results(tmp_path_factory):
+    """(processes, case, rank) -> result of a run; all processes run at the same time."""
     folders = {n: tmp_path_factory.mktemp(f"processes{n}") for n in (1, 2)}
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -55,7 +55,7 @@ def found(tmp_path_factory):
 def assert_same_training(run, reference):
     assert run.keys() == reference.keys()
     np.testing.assert_allclose(run["losses"], reference["losses"], rtol=1e-5)
-    assert np.ptp(reference["losses"]) > 0.1  # there was something to learn
+    assert np.ptp(reference["losses"]) > 0.1  # it learned something
     apart = moved = 0.0
     for name, expected in reference.items():
         if name.split("/")[0] in ("params", "ema", "stats"):
@@ -63,22 +63,22 @@ def assert_same_training(run, reference):
         if name.startswith("params/"):
             apart += np.square(run[name] - expected).sum()
             moved += np.square(expected - reference[name.replace("params", "start", 1)]).sum()
-    assert apart**0.5 < 1e-3 * moved**0.5  # nor is the difference much of what was learnt
+    assert apart**0.5 < 1e-3 * moved**0.5  # the difference is small relative to the change
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-def test_eight_devices_learn_what_one_does(found, mode):
-    assert_same_training(found(1, f"miniature:{mode}:8"), found(1, "miniature:pmap:1"))
+def test_eight_devices_train_as_one(results, mode):
+    assert_same_training(results(1, f"miniature:{mode}:8"), results(1, "miniature:pmap:1"))
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_two_processes_of_four_devices_learn_what_one_device_does(found, mode, rank):
-    assert_same_training(found(2, f"miniature:{mode}:8", rank), found(1, "miniature:pmap:1"))
+def test_two_processes_of_four_devices_train_as_one_device(results, mode, rank):
+    assert_same_training(results(2, f"miniature:{mode}:8", rank), results(1, "miniature:pmap:1"))
 
 
-@pytest.mark.slow  # it compiles for long; the miniature above has all that concerns devices
-def test_the_network_itself_learns_on_eight_devices_what_it_does_on_one(tmp_path):
+@pytest.mark.slow  # it compiles for long; the miniature above has all that depends on devices
+def test_real_network_trains_on_eight_devices_as_on_one(tmp_path):
     finish(begin(tmp_path, 8, REAL))
     one, eight = (dict(np.load(tmp_path / f"{case}.0.npz")) for case in REAL)
     assert_same_training(eight, one)

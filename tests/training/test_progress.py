@@ -1,4 +1,4 @@
-"""What is told of a run that goes on: rates, memory, the bar, a trace."""
+"""Progress of a run: rates, memory, progress bar, profile."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from qmra_jax.training import progress
 
 
 class Time:
-    """Stands for the module `time`: passes when told to."""
+    """Replaces the module `time` with a clock that stands still."""
 
     now = 0.0
 
@@ -20,7 +20,7 @@ def time(monkeypatch):
     return progress.time
 
 
-def test_the_clock_counts_training_and_waiting_and_no_pauses(time):
+def test_clock_counts_training_and_waiting_without_pauses(time):
     clock = progress.StepClock(batch_size=8)
 
     def slow_batches():
@@ -38,7 +38,7 @@ def test_the_clock_counts_training_and_waiting_and_no_pauses(time):
     assert clock.read() == {"triplets_per_second": 2.0, "data_wait_share": 0.25}
 
 
-def test_where_no_step_was_timed_there_is_no_rate(time):
+def test_without_a_counted_step_there_is_no_rate(time):
     clock = progress.StepClock(batch_size=8)
     time.now += 5
     assert clock.read() == {}
@@ -49,7 +49,7 @@ def test_memory_is_in_gibibytes():
     assert 0.05 < progress.memory()["host_memory_gib"] < 1000
 
 
-def test_without_a_terminal_each_figure_is_a_line(capsys):
+def test_without_a_terminal_the_bar_prints_lines(capsys):
     bar = progress.StepBar(steps=10, done=4)
     bar.update()
     bar.tell(5, "loss 0.5")
@@ -57,10 +57,10 @@ def test_without_a_terminal_each_figure_is_a_line(capsys):
     assert capsys.readouterr().out == "step 5/10: loss 0.5\n"
 
 
-def test_a_run_that_goes_on_past_the_steps_to_profile_says_so_once(tmp_path, capsys):
+def test_resuming_after_the_first_step_to_profile_prints_a_warning(tmp_path, capsys):
     for done in (2, 3, 8):
         progress.Profile("3:5", tmp_path, done)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert "3:5" in told[1]
-    assert "after step 8" in told[1]
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 2
+    assert "3:5" in warnings[1]
+    assert "step 8" in warnings[1]

@@ -31,13 +31,12 @@ from tests.support.toy import (
 )
 
 
-def start(config, devices=1):
-    """A wrapped step and a state for it."""
-    step = parallel.parallelize(toy_step(config), "pmap", jax.devices()[:devices])
-    return step, parallel.replicate(toy_state(config), "pmap", jax.devices()[:devices])
+def start(config):
+    """A parallelised step and its initial state, on two devices."""
+    return parallel.parallelize(toy_step(config)), parallel.replicate(toy_state(config))
 
 
-def test_memory_is_the_first_two_frames_with_their_boxes_and_the_third_is_the_query():
+def test_first_two_frames_are_the_memory_and_the_third_is_the_query():
     inputs = unpack(BATCH)
     np.testing.assert_allclose(inputs["query"], BATCH["images"][:, 2] / 255, atol=1e-6)
     np.testing.assert_allclose(inputs["memory_images"], BATCH["images"][:, :2] / 255, atol=1e-6)
@@ -47,7 +46,7 @@ def test_memory_is_the_first_two_frames_with_their_boxes_and_the_third_is_the_qu
     np.testing.assert_array_equal(inputs["mask"], BATCH["masks"][:, 2])
 
 
-def test_metrics_tell_of_the_losses_the_gradient_the_update_and_the_rate():
+def test_metrics_hold_losses_norms_and_learning_rate():
     config = toy_config(**{"optimizer.warmup_steps": 5})
     step, state = start(config)
     before = jax.device_get(state.params)
@@ -66,62 +65,59 @@ def test_metrics_tell_of_the_losses_the_gradient_the_update_and_the_rate():
     assert all(0 <= metrics[f"J_{name}"] <= 1 for name in ("box", "mask", "refined"))
 
 
-def test_the_gradient_is_told_before_it_is_clipped():
-    _, free = start(toy_config())[0](start(toy_config())[1], BATCH)
-    clipping = toy_config(**{"optimizer.clip_norm": 0.01})
-    step, state = start(clipping)
+def test_grad_norm_is_measured_before_clipping():
+    step, state = start(toy_config())
+    _, free = step(state, BATCH)
+    step, state = start(toy_config(**{"optimizer.clip_norm": 0.01}))
     _, clipped = step(state, BATCH)
     assert float(clipped["grad_norm"]) == pytest.approx(float(free["grad_norm"]), rel=1e-6)
     assert float(clipped["update_norm"]) == pytest.approx(RATE * 0.01, rel=1e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_the_state_at_the_last_good_step():
+def test_nonfinite_loss_freezes_the_state_at_the_last_good_step():
     config = toy_config(ema_decay=0.5, **{"optimizer.momentum": 0.9})
-    step, state = start(config, devices=2)
+    step, state = start(config)
     state, metrics = step(state, BATCH)
     good = jax.device_get(state)
     assert float(metrics["finite"]) == 1
-    for batch in (BLACK, BATCH):  # neither that step nor one after it changes anything
+    for batch in (BLACK, BATCH):  # neither that step nor a later one changes anything
         state, metrics = step(state, batch)
         assert float(metrics["finite"]) == 0
         assert bool(state.halted)
         assert int(state.step) == 1
-        found = jax.device_get(state.replace(halted=good.halted))
-        jax.tree.map(np.testing.assert_array_equal, found, good)
+        frozen = jax.device_get(state.replace(halted=good.halted))
+        jax.tree.map(np.testing.assert_array_equal, frozen, good)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_the_example_with_a_loss_that_is_not_finite_is_told(accumulation):
+def test_diagnose_finds_the_example_with_a_nonfinite_loss(accumulation):
     config = toy_config(grad_accumulation=accumulation)
-    _, state = start(config, devices=2)
-    diagnose = parallel.parallelize(make_diagnose(Toy(), config), "pmap", jax.devices()[:2])
-    _, losses = diagnose(state, BLACK)
+    diagnose = parallel.parallelize(make_diagnose(Toy(), config))
+    _, losses = diagnose(parallel.replicate(toy_state(config)), BLACK)
     for loss in losses.values():
         assert np.isfinite(loss).tolist() == [True, False, True, True]
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-def test_the_losses_told_of_each_example_are_those_of_the_step(mode):
-    """With drawn memory maps, synchronised statistics and micro-batches, on two devices."""
-    config, model, devices = make_config("miniature", 0), Miniature(), jax.devices()[:2]
+def test_diagnosed_losses_are_those_of_the_step(mode):
+    """With random memory maps, synchronised statistics and micro-batches, on two devices."""
+    config, model = make_config("miniature", 0), Miniature()
     config.loss.bootstrap = ()
     optimizer = make_optimizer(config.optimizer, 10)
     state = create_train_state(random_variables(variable_shapes(model)), optimizer, ema=True)
     state = jax.device_get(state.replace(ema_params=jax.tree.map(jnp.zeros_like, state.params)))
     batch = make_batch(0, 0, 0, 1)
     schedule = make_schedule(config.optimizer, 10)
-    step = make_train_step(model, optimizer, schedule, config)
-    _, metrics = parallel.parallelize(step, mode, devices)(
-        parallel.replicate(state, mode, devices), batch
-    )
-    diagnose = parallel.parallelize(make_diagnose(model, config), mode, devices)
-    _, losses = diagnose(parallel.replicate(state, mode, devices), batch)
+    step = parallel.parallelize(make_train_step(model, optimizer, schedule, config), mode)
+    _, metrics = step(parallel.replicate(state, mode), batch)
+    diagnose = parallel.parallelize(make_diagnose(model, config), mode)
+    _, losses = diagnose(parallel.replicate(state, mode), batch)
     for name, loss in losses.items():
         assert loss.shape == (16,)
         assert float(loss.mean()) == pytest.approx(float(metrics[f"loss_{name}"]), rel=1e-6)
 
 
-def test_the_average_of_the_weights_is_what_evaluation_takes():
+def test_evaluation_uses_the_average_of_the_weights():
     config = toy_config(ema_decay=0.9)
     step, state = start(config)
     expected = jax.device_get(state.params)
@@ -143,14 +139,14 @@ def test_the_average_of_the_weights_is_what_evaluation_takes():
 
 
 class Featured(Toy):
-    """Its frozen feature scales the logits."""
+    """A toy network whose frozen feature scales the logits."""
 
-    def apply(self, variables, *args):
-        outputs = super().apply(variables, *args)
+    def apply(self, variables, *args, **kwargs):
+        outputs = super().apply(variables, *args, **kwargs)
         return jax.tree.map(lambda x: x * variables["frozen"]["scale"], outputs)
 
 
-def test_frozen_features_reach_the_network_and_stay_as_they_are():
+def test_frozen_features_reach_the_network_and_do_not_change():
     config = toy_config(ema_decay=0.5)
     optimizer, schedule = (make(config.optimizer, 10) for make in (make_optimizer, make_schedule))
     step = make_train_step(Featured(), optimizer, schedule, config)
@@ -166,7 +162,7 @@ def test_frozen_features_reach_the_network_and_stay_as_they_are():
     assert abs(losses[0] - losses[1]) > 0.01
 
 
-def test_bootstrapping_begins_and_goes_on_with_the_steps():
+def test_bootstrapping_follows_the_steps():
     losses = {}
     for name, bootstrap in (("all", ()), ("hardest", (1, 3, 0.1))):
         settings = {"loss.bootstrap": bootstrap, "optimizer.learning_rate": 1e-9}
@@ -180,7 +176,7 @@ def test_bootstrapping_begins_and_goes_on_with_the_steps():
 
 
 def primitives(jaxpr, names):
-    """The equations of these primitives, in a jaxpr and all that it calls."""
+    """The equations of these primitives in a jaxpr, including nested ones."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in names:
             yield equation
@@ -190,7 +186,7 @@ def primitives(jaxpr, names):
                 yield from primitives(inner, names)
 
 
-def test_in_bfloat16_convolutions_are_half_and_all_that_is_delicate_stays_float32():
+def test_bfloat16_convolutions_have_half_precision_and_sensitive_operations_do_not():
     model = build_model({**TINY, "dtype": "bfloat16"})
     shapes = variable_shapes(model)
 
@@ -204,16 +200,16 @@ def test_in_bfloat16_convolutions_are_half_and_all_that_is_delicate_stays_float3
     traced = jax.make_jaxpr(jax.value_and_grad(loss))(
         shapes["params"], shapes["batch_stats"], BATCH
     )
-    # Softmaxes (of Memory Read, of maps and of the loss), BCA's sigmoids, BatchNorm's roots.
-    delicate = list(primitives(traced.jaxpr, {"exp", "log", "logistic", "rsqrt", "log1p"}))
-    assert {e.primitive.name for e in delicate} >= {"exp", "log", "logistic", "rsqrt"}
-    assert {e.outvars[0].aval.dtype for e in delicate} == {jnp.dtype("float32")}
+    # Softmaxes (of the memory read, maps and loss), sigmoids of BCA, roots of BatchNorm.
+    sensitive = list(primitives(traced.jaxpr, {"exp", "log", "logistic", "rsqrt", "log1p"}))
+    assert {e.primitive.name for e in sensitive} >= {"exp", "log", "logistic", "rsqrt"}
+    assert {e.outvars[0].aval.dtype for e in sensitive} == {jnp.dtype("float32")}
     convolutions = list(primitives(traced.jaxpr, {"conv_general_dilated"}))
     assert {e.outvars[0].aval.dtype for e in convolutions} == {jnp.dtype("bfloat16")}
     assert {x.dtype for x in traced.out_avals} == {jnp.dtype("float32")}  # loss and gradients
 
 
-def test_a_step_too_large_for_the_parameters_stops_the_state_at_the_last_good_one():
+def test_overflow_of_the_parameters_freezes_the_state():
     config = toy_config(**{"optimizer.learning_rate": 3e38})
     step, state = start(config)
     before = jax.device_get(state.params)

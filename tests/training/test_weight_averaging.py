@@ -1,4 +1,4 @@
-"""Several weights become one: their mean, of one kind of network alone."""
+"""The mean of several checkpoints of one network."""
 
 from pathlib import Path
 
@@ -9,9 +9,13 @@ import pytest
 import qmra_jax
 from qmra_jax import cli
 from qmra_jax.errors import InputError
+from qmra_jax.network.build import variable_shapes
 from qmra_jax.training.weight_averaging import average
+from qmra_jax.weights import frozen_features
 from qmra_jax.weights.safetensors_model import suited_short_side
-from tests.support.tiny import TINY
+from tests.support.runs import FEATURED_CONFIG
+from tests.support.tiny import TINY, assert_same_tree, random_variables
+from tests.support.toy_dinov2 import FROZEN, LIKE, random_state
 
 
 @pytest.fixture
@@ -26,57 +30,67 @@ def files(tiny_variables, tmp_path):
 
 
 def run(*arguments):
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         cli.main(["weights", "average", *map(str, arguments)])
-    return ended.value.code or 0
+    return exit_.value.code or 0
 
 
-def times(factor, variables):
-    return [np.asarray(x) * factor for x in jax.tree.leaves(variables)]
+def assert_close(actual, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), actual, expected)
 
 
-def test_the_mean_is_written_and_one_given_twice_counts_twice(files, tiny_variables, tmp_path):
+def test_mean_is_written_and_a_repeated_source_counts_twice(files, tiny_variables, tmp_path):
     out = tmp_path / "mean.safetensors"
     assert run(*files, files[2], "--output", out, "--short-side", 240) == 0
     _, mean, config = qmra_jax.load(out)
     assert config.to_dict() == qmra_jax.load(files[0])[2].to_dict()
     assert suited_short_side(out) == 240
-    for own, expected in zip(jax.tree.leaves(mean), times(3.75, tiny_variables), strict=True):
-        np.testing.assert_allclose(own, expected, rtol=1e-6)
+    assert_close(mean, jax.tree.map(lambda x: 3.75 * x, tiny_variables))
 
 
-def test_a_run_s_checkpoints_count_by_their_step(files, tiny_variables, tmp_path, monkeypatch):
-    asked = []
-
-    def restore_model(workdir, step=None):
-        asked.append((str(workdir), step))
-        config = qmra_jax.load(files[0])[2]
-        return type(config)({"model": config}), tiny_variables
-
-    monkeypatch.setattr("qmra_jax.training.checkpoint.restore_model", restore_model)
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    run_ = str(tmp_path / "run")
-    _, mean = average([f"{run_}/checkpoints/70", run_, files[1]])
-    assert asked == [(run_, 70), (run_, None)]
-    for own, expected in zip(jax.tree.leaves(mean), times(4 / 3, tiny_variables), strict=True):
-        np.testing.assert_allclose(own, expected, rtol=1e-6)
+def test_source_may_be_a_run_or_one_of_its_checkpoints(files, averaged_run, tiny_variables):
+    """The average of the run is everywhere 1 higher than the tiny network's weights."""
+    _, mean = average([f"{averaged_run}/checkpoints/1", str(averaged_run), files[0]])
+    expected = jax.tree.map(lambda x: x + 2 / 3, tiny_variables["params"])
+    assert_close(mean["params"], expected)
+    with pytest.raises(InputError, match="step 9"):
+        average([f"{averaged_run}/checkpoints/9", files[0]])
 
 
-def test_another_network_one_alone_and_what_is_absent_are_refused(files, tiny_variables, tmp_path):
+def test_another_network_a_single_source_and_a_missing_one_are_refused(
+    files, tiny_variables, tmp_path
+):
     other = str(tmp_path / "other.safetensors")
     qmra_jax.save(other, tiny_variables, TINY | {"reader": "l2"})
-    with pytest.raises(InputError, match=r"different networks \(reader dot and l2\): expected"):
-        average([files[0], other])
-    with pytest.raises(InputError, match="1 weights to average: expected two or more"):
-        average(files[:1])
-    with pytest.raises(InputError, match=r"weights .*none: no such run with checkpoints; expected"):
-        average([files[0], str(tmp_path / "none")])
+    for sources, named in (
+        ([files[0], other], r"other\.safetensors .*\(reader dot and l2\)"),
+        (files[:1], "1 weights"),
+        ([files[0], str(tmp_path / "none")], f"{tmp_path}/none"),
+    ):
+        with pytest.raises(InputError, match=named):
+            average(sources)
 
 
-def test_a_file_is_replaced_only_when_asked(files, capsys):
+def test_frozen_features_are_kept_and_must_agree(tmp_path):
+    shapes = variable_shapes(qmra_jax.build_model(FEATURED_CONFIG.model))
+    trained = random_variables({name: shapes[name] for name in ("params", "batch_stats")})
+    other = frozen_features.from_names(random_state(seed=1), LIKE)
+    paths = {name: str(tmp_path / f"{name}.safetensors") for name in ("one", "int8", "other")}
+    for name, frozen in (("one", FROZEN), ("int8", FROZEN), ("other", other)):
+        dtype = "int8" if name == "int8" else None
+        variables = trained | {"frozen": frozen}
+        qmra_jax.save(paths[name], variables, FEATURED_CONFIG.model, frozen_dtype=dtype)
+    _, mean = average([paths["one"], paths["int8"], paths["one"]])
+    assert_same_tree(mean["frozen"], FROZEN)
+    assert_close(mean["params"], trained["params"])
+    with pytest.raises(InputError, match=r"one\.safetensors and .*other\.safetensors .*features"):
+        average([paths["one"], paths["int8"], paths["other"]])
+
+
+def test_file_is_replaced_only_on_request(files, capsys):
     before = Path(files[0]).read_bytes()
     assert run(*files[1:], "--output", files[0]) == 2
-    assert "exists" in capsys.readouterr().err
+    assert files[0] in capsys.readouterr().err
     assert Path(files[0]).read_bytes() == before
     assert run(*files[1:], "--output", files[0], "--overwrite") == 0
     assert Path(files[0]).read_bytes() != before

@@ -247,7 +247,7 @@ def test_the_trainer_can_be_imported_without_tensorflow(tmp_path):
 @pytest.mark.slow
 def test_training_needs_no_tensorflow(tiny_davis, tmp_path):
     run, never = tmp_path / "run", 99
-    command = ["-m", "tests.support.stops_itself", signal.SIGTERM.value, never, "miniature"]
+    command = ["-m", "tests.support.stops_itself", signal.SIGTERM.value, never]
     command += ["--config=tests/support/tiny_config.py", f"--workdir={run}"]
     command += [f"--config.data.root={tiny_davis}", "--config.data.loader=processes"]
     command += ["--config.steps=2", "--config.picture_every=2", "--config.data.workers=2"]
