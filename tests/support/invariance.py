@@ -1,10 +1,10 @@
-"""Five steps of SGD on as many devices and processes as asked; `test_invariance.py` compares.
+"""Five steps of SGD on any number of devices and processes, for `test_parallel_invariance.py`.
 
     python -m tests.support.invariance FOLDER CASE [CASE ...]                one process
     python -m tests.support.invariance FOLDER CASE ... --rank=0 --port=5000  one of two
 
-A case is NETWORK:WRAPPER:DEVICES[:SEED], NETWORK miniature or real; its losses and parameters go to
-FOLDER/CASE.RANK.npz.
+A case is NETWORK:WRAPPER:DEVICES[:SEED], NETWORK miniature or real. Its losses and parameters are
+saved as FOLDER/CASE.RANK.npz.
 """
 
 import argparse
@@ -32,7 +32,7 @@ STEPS, BATCH, SIZE = 5, 16, 32
 
 
 class Miniature(nn.Module):
-    """Stands for QMRA, which takes long to compile: one layer, its BatchNorm, a mean for memory."""
+    """A fast-compiling stand-in for QMRA: one layer, BatchNorm, and a mean as memory."""
 
     remembers = QMRA.remembers
     targets = QMRA.targets
@@ -72,7 +72,7 @@ class Miniature(nn.Module):
 
 
 def make_config(network: str, seed: int, remat: str = "none"):
-    """Everything that could tell one number of devices from another, at once."""
+    """All settings that might depend on the number of devices, at once."""
     config = common.get_config()
     config.model.update(TINY)
     config.seed = seed
@@ -81,7 +81,7 @@ def make_config(network: str, seed: int, remat: str = "none"):
     config.optimizer.update(name="sgd", learning_rate=1e-2, encoder_scale=0.5, weight_decay=1e-3)
     config.optimizer.clip_norm = 5.0
     config.model.remat = remat
-    if network == "real":  # deep: at a higher rate each step would magnify rounding several times
+    if network == "real":  # deep: a higher rate would amplify rounding at each step
         config.optimizer.learning_rate = 1e-3
     else:
         config.grad_accumulation = 2
@@ -91,7 +91,7 @@ def make_config(network: str, seed: int, remat: str = "none"):
 
 
 def make_batch(seed: int, step: int, rank: int, count: int):
-    """A process's part of a global batch of noise."""
+    """A process's share of a global batch of noise."""
     rng = np.random.default_rng([seed, step])
     corner, size = rng.integers(0, 16, (BATCH, 3, 2)), rng.integers(4, 16, (BATCH, 3, 2))
     boxes = np.concatenate([corner, size], axis=-1).astype(np.int32)
@@ -110,8 +110,8 @@ def _inside(at, low, length):
 
 
 def run(network: str, mode: str, devices: list[jax.Device], seed: int = 0) -> dict[str, Any]:
-    """What training comes to on these devices: "losses" `[steps]`, and each array of the state."""
-    # On one device the backward pass keeps all; on several it computes again: the same numbers.
+    """Trains on these devices: "losses" `[steps]`, and each array of the final state."""
+    # Rematerialisation, used on several devices only, must not change the result either.
     config = make_config(network, seed, remat="none" if len(devices) == 1 else "all")
     model = Miniature() if network == "miniature" else build_model(config.model)
     optimizer = make_optimizer(config.optimizer, STEPS)
@@ -132,7 +132,7 @@ def run(network: str, mode: str, devices: list[jax.Device], seed: int = 0) -> di
 
 
 def main() -> None:
-    """Runs the cases of the command line."""
+    """Runs the cases given on the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("cases", nargs="+")

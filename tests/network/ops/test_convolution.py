@@ -13,10 +13,10 @@ def random(*shape):
     return jnp.asarray(np.random.default_rng(sum(shape)).standard_normal(shape), jnp.float32)
 
 
-def assert_close(found, expected):
-    """To rounding: of the largest number there is."""
+def assert_close(actual, expected):
+    """Equal to rounding, relative to the largest value."""
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+    np.testing.assert_allclose(actual / scale, expected / scale, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -30,7 +30,7 @@ def test_convolution_pads_by_half_the_kernel_on_every_side(size, stride):
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
-def test_winograd_gives_the_numbers_of_the_definition(height, width):
+def test_winograds_convolution_is_the_definitions(height, width):
     x, kernel = random(2, height, width, 5), random(3, 3, 5, 4)
     assert_close(jax.jit(winograd.convolve)(x, kernel), direct(x, kernel))
 
@@ -38,11 +38,11 @@ def test_winograd_gives_the_numbers_of_the_definition(height, width):
 @pytest.mark.parametrize(
     ("height", "width", "channels"), [(4, 6, 6), (5, 3, convolution.WIDE_GRADIENT)]
 )
-def test_winograd_gives_the_gradients_of_the_definition(height, width, channels):
+def test_winograds_gradients_are_the_definitions(height, width, channels):
     x, kernel = random(2, height, width, channels), random(3, 3, channels, channels)
     y_bar = random(2, height, width, channels) + 1
-    found = jax.jit(convolution.winograd_gradients)(x, kernel, y_bar)
-    for ours, expected in zip(found, convolution.gradients(x, kernel, y_bar), strict=True):
+    gradients = jax.jit(convolution.winograd_gradients)(x, kernel, y_bar)
+    for ours, expected in zip(gradients, convolution.gradients(x, kernel, y_bar), strict=True):
         assert_close(ours, expected)
 
 
@@ -55,7 +55,7 @@ def test_winograds_kernel_gradient_counts_every_pixel_once(size):
 
 
 def products(function, *arguments):
-    """Convolutions and matrix products in the program lowered for a platform."""
+    """Platform -> numbers of convolutions and matrix products in the lowered program."""
     traced = jax.jit(function).trace(*arguments)
     texts = {
         name: traced.lower(lowering_platforms=(platform,)).as_text()
@@ -65,9 +65,9 @@ def products(function, *arguments):
     return {name: tuple(map(text.count, kinds)) for name, text in texts.items()}
 
 
-def test_a_wide_convolution_is_winograds_on_a_cpu_and_xlas_elsewhere():
+def test_wide_convolutions_use_winograds_algorithm_on_a_cpu_only():
     x, kernel = random(1, 48, 48, 64), random(3, 3, 64, 64)
-    # Winograd's sixteen, and one that makes their weights of the kernel.
+    # Winograd's sixteen products, and one to transform the kernel.
     assert products(convolve, x, kernel) == {"cpu": (0, 17), "gpu": (1, 0)}
 
 
@@ -76,12 +76,12 @@ def gradients(x, kernel, stride=1):
 
 
 @pytest.mark.parametrize(("channels", "on_a_cpu"), [(64, (1, 34)), (128, (0, 51))])
-def test_its_gradients_are_too_but_for_a_kernels_of_few_channels(channels, on_a_cpu):
+def test_so_do_their_gradients_except_the_kernels_if_it_is_narrow(channels, on_a_cpu):
     x, kernel = random(1, 48, 48, channels), random(3, 3, channels, channels)
     assert products(gradients, x, kernel) == {"cpu": on_a_cpu, "gpu": (3, 0)}
 
 
-def test_a_1x1_convolution_with_a_stride_is_xlas_own_but_on_a_cpu():
+def test_strided_1x1_convolutions_are_products_on_a_cpu_only():
     """XLA's Triton fusion aborts on the product of a strided slice."""
     strided = functools.partial(gradients, stride=2)
     assert products(strided, random(1, 8, 8, 6), random(1, 1, 6, 4)) == {
@@ -98,6 +98,6 @@ def test_a_1x1_convolution_with_a_stride_is_xlas_own_but_on_a_cpu():
         ((1, 48, 48, 64), 64, jnp.bfloat16),
     ],
 )
-def test_what_gains_nothing_by_it_stays_a_convolution(shape, channels, dtype):
+def test_other_convolutions_are_xlas_on_a_cpu(shape, channels, dtype):
     x, kernel = random(*shape).astype(dtype), random(3, 3, shape[-1], channels).astype(dtype)
     assert products(convolve, x, kernel)["cpu"] == (1, 0)
