@@ -1,4 +1,4 @@
-"""Masks of a whole clip against the PyTorch twin, which stores lists and sees one object at a time."""
+"""Masks of a whole clip against the PyTorch twin, which sees one object at a time."""
 
 import numpy as np
 import pytest
