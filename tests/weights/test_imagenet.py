@@ -83,7 +83,7 @@ def test_the_maps_channel_may_be_random(variables, resnet18, resnet18_file):
     assert first.std() == pytest.approx(resnet18["conv1.weight"].std(), rel=0.1)
     np.testing.assert_array_equal(first, map_channel(0))
     assert (first != map_channel(1)).all()
-    with pytest.raises(InputError, match="extra_channel 'ones'.*zeros, random"):
+    with pytest.raises(InputError, match=r"extra_channel 'ones'.*zeros, random"):
         weights.load_encoders(variables, resnet18_file, extra_channel="ones")
 
 
