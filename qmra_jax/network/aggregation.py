@@ -21,14 +21,7 @@ from qmra_jax.network.memory_read import READERS
 
 
 class KeyValue(nn.Module):
-    """Two convolutions without activation that give a feature map's key and value.
-
-    Attributes:
-      key_dim: c_k.
-      value_dim: c_v.
-      kernel_size: of both convolutions: the paper's 1 or STM's 3.
-      dtype: of the computation.
-    """
+    """Two convolutions without activation, 1x1 or STM's 3x3, for a feature map's key and value."""
 
     key_dim: int
     value_dim: int
@@ -52,8 +45,7 @@ class QueryMemoryAggregation(nn.Module):
       value_dim: c_v.
       reader: a name of `READERS`, with options.
       aggregator: a name of `AGGREGATORS`, with options.
-      kv_kernel: kernel size of the key and value convolutions.
-      dtype: of the computation.
+      kv_kernel: kernel size of `KeyValue`.
     """
 
     key_dim: int

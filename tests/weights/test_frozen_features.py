@@ -1,5 +1,7 @@
 """Files of frozen features: Hugging Face's names and Facebook's, float16, int8."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -26,27 +28,26 @@ from tests.support.toy_dinov2 import FROZEN, LIKE, STATE, TOY, TOY_SPEC, random_
 
 def facebook_names(state):
     """The same arrays under the names of Facebook's checkpoint, with its mask token."""
-    out = {
-        "cls_token": state["embeddings.cls_token"],
-        "pos_embed": state["embeddings.position_embeddings"],
-        "mask_token": np.zeros((1, TOY.width), np.float32),
-        "patch_embed.proj.weight": state["embeddings.patch_embeddings.projection.weight"],
-        "patch_embed.proj.bias": state["embeddings.patch_embeddings.projection.bias"],
-        "norm.weight": state["layernorm.weight"],
-        "norm.bias": state["layernorm.bias"],
-    }
-    for i in range(TOY.depth):
-        of, to = f"encoder.layer.{i}", f"blocks.{i}"
-        for leaf in ("weight", "bias"):
-            parts = [state[f"{of}.attention.attention.{x}.{leaf}"] for x in ("query", "key")]
-            parts.append(state[f"{of}.attention.attention.value.{leaf}"])
-            out[f"{to}.attn.qkv.{leaf}"] = np.concatenate(parts)
-            out[f"{to}.attn.proj.{leaf}"] = state[f"{of}.attention.output.dense.{leaf}"]
-            for same in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
-                out[f"{to}.{same}.{leaf}"] = state[f"{of}.{same}.{leaf}"]
-        out[f"{to}.ls1.gamma"] = state[f"{of}.layer_scale1.lambda1"]
-        out[f"{to}.ls2.gamma"] = state[f"{of}.layer_scale2.lambda1"]
-    return out
+    renamed = {"mask_token": np.zeros((1, TOY.width), np.float32)}
+    for name, array in state.items():
+        for theirs, facebooks in (
+            ("embeddings.cls_token", "cls_token"),
+            ("embeddings.position_embeddings", "pos_embed"),
+            ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
+            ("layernorm", "norm"),
+            ("encoder.layer", "blocks"),
+            ("attention.output.dense", "attn.proj"),
+            ("layer_scale1.lambda1", "ls1.gamma"),
+            ("layer_scale2.lambda1", "ls2.gamma"),
+        ):
+            name = name.replace(theirs, facebooks)
+        renamed[name] = array
+    for block, leaf in itertools.product(range(TOY.depth), ("weight", "bias")):
+        parts = (
+            f"blocks.{block}.attention.attention.{x}.{leaf}" for x in ("query", "key", "value")
+        )
+        renamed[f"blocks.{block}.attn.qkv.{leaf}"] = np.concatenate([*map(renamed.pop, parts)])
+    return renamed
 
 
 def test_names_and_shapes_are_hugging_faces():

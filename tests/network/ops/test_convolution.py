@@ -54,50 +54,36 @@ def test_winograds_kernel_gradient_counts_every_pixel_once(size):
     np.testing.assert_allclose(gradient, inside[:, None] * inside, atol=1e-5)
 
 
-def products(function, *arguments):
-    """Platform -> numbers of convolutions and matrix products in the lowered program."""
-    traced = jax.jit(function).trace(*arguments)
-    texts = {
-        name: traced.lower(lowering_platforms=(platform,)).as_text()
-        for name, platform in (("cpu", "cpu"), ("gpu", "cuda"))
-    }
-    kinds = "stablehlo.convolution", "stablehlo.dot_general"
-    return {name: tuple(map(text.count, kinds)) for name, text in texts.items()}
-
-
-def test_wide_convolutions_use_winograds_algorithm_on_a_cpu_only():
-    x, kernel = random(1, 48, 48, 64), random(3, 3, 64, 64)
-    # Winograd's sixteen products, and one to transform the kernel.
-    assert products(convolve, x, kernel) == {"cpu": (0, 17), "gpu": (1, 0)}
-
-
 def gradients(x, kernel, stride=1):
     return jax.grad(lambda *a: jnp.sum(convolve(*a, stride) ** 2), argnums=(0, 1))(x, kernel)
 
 
-@pytest.mark.parametrize(("channels", "on_a_cpu"), [(64, (1, 34)), (128, (0, 51))])
-def test_so_do_their_gradients_except_the_kernels_if_it_is_narrow(channels, on_a_cpu):
-    x, kernel = random(1, 48, 48, channels), random(3, 3, channels, channels)
-    assert products(gradients, x, kernel) == {"cpu": on_a_cpu, "gpu": (3, 0)}
-
-
-def test_strided_1x1_convolutions_are_products_on_a_cpu_only():
-    """XLA's Triton fusion aborts on the product of a strided slice."""
-    strided = functools.partial(gradients, stride=2)
-    assert products(strided, random(1, 8, 8, 6), random(1, 1, 6, 4)) == {
-        "cpu": (0, 3),
-        "gpu": (3, 0),
-    }
+strided_gradients = functools.partial(gradients, stride=2)
+BF16 = jnp.bfloat16
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels", "dtype"),
+    ("function", "x", "kernel", "dtype", "on_cpu", "on_gpu"),
     [
-        ((1, 48, 48, 64), 32, jnp.float32),  # narrow
-        ((64, 8, 8, 64), 64, jnp.float32),  # small images, however many
-        ((1, 48, 48, 64), 64, jnp.bfloat16),
+        # Wide: Winograd's sixteen products, and one to transform the kernel.
+        (convolve, (1, 48, 48, 64), (3, 3, 64, 64), None, (0, 17), (1, 0)),
+        (gradients, (1, 48, 48, 64), (3, 3, 64, 64), None, (1, 34), (3, 0)),
+        (gradients, (1, 48, 48, 128), (3, 3, 128, 128), None, (0, 51), (3, 0)),
+        # Narrow, small images in a large batch, and bfloat16.
+        (convolve, (1, 48, 48, 64), (3, 3, 64, 32), None, (1, 0), (1, 0)),
+        (convolve, (64, 8, 8, 64), (3, 3, 64, 64), None, (1, 0), (1, 0)),
+        (convolve, (1, 48, 48, 64), (3, 3, 64, 64), BF16, (1, 0), (1, 0)),
+        # XLA's Triton fusion aborts on the product of a strided slice.
+        (strided_gradients, (1, 8, 8, 6), (1, 1, 6, 4), None, (0, 3), (3, 0)),
     ],
 )
-def test_other_convolutions_are_xlas_on_a_cpu(shape, channels, dtype):
-    x, kernel = random(*shape).astype(dtype), random(3, 3, shape[-1], channels).astype(dtype)
-    assert products(convolve, x, kernel)["cpu"] == (1, 0)
+def test_the_form_depends_on_platform_and_size(function, x, kernel, dtype, on_cpu, on_gpu):
+    """Numbers of convolutions and of matrix products in the lowered program."""
+    arrays = (jax.ShapeDtypeStruct(shape, dtype or jnp.float32) for shape in (x, kernel))
+    traced = jax.jit(function).trace(*arrays)
+    for platform, expected in (("cpu", on_cpu), ("cuda", on_gpu)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert (
+            text.count("stablehlo.convolution"),
+            text.count("stablehlo.dot_general"),
+        ) == expected
