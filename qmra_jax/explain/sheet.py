@@ -4,7 +4,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ _SIGNED = LinearSegmentedColormap.from_list(
     "signed", ["#78dcff", "#1450be", "#0c0c10", "#be5a0a", "#ffe16e"]
 )
 
+Draw = Callable[[Axes], object]  # draws a tile
+
 
 class Panel(NamedTuple):
     """A part of the sheet: a grid of captioned tiles. Texts may hold mathtext such as "$B_q$".
@@ -35,14 +37,14 @@ class Panel(NamedTuple):
     Attributes:
       title: above the tiles.
       note: below the tiles.
-      tiles: caption -> function that draws the tile.
+      tiles: caption -> picture.
       columns: tiles side by side.
       shape: height of a tile over its width.
     """
 
     title: str
     note: str
-    tiles: dict[str, Callable[[Axes], object]]
+    tiles: dict[str, Draw]
     columns: int
     shape: float
 
@@ -92,10 +94,7 @@ def draw_sheet(explanation: Explanation, described: Described, *, channels: int 
 
 
 def panels(explanation: Explanation, described: Described, channels: int) -> list[Panel]:
-    """The sheet's panels: predictions, then each stage's attention, then each stage's aggregation.
-
-    A panel's note mentions what the network lacks. Arguments as in `draw_sheet`.
-    """
+    """The sheet's panels: predictions, then attention and then aggregation of each stage."""
     stages = range(len(explanation.stages))
     return [
         _predictions(explanation, described),
@@ -114,10 +113,14 @@ def _predictions(e: Explanation, described: Described) -> Panel:
         scale = np.divide((width, height), e.labels.shape[::-1])
         x, y = np.add(e.pixel, 0.5) * scale - 0.5  # whole numbers are centres of pixels
         for colour, edge in ((INK, 5), ("white", 2)):
-            ring = {"markersize": 18, "markeredgecolor": colour, "markeredgewidth": edge}
+            ring: dict[str, Any] = {
+                "markersize": 18,
+                "markeredgecolor": colour,
+                "markeredgewidth": edge,
+            }
             axes.plot(x, y, "o", markerfacecolor="none", scalex=False, scaley=False, **ring)
 
-    def tinted(probability: np.ndarray, box: np.ndarray | None = None) -> Callable[[Axes], None]:
+    def tinted(probability: np.ndarray, box: np.ndarray | None = None) -> Draw:
         def draw(axes: Axes) -> None:
             axes.imshow(e.image)
             colour = np.broadcast_to(_OBJECT, (height, width, 3))
@@ -135,7 +138,7 @@ def _predictions(e: Explanation, described: Described) -> Panel:
         pale[refined & ~mask], pale[mask & ~refined] = _ADDED, _REMOVED
         axes.imshow(pale.round().astype(np.uint8))
 
-    tiles = {"the frame; the ring is the query pixel": frame}
+    tiles: dict[str, Draw] = {"the frame; the ring is the query pixel": frame}
     note = "Tint: probability; outline: one half."
     if len(e.stages) == 2:
         where = ",".join(map(str, e.box)) if e.box.any() else "nothing above one half"
@@ -173,7 +176,7 @@ def _attention(e: Explanation, described: Described, k: int) -> Panel:
     if described.reader.partition(":")[0] == "none":
         note += " No read: the mean of all frames at the same place."
 
-    def heat_map(i: int) -> Callable[[Axes], None]:
+    def heat_map(i: int) -> Draw:
         def draw(axes: Axes) -> None:
             heat = _resized(places[i] / bright, e).clip(0, 1)
             axes.imshow(e.memory_images[i].mean(axis=-1), "gray", vmin=0, vmax=255 / 0.7)
@@ -197,23 +200,21 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
         note = f"$F_a$ has {stage.feature.shape[-1]} channels, $V_q$ and $V_a$ {half} each."
         return Panel(title, note, {}, 1, 0)
     weights, by_place = stage.channel_weights, stage.place_weights
-    tiles: dict[str, Callable[[Axes], object]] = {}
+    tiles: dict[str, Draw] = {}
     if weights is not None and not np.any(stage.change):
         note = "No weights: $F_a$ is $V_q$ and $V_a$ side by side. Their strongest channels."
     elif weights is not None:
         note = "The channels of $V_q$ and $V_a$ that change most, with their weights."
     elif by_place is not None:
         note = "Places have weights, not channels (bright: 1); the channels that change most."
-        for name, w in zip(
-            ("$w_q$ of $V_q$", "$w_m$ of $V_a$"), np.rollaxis(by_place, -1), strict=True
-        ):
-            tiles[f"{name}: {w.min():.2f} to {w.max():.2f}"] = lambda axes, w=w: axes.imshow(
-                _resized(w, e), "inferno", vmin=0, vmax=1
-            )
+        for name, w in (("w_q", by_place[..., 0]), ("w_m", by_place[..., 1])):
+            heat = _resized(w, e)
+            caption = f"${name}$: {w.min():.2f} to {w.max():.2f}"
+            tiles[caption] = lambda axes, x=heat: axes.imshow(x, "inferno", vmin=0, vmax=1)
     else:
         note = "The channels that change most; neither channels nor places have weights."
 
-    def before_and_after(n: int) -> Callable[[Axes], object]:
+    def before_and_after(n: int) -> Draw:
         maps = [_resized(x[..., n], e) for x in (stage.before, stage.feature)]
         gap = np.full((height, width // 30 + 1), np.nan)  # transparent
         pair = np.concatenate([maps[0], gap, maps[1]], axis=1)

@@ -279,7 +279,7 @@ def test_an_aggregator_without_channel_weights_is_drawn(explained, aggregator, n
     other = explained._replace(stages=(stage, stage))
     *_, last = panels(other, DESCRIBED._replace(aggregator=aggregator), 4)
     assert named in last.note
-    assert ("$w_q$ of $V_q$" in captions(last)) == (aggregator == "spatial")
+    assert ("$w_q$" in captions(last)) == (aggregator == "spatial")
     draw_sheet(other, DESCRIBED)
 
 
