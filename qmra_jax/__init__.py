@@ -1,15 +1,14 @@
-"""QMRA (Lin et al., AAAI 2021) in JAX and Flax: a box in one frame becomes a mask in every frame.
+"""QMRA (Lin et al., AAAI 2021) in JAX and Flax: video object segmentation from one box.
 
-`build_model(config.model)` gives the network, `load(path)` a trained one, `save(path, ...)` keeps
-one.
-Names are imported when first used, so that what needs no JAX (boxes, masks, metrics) loads none.
+`build_model(config.model)` builds the network, `save(path, ...)` and `load(path)` store and restore
+a trained one. Names are imported on first access: boxes, masks and metrics do not load JAX.
 """
 
-import importlib
+from qmra_jax.lazy_imports import lazy_getattr
 
-_HOME = {
+_MODULES = {
     "QMRA": "network.model",
-    "Memory": "network.model",
+    "Memory": "network.structures",
     "build_model": "network.build",
     "InputError": "errors",
     "load": "weights.safetensors_model",
@@ -20,15 +19,5 @@ _HOME = {
     "explain_frame": "explain.frame",
 }
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    try:  # `import qmra_jax; qmra_jax.weights.to_torch(...)`
-        return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+__all__ = sorted(_MODULES)
+__getattr__ = lazy_getattr(__name__, _MODULES)

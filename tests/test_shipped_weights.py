@@ -1,4 +1,4 @@
-"""The weights that come with the project do what their model card says."""
+"""The shipped weights are what their model cards say."""
 
 import json
 import os
@@ -17,14 +17,14 @@ WEIGHTS = FOLDER / "qmra-small.safetensors"
 
 
 @pytest.mark.parametrize("name", ["qmra-small", "qmra-small-pretrained"])
-def test_they_are_the_small_model_in_less_than_20_mb(name):
+def test_small_weights_are_of_the_small_model_and_below_20_mb(name):
     module, _, _ = qmra_jax.load(FOLDER / f"{name}.safetensors")
     assert module == qmra_jax.build_model(small.get_config().model)
     assert (FOLDER / f"{name}.safetensors").stat().st_size < 20e6
     assert (FOLDER / f"{name}.md").is_file()
 
 
-def test_the_default_weights_are_the_base_model_in_less_than_60_mb():
+def test_the_default_weights_are_of_the_base_model_and_below_60_mb():
     module, variables, config = qmra_jax.load(DEFAULT_WEIGHTS)
     trained_in = base.get_config().model
     assert config.to_dict() | {"dtype": trained_in.dtype} == trained_in.to_dict()
@@ -35,14 +35,14 @@ def test_the_default_weights_are_the_base_model_in_less_than_60_mb():
     assert DEFAULT_WEIGHTS.with_suffix(".md").is_file()
 
 
-def test_the_second_part_of_the_recipe_starts_from_the_first_ones_result():
+def test_video_training_starts_from_the_pretrained_weights():
     config = small_video.get_config()
     assert FOLDER.parent / config.init_from == FOLDER / "qmra-small-pretrained.safetensors"
     assert config.model == small.get_config().model == small_large.get_config().model
 
 
 @pytest.mark.slow
-def test_they_follow_a_bear_that_they_were_not_trained_on(tmp_path, monkeypatch):
+def test_small_weights_segment_an_unseen_video(tmp_path, monkeypatch):
     data = os.environ.get("QMRA_DATA", "")
     if not (Path(data) / "davis2016").is_dir():
         pytest.skip("needs DAVIS 2016 at $QMRA_DATA/davis2016")

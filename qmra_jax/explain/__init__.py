@@ -1,1 +1,1 @@
-"""Why the network answers as it does in one frame: found out, described, drawn."""
+"""Explains predictions: attention over the memory, weights of channels, and a sheet of both."""

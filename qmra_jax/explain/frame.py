@@ -1,17 +1,12 @@
-"""Why the network answers as it does in one frame: what it read, how it weighed it, what it saw.
+"""Explains the network's prediction of one frame: what it reads, weights and predicts.
 
     explanation = explain_frame(module, variables, frames, [[120, 80, 64, 48]], short_side=324)
-    explanation.stages[0].attention       # of the chosen pixel over the memory frames
+    explanation.stages[0].attention       # of a pixel over the memory frames
 
-The frames before the last are propagated as always, so that the memory is what inference has. No
-reader and no aggregator knows of this, and one that is added is explained like the others:
-
-- A read-out is linear in the memory's values, so the attention of a place is the derivative of its
-  read-out by them.
-- The weights of channels or places are found from what was aggregated and what came of it
-  (`qmra_jax.explain.explanation`).
-
-`qmra_jax.explain.sheet` draws it.
+Earlier frames are propagated as always, so the memory is that of inference. This works for any
+reader and aggregator: a read-out is linear in the memory's values, so its derivative is the
+attention; weights are found from an aggregator's inputs and output (`explanation.py`).
+`qmra_jax.explain.sheet` draws the result.
 """
 
 import collections
@@ -51,52 +46,50 @@ def explain_frame(
     short_side: int | None = None,
     **settings,
 ) -> Explanation:
-    """Carries an object to the last of the frames, and tells what the network does there.
+    """Propagates an object to the last of the frames and explains the prediction there.
 
     Args:
-      module: the network, and
-      variables: its weights, as `qmra_jax.load` gives them.
-      frames: uint8 `[h, w, 3]` RGB, from the one in which the object is drawn to the one to be
-        explained; at least two, of which few are kept.
-      boxes: int `[1, 4]`: the object's x, y, width, height; or else
-      masks: its mask, as `Propagator.start` takes it.
-      pixel: (x, y) in the last frame, whose attention is wanted; None: of the pixels deepest
-        inside the object's mask, the one of the highest probability (anywhere, if the mask is
-        empty).
-      first: number of the first of the frames, in the result.
-      short_side: as `Propagator`'s; and
+      module: the network.
+      variables: its weights, as returned by `qmra_jax.load`.
+      frames: at least two frames, uint8 `[h, w, 3]` RGB, from the one with the box to the one to
+        explain.
+      boxes: int `[1, 4]`: the object's x, y, width, height in the first frame; or
+      masks: its mask, as for `Propagator.start`.
+      pixel: (x, y) in the last frame, of which to show the attention; None for the most probable
+        of the pixels deepest inside the mask (or of all, if the mask is empty).
+      first: number of the first frame, for the result.
+      short_side: as for `Propagator`.
       settings: `interval`, `max_memory`, `extra_frames` of `Propagator`.
 
     Raises:
-      InputError: if there are not two frames or not one object, the pixel is not in the frame, or
-        as `Propagator.start`.
+      InputError: if there are fewer than two frames, not exactly one object, or the pixel is
+        outside the frame; or as `Propagator.start`.
     """
     propagator = Propagator(module, variables, short_side=short_side, **settings)
     frames = iter(frames)
     two = list(itertools.islice(frames, 2))
     if len(two) < 2:
         raise InputError(
-            f"{len(two)} frames: expected the one with the box, and one or more after it, which"
-            " have a memory to read"
+            f"{len(two)} frames: expected at least two, the one with the box and one to explain"
         )
     height, width = two[0].shape[:2]
     if pixel is not None and not (0 <= pixel[0] < width and 0 <= pixel[1] < height):
         raise InputError(
-            f"pixel {pixel[0]},{pixel[1]}: expected x,y in the frame, which is {width} wide and"
-            f" {height} high"
+            f"pixel {pixel[0]},{pixel[1]}: expected x,y in a frame of width {width} and height"
+            f" {height}"
         )
     objects = len(read_prompts((height, width), boxes, masks, None, ()).ids)
     if objects != 1:
-        raise InputError(f"{objects} objects: expected one, of which the frame is explained")
+        raise InputError(f"{objects} objects: expected one")
     numbered = map(NumberedFrame, itertools.count(), itertools.chain(two, frames))
     prompt = {"boxes": boxes, "masks": masks}
     prompted = zip(numbered, itertools.chain([prompt], itertools.repeat(None)), strict=False)
     seen: dict[int, tuple[Query, np.ndarray]] = {}
-    # What the last frame read, and what the next one would.
+    # The memory that the last frame read, and the one that the next frame would read.
     memories: collections.deque[tuple[tuple[int, ...], Memory]] = collections.deque(maxlen=2)
     for number, (frame, result) in enumerate(follow(propagator, prompted)):
-        assert frame.image is not None  # every frame is sound,
-        assert result is not None  # and the first has the prompt
+        assert frame.image is not None
+        assert result is not None
         last = result
         memories.append(propagator.memory(result.ids[0]))
         seen[number] = Query.of(number, frame.image, short_side), result.boxes[0]
@@ -125,14 +118,13 @@ def explain_frame(
 
 
 def attention(read: Callable, query_key, memory_key, place) -> jax.Array:
-    """What each memory place counts in the read-out of one query place.
+    """The weight of each memory place in the read-out of one query place.
 
-    A reader gathers values with weights that do not depend on them. The derivative of what one
-    place gathers, by the values, is therefore its weights, whatever the reader: one read of
-    values with a single channel, and its backward pass.
+    Weights do not depend on the values, so they are the derivative of a read-out with respect to
+    single-channel values, for any reader.
 
     Args:
-      read: a reader with its options filled in (`qmra_jax.network.memory_read`).
+      read: a reader with its options bound (`qmra_jax.network.memory_read`).
       query_key: `[1, H, W, c_k]`.
       memory_key: `[1, t, H, W, c_k]`.
       place: (row, column) of the query.
@@ -149,7 +141,7 @@ def attention(read: Callable, query_key, memory_key, place) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="module")
 def _look(module: QMRA, variables, image, memory: Memory, place):
-    """The outputs' probabilities `[16 H, 16 W]` by name, and `Stage`'s arrays by stage."""
+    """Output -> probability `[16 H, 16 W]`, and the fields of each `Stage`."""
 
     def kept(part, method: str) -> bool:
         is_qma = isinstance(part, QueryMemoryAggregation)
@@ -181,7 +173,7 @@ def _look(module: QMRA, variables, image, memory: Memory, place):
 
 
 def _place(pixel: tuple[int, int], query: Query, crop) -> tuple[int, int]:
-    """(row, column) of the 16x16 pixels of the network's image in which a pixel of the frame is."""
+    """(row, column) of the place that contains a pixel of the frame."""
     row, column = (
         int((at + 0.5) * small / size + cut.start) // 16
         for at, small, size, cut in zip(
@@ -192,10 +184,10 @@ def _place(pixel: tuple[int, int], query: Query, crop) -> tuple[int, int]:
 
 
 def _most_certain(result: FrameResult) -> tuple[int, int]:
-    """(x, y) of the highest probability among those deepest inside the mask."""
+    """(x, y) of the most probable of the pixels deepest inside the mask."""
     assert result.probabilities is not None
     probability = np.asarray(result.probabilities[1])
-    framed = np.pad((result.labels != 0).astype(np.uint8), 1)  # a frame's edge is a mask's, too
+    framed = np.pad((result.labels != 0).astype(np.uint8), 1)  # the frame's border bounds the mask
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
     inside = np.where(2 * depth >= depth.max(), probability, -1)
     y, x = np.unravel_index(np.lexsort((depth.ravel(), inside.ravel()))[-1], depth.shape)

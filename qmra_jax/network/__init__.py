@@ -1,1 +1,1 @@
-"""The paper's network: a query frame, a memory of frames with boxes, a mask."""
+"""The paper's network: predicts a query frame's mask from memory frames with boxes."""

@@ -1,4 +1,4 @@
-"""BatchNorm (Ioffe & Szegedy 2015) by stored statistics, or by the batch's over all devices."""
+"""BatchNorm (Ioffe & Szegedy 2015) with stored statistics, or with the batch's over all devices."""
 
 from typing import Any
 
@@ -12,16 +12,15 @@ MODES = ("frozen", "sync")
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(var + epsilon) * scale + bias, per channel, computed in float32.
 
-    Linen's own keeps the batch's biased variance; this one keeps what PyTorch's SyncBatchNorm
-    keeps, so that weights and practice carry over: running <- 0.9 running + 0.1 batch, the batch's
-    variance unbiased (n / (n - 1) times the one that it normalises by), n counted over all devices.
+    Linen's BatchNorm stores the biased variance; this one follows PyTorch's SyncBatchNorm:
+    running <- 0.9 running + 0.1 batch with the unbiased variance of the batch over all devices.
 
     Attributes:
-      stats_axis: the mapped axis over which a batch's statistics are taken and the running ones
-        renewed; None: by the running ones, which stay as they are.
-      dtype: of what comes out.
-      epsilon: PyTorch's.
-      momentum: share of the batch in the new running statistics; PyTorch's.
+      stats_axis: mapped axis over which to compute the batch's statistics, which also update the
+        running ones; None to use the running ones unchanged.
+      dtype: of the output.
+      epsilon: as in PyTorch.
+      momentum: weight of the batch in the new running statistics, as in PyTorch.
     """
 
     stats_axis: str | None = None
@@ -51,10 +50,10 @@ class BatchNorm(nn.Module):
 def batch_statistics(x, axis_name: str):
     """Mean and biased variance per channel, over all devices' `x [b, h, w, c]`.
 
-    In two passes: the difference of two means of squares would lose float32's digits.
+    In two passes: E[x^2] - E[x]^2 would lose float32 precision.
 
     Returns:
-      mean `[c]`, variance `[c]`, and how many numbers each is of.
+      mean `[c]`, variance `[c]`, and the number of values per channel.
     """
     mean = jax.lax.pmean(x.mean(axis=(0, 1, 2)), axis_name)
     var = jax.lax.pmean(jnp.square(x - mean).mean(axis=(0, 1, 2)), axis_name)

@@ -1,4 +1,4 @@
-"""From a config to the network, and from the network to its variables."""
+"""Builds the network from a config, and its variables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from qmra_jax.network.priors import PRIORS
 from qmra_jax.network.refinement import REFINERS
 from qmra_jax.network.resnet import BACKBONES
 
-# The values of each attribute that is one of a few.
+# Attribute -> its allowed values.
 CHOICES = {
     "backbone": tuple(BACKBONES),
     "stages": (1, 2),
@@ -27,7 +27,7 @@ CHOICES = {
     "batch_norm": batch_norm.MODES,
     "remat": ("none", "encoders", "all"),
 }
-# The table of each attribute that names a variant, with options.
+# Attribute -> the table of variants that it names, with options.
 VARIANTS: dict[str, Mapping[str, Any]] = {
     "reader": READERS,
     "aggregator": AGGREGATORS,
@@ -38,14 +38,13 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
 
 
 def build_model(config: Mapping[str, Any]) -> QMRA:
-    """The network that `config.model` describes.
+    """Builds the network that `config.model` describes.
 
     Args:
-      config: a mapping, ConfigDict or otherwise, from `QMRA`'s attributes to values; what is left
-        out keeps the paper's value.
+      config: `QMRA`'s attributes -> values; those left out keep the paper's values.
 
     Raises:
-      InputError: if a key, a value or a variant's name does not exist.
+      InputError: if a key, a value or a variant is unknown.
     """
     known = QMRA.__dataclass_fields__.keys() - {"parent", "name", "stats_axis"}
     unknown = sorted(set(config) - known)
@@ -57,35 +56,35 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
     for name in ("key_dim", "value_dim", "decoder_dim"):
         width = getattr(model, name)
         if not isinstance(width, int) or width < 1:
-            raise InputError(f"model {name} {width!r}: expected a whole number of at least 1")
+            raise InputError(f"model {name} {width!r}: expected an integer of at least 1")
     for name, values in CHOICES.items():
         value = getattr(model, name)
-        if value not in values or type(value) is not type(values[0]):  # 1 is no True
+        if value not in values or type(value) is not type(values[0]):  # 1 == True
             listed = ", ".join(map(str, values))
             raise InputError(f"model {name} {value!r}: expected one of {listed}")
-    # Linen would find these only when the module is first applied, after other work is done.
+    # Fail now rather than in `setup`, when the module is first applied.
     for name, table in VARIANTS.items():
         variants.choose(name, table, getattr(model, name))
     refiner = model.refine.partition(":")[0]
     if model.stages == 1 and (not model.siamese or refiner == "crm_no_coord"):
         raise InputError(
-            f"model siamese={model.siamese}, refine={refiner} with stages=1: they are of stage 2,"
-            " which there is none of; keep siamese=True and refine=crm or none"
+            f"model siamese={model.siamese}, refine={refiner} with stages=1: both concern stage 2;"
+            " keep siamese=True and refine=crm or none"
         )
     return model
 
 
 def variable_shapes(model: QMRA) -> dict[str, Any]:
-    """The model's variables as `jax.ShapeDtypeStruct`s; nothing is computed."""
+    """The model's variables as `jax.ShapeDtypeStruct`s, without computing them."""
     return jax.eval_shape(model.init, jax.random.key(0), *_blank_inputs())
 
 
 def init_variables(model: QMRA, seed: int = 0) -> dict[str, Any]:
-    """Fresh variables of a model: `{"params", "batch_stats"}`, and "frozen" if it has features."""
+    """Initial variables: `{"params", "batch_stats"}`, and "frozen" if the model has features."""
     return jax.jit(model.init)(jax.random.key(seed), *_blank_inputs())
 
 
 def _blank_inputs() -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What a model takes, of the smallest size: the variables' shapes depend on none."""
+    """The smallest valid inputs; the variables do not depend on their size."""
     images, maps = jnp.zeros((1, 1, 16, 16, 3)), jnp.zeros((1, 1, 16, 16, 1))
     return images[:, 0], images, maps

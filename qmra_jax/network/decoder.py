@@ -1,4 +1,4 @@
-"""The decoder of RGMP (Oh et al. 2018), as STM uses it at stride 16."""
+"""The decoder of RGMP (Oh et al. 2018), as used by STM at stride 16."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class ResBlock(nn.Module):
 
 
 class Refine(nn.Module):
-    """Merges a coarse feature with an encoder's feature of twice its size."""
+    """Merges a coarse feature with a skip feature of twice its size."""
 
     features: int
     dtype: Any = jnp.float32
@@ -36,10 +36,10 @@ class Refine(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From an aggregated feature and two skips to background and foreground logits.
+    """Background and foreground logits from an aggregated feature and two skip features.
 
     Attributes:
-      features: its width.
+      features: channels.
       dtype: of the computation; the logits are float32.
     """
 
@@ -48,11 +48,11 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, r3, r2):
-        """Decodes.
+        """Decodes a feature.
 
         Args:
           x: F_a, or CRM's feature, `[b, H, W, c_a]`.
-          r3: `[b or 1, 2H, 2W, c]`; with 1, its part is computed once for all b.
+          r3: `[b or 1, 2H, 2W, c]`; if 1, its branch is computed once for all b.
           r2: `[b or 1, 4H, 4W, c]`.
 
         Returns:

@@ -1,8 +1,7 @@
-"""The frozen ViT-S/14 of DINOv2 (Oquab et al. 2023), whose tokens are features beside the ResNet's.
+"""The frozen ViT-S/14 of DINOv2 (Oquab et al. 2023), whose tokens join the ResNet's features.
 
-Its arrays are the collection "frozen", which no optimiser sees, and its output stops gradients. The
-image is resized so that a patch of 14 pixels covers what a stride of 16 covers of the image given:
-the tokens lie on the grid of the encoders' r4.
+Its arrays are the collection "frozen", which is not optimised, and its output stops gradients.
+Images are resized by 14/16, so that tokens of 14x14 patches lie on the grid of the encoders' r4.
 """
 
 from collections.abc import Callable
@@ -14,10 +13,9 @@ import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
-from qmra_jax.errors import InputError
 from qmra_jax.network.resnet import IMAGENET_MEAN, IMAGENET_STD
 
-STRIDE = 16  # of the tokens, in pixels of the image given
+STRIDE = 16  # of the tokens, in pixels of the input image
 NORM_EPS = 1e-6
 CUBIC = -0.75  # PyTorch's bicubic kernel; jax.image.resize's has -0.5
 
@@ -25,17 +23,17 @@ _INIT = nn.initializers.truncated_normal(0.02)
 
 
 class DINOv2(nn.Module):
-    """A vision transformer without registers; the defaults are ViT-S/14's 22,056,192 numbers.
+    """A vision transformer without registers; the defaults are ViT-S/14: 22,056,192 numbers.
 
     Attributes:
       width: channels of a token.
       depth: number of blocks.
-      heads: of the attention; a divisor of `width`.
-      mlp_ratio: hidden channels of a block's MLP, as a multiple of `width`.
+      heads: attention heads, a divisor of `width`.
+      mlp_ratio: hidden channels of the MLPs, as a multiple of `width`.
       patch: side of a patch, in pixels of the resized image.
-      grid: side of the square of patches for which positions are stored.
-      dtype: of the matrix products; LayerNorms, softmaxes and the sum of the blocks are float32,
-        and so is every stored array.
+      grid: side of the grid of stored position embeddings, in patches.
+      dtype: of the matrix products; LayerNorms, softmaxes, the residual stream and the stored
+        arrays are float32.
     """
 
     width: int = 384
@@ -47,11 +45,11 @@ class DINOv2(nn.Module):
     dtype: Any = jnp.float32
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of each array in "frozen"; the blocks' are stacked."""
+        """Name -> shape of each array in "frozen"; those of the blocks are stacked."""
         c = self.width
         return {
             "cls_token": (c,),
-            "positions": (1 + self.grid**2, c),  # of cls, then of the grid row by row
+            "positions": (1 + self.grid**2, c),  # cls, then the grid row by row
             "patch_kernel": (self.patch**2 * 3, c),  # rows, columns, RGB
             "patch_bias": (c,),
             "norm_scale": (c,),
@@ -80,17 +78,13 @@ class DINOv2(nn.Module):
         }
 
     def setup(self):
-        if self.width % self.heads:
-            raise InputError(
-                f"DINOv2 width {self.width}: expected a multiple of heads {self.heads}"
-            )
         self.frozen = {
             name: self.variable("frozen", name, self._initial, name, shape)
             for name, shape in self.shapes().items()
         }
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> jax.Array:
-        """Numbers of a network that has learned nothing, for when none are loaded."""
+        """Random initial values."""
         if name.endswith("bias"):
             return jnp.zeros(shape, jnp.float32)
         if "scale" in name:
@@ -98,24 +92,15 @@ class DINOv2(nn.Module):
         return _INIT(self.make_rng("params"), shape, jnp.float32)
 
     def __call__(self, images) -> jax.Array:
-        """The features of images; no gradient passes.
+        """The tokens of images, without gradient.
 
         Args:
           images: float `[b, h, w, 3]` RGB in [0, 1]; h and w multiples of 16. They are resized by
-            14/16: bilinear with antialiasing, half-pixel centres, as PyTorch's
-            `interpolate(mode="bilinear", antialias=True)`.
+            14/16 as by PyTorch's `interpolate(mode="bilinear", antialias=True)`.
 
         Returns:
           `[b, h/16, w/16, width]` of `dtype`, each token of mean 0 and variance 1.
-
-        Raises:
-          InputError: if the shape is not this.
         """
-        if images.ndim != 4 or images.shape[3] != 3 or any(n % STRIDE for n in images.shape[1:3]):
-            raise InputError(
-                f"DINOv2 on images of shape {list(images.shape)}: expected [b,h,w,3] with h and w"
-                f" multiples of {STRIDE}"
-            )
         height, width = (n // STRIDE for n in images.shape[1:3])
         shape = (len(images), height * self.patch, width * self.patch, 3)
         images = jnp.asarray(images, jnp.float32)
@@ -125,14 +110,9 @@ class DINOv2(nn.Module):
         return jax.lax.stop_gradient(tokens.astype(self.dtype))
 
     def encode(self, images) -> jax.Array:
-        """The transformer itself, on images whose patches are cut as they are.
+        """The transformer: RGB in [0, 1] `[b, 14 H, 14 W, 3]` -> float32 `[b, 1 + H W, width]`.
 
-        Args:
-          images: float `[b, 14 H, 14 W, 3]` RGB in [0, 1].
-
-        Returns:
-          float32 `[b, 1 + H W, width]` behind the last LayerNorm: the cls token, then the patches
-          row by row.
+        The cls token comes first, then the patches row by row, after the last LayerNorm.
         """
         frozen = {name: variable.value for name, variable in self.frozen.items()}
         x = (images - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
@@ -147,7 +127,7 @@ class DINOv2(nn.Module):
         return _layer_norm(x, frozen, "norm")
 
     def _block(self, x, block) -> jax.Array:
-        """Attention and MLP, each added to `[b, n, c]`."""
+        """Attention and MLP with residual connections, `[b, n, c]`."""
         qkv = self._dense(_layer_norm(x, block, "norm1"), block, "qkv").astype(self.dtype)
         q, k, v = rearrange(qkv, "b n (r h c) -> r b h n c", r=3, h=self.heads)
         logits = jnp.einsum("bhnc,bhmc->bhnm", q, k, preferred_element_type=jnp.float32)
@@ -167,15 +147,9 @@ class DINOv2(nn.Module):
 
 
 def resize_positions(positions, height: int, width: int) -> jax.Array:
-    """The stored positions on another grid, as PyTorch's bicubic `interpolate` resizes them.
+    """The position embeddings for another grid, resized as by PyTorch's bicubic `interpolate`.
 
-    Args:
-      positions: `[1 + g g, c]`, the cls token's first.
-      height: of the grid of patches.
-      width: of it.
-
-    Returns:
-      `[1 + height width, c]`, the cls token's first.
+    `[1 + g g, c]` -> `[1 + height width, c]`, the cls token first.
     """
     cls, square = positions[:1], positions[1:]
     side = round(square.shape[0] ** 0.5)
@@ -189,9 +163,9 @@ def resize_positions(positions, height: int, width: int) -> jax.Array:
 
 
 def bicubic_matrix(size: int, new_size: int) -> np.ndarray:
-    """The matrix `[new_size, size]` of PyTorch's bicubic interpolation along one axis.
+    """PyTorch's bicubic interpolation along one axis as a matrix `[new_size, size]`.
 
-    Half-pixel centres (`align_corners=False`), the border repeated, no antialiasing.
+    Half-pixel centres (`align_corners=False`), replicated border, no antialiasing.
     """
     centres = (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
     first = np.floor(centres).astype(int) - 1
@@ -204,7 +178,7 @@ def bicubic_matrix(size: int, new_size: int) -> np.ndarray:
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys's kernel for distances from 0 to 2."""
+    """Keys' cubic kernel, for distances from 0 to 2."""
     near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
     far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
     return np.where(distance <= 1, near, far)
@@ -215,15 +189,14 @@ def _layer_norm(x, arrays, name: str) -> jax.Array:
 
 
 def _standardize(x) -> jax.Array:
-    """Float32 of mean 0 and variance 1 over the channels."""
+    """Float32 with mean 0 and variance 1 over the channels."""
     x = x.astype(jnp.float32)
     x = x - x.mean(axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + NORM_EPS)
 
 
 def none(dtype) -> None:
-    """No features beside the ResNet's, as in the paper."""
-    del dtype
+    """No frozen features, as in the paper."""
 
 
 FEATURES: dict[str, Callable] = {"none": none, "dinov2_vits14": DINOv2}

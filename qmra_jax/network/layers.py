@@ -14,7 +14,7 @@ torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """A convolution padded as PyTorch's `padding=kernel_size // 2`, never as 'SAME'.
+    """A convolution with PyTorch's `padding=kernel_size // 2`, which differs from 'SAME'.
 
     Attributes:
       features: channels out.
@@ -47,8 +47,8 @@ class Conv(nn.Module):
 def upsample(x, factor: int):
     """Bilinear enlargement with half-pixel centres (PyTorch's `align_corners=False`).
 
-    Written as sums of shifted copies, which a compiler fuses into one loop; a general resize is a
-    gather or a matrix product.
+    Written as sums of shifted copies, which XLA fuses into one loop; `jax.image.resize` is a matrix
+    product.
 
     Args:
       x: `[b, h, w, c]`.

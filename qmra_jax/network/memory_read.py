@@ -1,4 +1,4 @@
-"""Memory Read (Eq. 6): every place of the query gathers the memory's values by similarity of keys.
+"""Memory Read (Eq. 6): every place of the query gathers the memory's values by key similarity.
 
 A reader is a pure function
 
@@ -7,12 +7,12 @@ A reader is a pure function
     query_key     [b, H, W, c_k]
     memory_key    [b, t, H, W, c_k]
     memory_value  [b, t, H, W, c_v]
-    valid         bool [b, t]: which memory frames count; None for all
+    valid         bool [b, t]: which memory frames to read; None for all
     read-out      [b, H, W, c_v]
 
 with an entry in `READERS`, which makes it a value of `config.model.reader`. The query's b may be 1
-beside a memory of several objects. Most differ in their similarity alone, and leave the softmax to
-`softmax_read`, whose option `rows` they share.
+with a memory of several objects. Most readers only define a similarity and share `softmax_read`
+with its option `rows`.
 """
 
 import functools
@@ -36,21 +36,23 @@ def dot(
     rows: int | None = None,
     fused: bool | str = False,
 ):
-    """Eq. 6: softmax over all memory places of `K_q K_m^T / sqrt(c_k)`, times `V_m`.
+    """Eq. 6: `softmax(K^q (K^m)^T / sqrt(c_k)) V^m`, over all memory places.
 
-    Args, beside the module's:
-      scale: divide by sqrt(c_k). The paper's equation shows no scale; STM, its source, has it.
+    Args:
+      scale: whether to divide by sqrt(c_k), as in STM; the paper's equation does not show it.
       rows: see `softmax_read`.
-      fused: take the kernel of `fused_read`, on a GPU or TPU; "interpret": on any device, slowly.
-        Its gradient is that of the form which is taken otherwise.
+      fused: use the kernel of `fused_read` on a GPU or TPU; "interpret": on any device, slowly.
+        The gradient is that of the unfused form.
 
     Raises:
-      InputError: as `softmax_read`; or if `fused` is set on a CPU, or is no such value.
+      InputError: if `rows` is invalid (see `softmax_read`) or `fused` is, or is True on a CPU.
     """
     if scale:
         query_key = _scaled(query_key)
     if fused:
-        from qmra_jax.network.ops import fused_read as kernels  # Pallas imports in half a second
+        from qmra_jax.network.ops import (
+            fused_read as kernels,
+        )  # importing Pallas takes half a second
 
         like = functools.partial(softmax_read, _product, rows=rows)
         return kernels.fused_read(query_key, memory_key, memory_value, valid, like, fused)
@@ -60,7 +62,7 @@ def dot(
 def l2(query_key, memory_key, memory_value, valid=None, *, rows: int | None = None):
     """STCN's negative squared distance (Cheng et al. 2021), over sqrt(c_k).
 
-    `-|k_q - k_m|^2 = 2 k_q k_m - |k_m|^2 - |k_q|^2`, of which the softmax does not see the last.
+    `-|k_q - k_m|^2 = 2 k_q k_m - |k_m|^2 - |k_q|^2`; the last term cancels in the softmax.
     """
     c_k = query_key.shape[-1]
 
@@ -80,12 +82,12 @@ def cosine(
     temperature: float = 0.07,
     rows: int | None = None,
 ):
-    """The angle between keys alone: softmax of `cos(k_q, k_m) / temperature`.
+    """Cosine similarity: softmax of `cos(k_q, k_m) / temperature`.
 
-    The temperature is ours: that of contrastive random walks' code (Jabri et al. 2020).
+    The default temperature is that of the contrastive random walk's code (Jabri et al. 2020).
 
     Raises:
-      InputError: if the temperature is not above 0.
+      InputError: if the temperature is not positive.
     """
     if not temperature > 0:
         raise InputError(f"cosine temperature {temperature!r}: expected a number above 0")
@@ -105,15 +107,15 @@ def kernel(
 ):
     """KMN's Gaussian prior (Seong et al. 2020): memory is read near where it matches.
 
-    Each memory place finds the query's place that is most similar to it, and counts less the
-    further a place is from that one: by `exp(-distance^2 / (2 sigma^2))`; in training too, here.
+    Each memory place is weighted by `exp(-distance^2 / (2 sigma^2))`, the distance from the query's
+    place that matches it best. Unlike KMN, we use the prior in training, too.
 
-    Args, beside the module's:
-      sigma: the Gaussian's width in places (16 pixels each); KMN's is 7, `inf` is no prior.
+    Args:
+      sigma: in places (16 pixels each); KMN's is 7, `inf` disables the prior.
       rows: see `softmax_read`.
 
     Raises:
-      InputError: if sigma is not above 0.
+      InputError: if sigma is not positive.
     """
     if not sigma > 0:
         raise InputError(f"kernel sigma {sigma!r}: expected a number above 0")
@@ -122,7 +124,7 @@ def kernel(
 
     def similarity(queries, keys):
         products = _product(queries, keys)
-        best = jnp.argmax(products, axis=1)[:, None, :]  # of the query's places: [b, 1, m]
+        best = jnp.argmax(products, axis=1)[:, None, :]  # the best query place: [b, 1, m]
         squared = (i[:, None] - best // width) ** 2 + (j[:, None] - best % width) ** 2
         return products - squared / (2 * sigma**2)
 
@@ -130,16 +132,16 @@ def kernel(
 
 
 def topk(query_key, memory_key, memory_value, valid=None, *, k: int = 30):
-    """Eq. 6 with the k most similar memory places alone (MiVOS: Cheng et al. 2021; XMem's k is 30).
+    """Eq. 6 over the k most similar memory places only (MiVOS: Cheng et al. 2021; XMem's k is 30).
 
-    A network is trained with it too, here. Of places that are as similar as the k-th all count.
-    Large memories are read for some rows of the query at a time.
+    Used in training, too. Places that tie with the k-th are included. Large memories are read for
+    some rows of the query at a time.
 
     Raises:
-      InputError: if k is below 1, or no whole number.
+      InputError: if k is not an integer of at least 1.
     """
     if not isinstance(k, int) or k < 1:
-        raise InputError(f"topk k {k!r}: expected a whole number of at least 1")
+        raise InputError(f"topk k {k!r}: expected an integer of at least 1")
     b, t, memory_height, memory_width = memory_key.shape[:4]
     height, width = query_key.shape[1:3]
     keys = rearrange(memory_key, "b t h w c -> b (t h) w c")
@@ -163,8 +165,7 @@ def topk(query_key, memory_key, memory_value, valid=None, *, k: int = 30):
 
 
 def none(query_key, memory_key, memory_value, valid=None):
-    """No read (Table 3's "w/o QMA"): the mean of the memory frames' values, place by place."""
-    del query_key, memory_key
+    """No read (Table 3's "w/o QMA"): the mean of the memory frames' values at each place."""
     if valid is None:
         return reduce(memory_value, "b t h w c -> b h w c", "mean")
     weights = valid / valid.sum(axis=1, keepdims=True)
@@ -176,21 +177,14 @@ def _product(queries, keys):
 
 
 def _scaled(query_key):
-    """Over sqrt(c_k): of the smaller side, and in bfloat16 often by an exact power of two."""
+    """`query_key / sqrt(c_k)`: scales the smaller operand, in bfloat16 often by a power of two."""
     return query_key / query_key.shape[-1] ** 0.5
 
 
 def _unit(key):
-    """Of length 1, but for those shorter than 1e-6."""
+    """Normalised to length 1; shorter than 1e-6 stays shorter."""
     squares = jnp.sum(key.astype(jnp.float32) ** 2, axis=-1, keepdims=True)
     return (key * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))).astype(key.dtype)
 
 
-READERS = {
-    "dot": dot,
-    "l2": l2,
-    "cosine": cosine,
-    "kernel": kernel,
-    "topk": topk,
-    "none": none,
-}
+READERS = {"dot": dot, "l2": l2, "cosine": cosine, "kernel": kernel, "topk": topk, "none": none}

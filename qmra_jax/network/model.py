@@ -1,17 +1,17 @@
-"""QMRA, the network of the paper's Figure 2 (Lin et al., AAAI 2021).
+"""QMRA, the network of Figure 2 (Lin et al., AAAI 2021).
 
-    memorize   F_m = f_m(I_m, B_m), its keys and values stored for both stages
+    memorize   F_m = f_m(I_m, B_m), stored as keys and values for both stages
     locate     stage 1, Eq. 1-2:  query --f_q--> qma1 (reads memory) --> box_decoder --> B_q
     segment    stage 2, Eq. 3-5:  query + B_q --f_m--> qma2 (reads memory) --> mask_decoder --> S_q
-    refine     Figure 4:          F_a, B_q, S_q --> crm --> refine_decoder --> S_q^r
+               Figure 4:          F_a, B_q, S_q --> crm --> refine_decoder --> S_q^r
 
-f_m encodes both the memory frames with their boxes and stage 2's query with its predicted box: that
-is the siamese encoder. What it makes of the query joins the memory, so that no frame is encoded
-twice. A batch of one image may stand beside several objects (the memory's batch); what does not
-depend on the object is computed once.
+f_m encodes both the memory frames with their boxes and stage 2's query with its predicted box (the
+siamese encoder, Eq. 5). Its encoding of the query joins the memory, so no frame is encoded twice. A
+batch of one image may go with a memory of several objects; what does not depend on the object is
+computed once.
 
-The variants of the paper's Table 3 are attributes of `QMRA`. Frozen features (`dinov2.py`) are no
-part of the paper: where a config names some, they stand behind r4 in every encoder's output.
+The variants of Table 3 are attributes of `QMRA`. Frozen features (`dinov2.py`) are not in the
+paper: they are concatenated to r4 of every encoder's output.
 """
 
 import functools
@@ -47,26 +47,26 @@ class QMRA(nn.Module):
       key_dim: channels of the keys, c_k.
       value_dim: channels of the values, c_v.
       decoder_dim: width of the decoders.
-      stages: 2, or 1: stage 1 alone, which then predicts the mask ("1stage").
-      align: what stage 1 predicts, and stage 2's query carries: a "box" as the memory does, or the
+      stages: 2, or 1 for stage 1 alone, which then predicts the mask ("1stage").
+      align: what stage 1 predicts and stage 2's query carries: a "box", as the memory does, or a
         "mask" ("2stage-NoAlign"; memory frames keep boxes). With one stage: what memory frames
         carry, the tight box of the mask or, as in STM, the mask itself.
-      siamese: whether f_m encodes stage 2's query, or an encoder of its own ("2stage-NoSiam").
+      siamese: whether f_m encodes stage 2's query; else f_q^r does ("2stage-NoSiam").
       reader: a name of `memory_read.READERS`, with options ("dot:scale=False").
       aggregator: a name of `aggregation.AGGREGATORS`, with options ("bca:reduction=8").
-      kv_kernel: size of the kernels that make keys and values: 1, or STM's 3.
-      prior: a name of `priors.PRIORS`: what of stage 1's map stage 2 is told.
+      kv_kernel: kernel size of the key and value convolutions: 1, or STM's 3.
+      prior: a name of `priors.PRIORS`: how stage 1's map enters stage 2.
       refine: a name of `refinement.REFINERS`, with options ("crm:features=both").
-      features: a name of `dinov2.FEATURES`: a frozen network whose tokens join r4, the feature of
-        which keys and values are made, in both encoders. Its arrays are the collection "frozen".
+      features: a name of `dinov2.FEATURES`: a frozen network whose tokens join r4, from which keys
+        and values are computed, in both encoders. Its arrays are the collection "frozen".
       dtype: of the computation; parameters, statistics, softmaxes, BCA's weights and logits are
         float32.
-      batch_norm: how the encoders' BatchNorm trains: "frozen" (by its stored statistics, as STM) or
-        "sync" (by the batch's, over all devices). Inference uses the stored ones either way.
-      remat: what the backward pass computes again rather than keeps: "none", "encoders" (all but
-        the input of each residual block) or "all" (and all but the inputs of each decoder). XLA's
-        CPU compiler merges the second computation with the first again, and saves nothing.
-      stats_axis: no setting; the training step gives a "sync" network the mapped axis here.
+      batch_norm: how the encoders' BatchNorm trains: "frozen" (stored statistics, as in STM) or
+        "sync" (batch statistics over all devices). Inference always uses the stored ones.
+      remat: what the backward pass recomputes: "none", "encoders" (all but the input of each
+        residual block) or "all" (and all but the inputs of each decoder). XLA's CPU compiler merges
+        the two computations again, so nothing is saved there.
+      stats_axis: not a setting: the mapped axis, which the training step gives a "sync" network.
     """
 
     backbone: str = "resnet50"
@@ -99,10 +99,10 @@ class QMRA(nn.Module):
         decoder = functools.partial(
             nn.remat(Decoder) if self.remat == "all" else Decoder, self.decoder_dim, self.dtype
         )
-        # A part that a variant does not call has no parameters.
+        # Modules that a variant never calls have no parameters.
         self.query_encoder = encoder()  # f_q
         self.memory_encoder = encoder()  # f_m
-        self.refined_query_encoder = encoder()  # f_q^r where it is not f_m
+        self.refined_query_encoder = encoder()  # f_q^r, unless it is f_m
         self.qma1, self.qma2 = qma(), qma()
         self.box_decoder, self.mask_decoder, self.refine_decoder = decoder(), decoder(), decoder()
         self.crm = variants.choose("refine", REFINERS, self.refine)(dtype=self.dtype)
@@ -111,17 +111,17 @@ class QMRA(nn.Module):
         self.frozen_features = features(dtype=self.dtype)
 
     def __call__(self, query, memory_images, memory_maps) -> dict[str, jax.Array]:
-        """The whole network on a query and its memory frames, as in training.
+        """Predicts a query frame from memory frames, as in training.
 
         Args:
-          query: float32 `[b, h, w, 3]` RGB in [0, 1]; h and w multiples of 16.
-          memory_images: float32 `[b, t, h, w, 3]`, likewise.
-          memory_maps: float32 `[b, t, h, w, 1]` in [0, 1]: the memory frames' filled boxes, or
-            masks where that is what the network `remembers`.
+          query: I_q, float32 `[b, h, w, 3]` RGB in [0, 1]; h and w multiples of 16.
+          memory_images: I_m, float32 `[b, t, h, w, 3]`, likewise.
+          memory_maps: B_m, float32 `[b, t, h, w, 1]` in [0, 1]: the memory frames' filled boxes, or
+            masks if `remembers` says so.
 
         Returns:
           float32 logits `[b, h, w, 2]` (background, foreground): "box" (B_q), "mask" (S_q) and
-          "refined" (S_q^r), or those of them that `targets` names, in this order.
+          "refined" (S_q^r), or those of them that are in `targets`, in this order.
 
         Raises:
           InputError: if the shapes are not these.
@@ -135,59 +135,46 @@ class QMRA(nn.Module):
             lambda x: rearrange(x, "(b t) 1 h w c -> b t h w c", t=memory_images.shape[1]),
             self.memorize(frames, maps),
         )
-        outputs, _, _ = self._predict(query, memory)
-        return outputs
-
-    def _predict(self, query, memory: Memory, valid=None, given_box=None):
-        """Locates, segments and refines: `answer`'s outputs and box, and stage 2's r4 (or None)."""
-        if self.stages == 1:
-            return self._predict_in_one_stage(query, memory, valid, given_box)
-        located = self.locate(query, memory, valid)
-        predicted_box = foreground(located.box)
-        box = predicted_box if given_box is None else given_box
-        stage2_prior = box if self.align == "box" else predicted_box
-        segmented = self.segment(query, stage2_prior, memory, located.feature, valid)
-        outputs = {"box": located.box, "mask": segmented.mask, "refined": segmented.refined}
-        return {name: outputs[name] for name in self.targets}, box, segmented.r4
+        return self._predict(query, memory)[0]
 
     def memorize(self, images, maps) -> Memory:
         """Encodes memory frames: F_m = f_m(I_m, B_m) of Eq. 1 and 3.
 
         Args:
-          images: float32 `[b, h, w, 3]`, or a `TokenizedImage`; b may be 1 beside several maps.
+          images: float32 `[b or 1, h, w, 3]`, or a `TokenizedImage`.
           maps: float32 `[b, h, w, 1]` in [0, 1].
 
         Returns:
           their keys and values, each `[b, 1, H, W, c]`.
         """
-        return self._to_memory(self._encode(self.memory_encoder, self._tokenize(images), maps).r4)
+        return self._to_memory(self._encode(self.memory_encoder, images, maps).r4)
 
     def locate(self, query, memory: Memory, valid=None) -> Located:
         """Stage 1 (Eq. 1-2): where is the object?
 
         Args:
-          query: float32 `[b, h, w, 3]`, or a `TokenizedImage`; b may be 1 beside several objects.
+          query: I_q, float32 `[b or 1, h, w, 3]`, or a `TokenizedImage`.
           memory: of t frames.
-          valid: bool `[b, t]`: which memory frames count; None for all.
+          valid: bool `[b, t]`, which memory frames to read; None for all.
         """
-        r4, r3, r2 = self._encode(self.query_encoder, self._tokenize(query))  # F_q = f_q(I_q)
-        feature = self.qma1(r4, memory.key1, memory.value1, valid)  # Eq. 1, and phi_1's F_a
+        r4, r3, r2 = self._encode(self.query_encoder, query)  # F_q = f_q(I_q)
+        feature = self.qma1(r4, memory.key1, memory.value1, valid)  # Eq. 1: A_1; phi_1's F_a
         decoder = self.mask_decoder if self.stages == 1 else self.box_decoder
-        return Located(decoder(feature, r3, r2), feature)  # Eq. 2: M_q, which is B_q
+        return Located(decoder(feature, r3, r2), feature)  # Eq. 2: M_q = B_q
 
     def segment(self, query, box, memory: Memory, stage1, valid=None) -> Segmented:
         """Stage 2 (Eq. 3-5) and the refinement: which pixels are the object's?
 
         Args:
-          query: float32 `[b, h, w, 3]`, or a `TokenizedImage`; b may be 1 beside several objects.
-          box: foreground probability of stage 1's map, float32 `[b, h, w, 1]`, or a given box's.
+          query: I_q, float32 `[b or 1, h, w, 3]`, or a `TokenizedImage`.
+          box: foreground probability of stage 1's map B_q, float32 `[b, h, w, 1]`, or a given box.
           memory: of t frames.
           stage1: F_a of stage 1 `[b, H, W, c_a]`.
-          valid: bool `[b, t]`: which memory frames count; None for all.
+          valid: bool `[b, t]`, which memory frames to read; None for all.
         """
         encoder = self.memory_encoder if self.siamese else self.refined_query_encoder  # Eq. 5, or 3
-        r4, r3, r2 = self._encode(encoder, self._tokenize(query), self.to_prior(box))  # F_q^r
-        feature = self.qma2(r4, memory.key2, memory.value2, valid)  # Eq. 3, and phi_2's F_a
+        r4, r3, r2 = self._encode(encoder, query, self.to_prior(box))  # F_q^r = f_m(I_q, M_q)
+        feature = self.qma2(r4, memory.key2, memory.value2, valid)  # Eq. 3: A_2; phi_2's F_a
         mask = self.mask_decoder(feature, r3, r2)  # Eq. 4: S_q
         refined = None
         if self.crm is not None:
@@ -195,16 +182,27 @@ class QMRA(nn.Module):
             refined = self.refine_decoder(refined_feature, r3, r2)  # S_q^r
         return Segmented(mask, refined, r4)
 
+    def _predict(self, query, memory: Memory, valid=None, given_box=None):
+        """Both stages: outputs by name, stage 1's map or the given box, stage 2's r4 or None."""
+        located = self.locate(query, memory, valid)
+        predicted_box = foreground(located.box)
+        box = predicted_box if given_box is None else given_box
+        if self.stages == 1:
+            return {"mask": located.box}, box, None
+        prior = box if self.align == "box" else predicted_box
+        segmented = self.segment(query, prior, memory, located.feature, valid)
+        outputs = {"box": located.box, "mask": segmented.mask, "refined": segmented.refined}
+        return {name: outputs[name] for name in self.targets}, box, segmented.r4
+
     def answer(self, query, memory: Memory, valid=None, given_box=None) -> Answer:
-        """Both stages and the refinement, and the frame as a memory frame.
+        """Predicts a frame and memorizes it, as in inference.
 
         Args:
-          query: float32 `[b, h, w, 3]`; b may be 1 beside several objects.
+          query: I_q, float32 `[b or 1, h, w, 3]`.
           memory: of t frames.
-          valid: bool `[b, t]`: which memory frames count; None for all.
-          given_box: the map float32 `[b, h, w, 1]` that a user gave for this very frame: the filled
-            box, or the mask where the network `remembers` such. It stands for stage 1's map, and is
-            the frame's in the memory.
+          valid: bool `[b, t]`, which memory frames to read; None for all.
+          given_box: the user's map of this very frame, float32 `[b, h, w, 1]`: the filled box, or
+            the mask if `remembers` says so. It replaces stage 1's map, also in the memory.
         """
         query = self._tokenize(query)
         outputs, box, r4 = self._predict(query, memory, valid, given_box)
@@ -216,18 +214,17 @@ class QMRA(nn.Module):
     def with_predicted_maps(
         self, query, memory_images, memory_maps, predicted, gradient: bool = False
     ) -> dict[str, jax.Array]:
-        """`__call__` with memory as inference has it: only the first frame's box is given.
+        """`__call__` with the memory of inference, where only the first frame's box is given.
 
-        The map of each later memory frame i is what inference would have stored for it: the prior
-        M of its B_q, from the memory of frames 0 to i - 1. That costs one pass of stage 1 a frame,
-        and none of f_m, which encodes each frame once as in `__call__`.
+        The map of memory frame i > 0 is what inference would have stored: the prior of its B_q,
+        located from frames 0 to i - 1. This costs one pass of stage 1 a frame and none of f_m.
 
         Args:
-          query: as `__call__`'s.
-          memory_images: as `__call__`'s.
-          memory_maps: as `__call__`'s.
-          predicted: bool `[b]`: of which examples; the others keep their given maps.
-          gradient: whether the loss reaches, through a predicted map, the pass that made it.
+          query: as in `__call__`.
+          memory_images: as in `__call__`.
+          memory_maps: as in `__call__`.
+          predicted: bool `[b]`, the examples with predicted maps; the others keep the given ones.
+          gradient: whether gradients flow through the predicted maps.
 
         Returns:
           as `__call__`.
@@ -246,8 +243,7 @@ class QMRA(nn.Module):
             stored_map = jnp.where(predicted[:, None, None, None], stored_map, given_map)
             frame = self.memorize(image, stored_map)
             memory = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), memory, frame)
-        outputs, _, _ = self._predict(query, memory)
-        return outputs
+        return self._predict(query, memory)[0]
 
     def _to_memory(self, r4) -> Memory:
         """f_m's r4 `[b, H, W, c]` as a memory frame of each stage."""
@@ -258,7 +254,7 @@ class QMRA(nn.Module):
 
     @property
     def targets(self) -> dict[str, str]:
-        """What each output is trained on, in their order: the "box" (Eq. 10's B_l) or "mask"."""
+        """Output -> its ground truth, "box" (B_l of Eq. 10) or "mask" (S_l), in output order."""
         if self.stages == 1:
             return {"mask": "mask"}
         refined = {} if self.refine.partition(":")[0] == "none" else {"refined": "mask"}
@@ -266,51 +262,43 @@ class QMRA(nn.Module):
 
     @property
     def remembers(self) -> str:
-        """What a memory frame's map shows: the object's filled "box", or in STM its "mask"."""
+        """The kind of a memory frame's map: the object's filled "box", or in STM its "mask"."""
         return self.align if self.stages == 1 else "box"
 
-    def _predict_in_one_stage(self, query, memory: Memory, valid, given_map):
-        """`_predict` by stage 1 alone, which is trained on the mask."""
-        mask = self.locate(query, memory, valid).box
-        return {"mask": mask}, foreground(mask) if given_map is None else given_map, None
-
     def _to_stored(self, probability):
-        """A frame's map in the memory, of stage 1's foreground probability `[b, h, w, 1]`."""
+        """A frame's map in the memory, from stage 1's foreground probability `[b, h, w, 1]`."""
         masks_become_boxes = self.remembers == "box" and "box" not in self.targets.values()
         return rectified_prior(probability) if masks_become_boxes else self.to_prior(probability)
 
     # ------------------------------------------------------------------ frozen features
 
     def key_features(self, query):
-        """What the query's keys are made of: r4 of f_q and its frozen features.
+        """What the query's keys are computed from: f_q's r4 and the frozen features.
 
-        `[b, h, w, 3]` -> `[b, H, W, c]` and `[b, H, W, c_f]`, the latter None without such.
+        `[b, h, w, 3]` -> `[b, H, W, c]` and `[b, H, W, c_f]`, the latter None without features.
         """
         return self.query_encoder(query).r4, self._tokenize(query).tokens
 
-    def _encode(self, encoder: Encoder, image: TokenizedImage, box_map=None) -> Features:
-        """The encoder's features, and behind r4's channels the image's tokens.
-
-        The image's b may be 1 beside several maps, `[b, h, w, 1]`.
-        """
-        features = encoder(image.image, box_map)
-        if image.tokens is None:
+    def _encode(self, encoder: Encoder, image, box_map=None) -> Features:
+        """The encoder's features of `[b or 1, h, w, 3]`, with the image's tokens joined to r4."""
+        image, tokens = self._tokenize(image)
+        features = encoder(image, box_map)
+        if tokens is None:
             return features
         b, height, width, _ = features.r4.shape
-        tokens = jnp.broadcast_to(image.tokens, (b, height, width, image.tokens.shape[-1]))
+        tokens = jnp.broadcast_to(tokens, (b, height, width, tokens.shape[-1]))
         r4 = jnp.concatenate([features.r4, tokens.astype(features.r4.dtype)], axis=-1)
         return features._replace(r4=r4)
 
     def _tokenize(self, image) -> TokenizedImage:
-        """`[b, h, w, 3]` with its frozen features; a `TokenizedImage` stays as it is."""
+        """`[b, h, w, 3]` with its frozen features; a `TokenizedImage` is returned as it is."""
         if isinstance(image, TokenizedImage):
             return image
-        return TokenizedImage(
-            image, None if self.frozen_features is None else self.frozen_features(image)
-        )
+        tokens = None if self.frozen_features is None else self.frozen_features(image)
+        return TokenizedImage(image, tokens)
 
     def _tokenize_all(self, query, memory_images) -> tuple[TokenizedImage, TokenizedImage]:
-        """The query and the memory frames `[b, t, h, w, 3]`, their features made as one batch."""
+        """The query and the memory frames `[b, t, h, w, 3]`, tokenized as one batch."""
         if self.frozen_features is None:
             return TokenizedImage(query), TokenizedImage(memory_images)
         images = jnp.concatenate([query[:, None], memory_images], axis=1)

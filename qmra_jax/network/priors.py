@@ -1,4 +1,4 @@
-"""What of stage 1's box map B_q stage 2 is told, and a stored frame's map is: M_q (Eq. 3).
+"""M_q (Eq. 3): how stage 1's box map B_q enters stage 2's query and the memory.
 
 A prior is a pure function of the foreground probability of B_q
 
@@ -25,21 +25,21 @@ def soft_prior(probability):
 
 
 def binary_prior(probability):
-    """M_q = 1 where B_q is more likely than not."""
+    """M_q = 1 where B_q is above one half, else 0."""
     return (probability > 0.5).astype(probability.dtype)
 
 
 def odds_prior(probability):
-    """M_q = what STM remembers: `soft_aggregation` of a single object, whose odds it squares.
+    """M_q = STM's `soft_aggregation` of a single object, which squares the odds.
 
-    With the log-odds l of the foreground, merged with the background's -l: sigmoid(2 l).
+    Softmax of the foreground's log-odds l and the background's -l: sigmoid(2 l).
     """
-    seen, unseen = probability**2, (1 - probability) ** 2
-    return seen / (seen + unseen)
+    for_it, against = probability**2, (1 - probability) ** 2
+    return for_it / (for_it + against)
 
 
 def rectified_prior(probability):
-    """M_q = the filled tight box of the binary map, as the memory's first map is one."""
+    """M_q = the filled tight box of the binary map, like the first frame's map."""
     height, width = probability.shape[1:3]
     box = boxes.map_to_box(probability[..., 0])
     return boxes.box_to_map(box, height, width)[..., None].astype(probability.dtype)

@@ -19,10 +19,10 @@ from qmra_jax.network.layers import Conv
 
 
 class CRM(nn.Module):
-    """CoordConv, then the two predictions merged in by 1x1 convolutions, box first.
+    """CoordConv, then the two predictions merged in by 1x1 convolutions, box first (Figure 4).
 
     Attributes:
-      features: "stage2", or "both" to add stage 1's F_a before CoordConv, which Figure 4 names.
+      features: "stage2", or "both" to add stage 1's F_a before CoordConv, as Figure 4 names it.
       dtype: of the computation.
     """
 
@@ -31,11 +31,11 @@ class CRM(nn.Module):
 
     @nn.compact
     def __call__(self, stage1, stage2, box, mask):
-        """Refines.
+        """Merges coordinates and predictions into the aggregated feature.
 
         Args:
-          stage1: F_a of stage 1 `[b, H, W, c]`.
-          stage2: F_a of stage 2 `[b, H, W, c]`.
+          stage1: F_a^1, of stage 1, `[b, H, W, c]`.
+          stage2: F_a^2, of stage 2, `[b, H, W, c]`.
           box: foreground probability of B_q `[b, h, w, 1]`.
           mask: foreground probability of S_q `[b, h, w, 1]`.
 
@@ -43,39 +43,44 @@ class CRM(nn.Module):
           `[b, H, W, c]`, for the last decoder.
 
         Raises:
-          InputError: if `features` is neither.
+          InputError: if `features` is unknown.
         """
-        x = aggregated(self.features, stage1, stage2)
-        x = merge(x, coordinates(x), self.dtype, "coord_conv")  # CoordConv: i, j
-        x = merge(x, pool16(box), self.dtype, "box_conv")  # P(B_q)
-        return merge(x, pool16(mask), self.dtype, "mask_conv")  # P(S_q)
+        x = self.aggregated(stage1, stage2)
+        x = self.merge("coord_conv", x, coordinates(x))  # CoordConv: i, j
+        x = self.merge("box_conv", x, pool16(box))  # P(B_q)
+        return self.merge("mask_conv", x, pool16(mask))  # P(S_q)
+
+    def merge(self, name: str, x, extra):
+        """One step: concatenation, 1x1 convolution, ReLU; `[b, H, W, c]` keeps its width."""
+        merged = jnp.concatenate([x, extra.astype(x.dtype)], axis=-1)
+        return nn.relu(Conv(x.shape[-1], 1, dtype=self.dtype, name=name)(merged))
+
+    def aggregated(self, stage1, stage2):
+        """The F_a to refine: stage 2's, or the sum of both stages'."""
+        if self.features not in ("stage2", "both"):
+            raise InputError(f"crm features {self.features!r}: expected stage2 or both")
+        return stage1 + stage2 if self.features == "both" else stage2
 
 
 class CRMWithoutCoordinates(CRM):
-    """Table 3's "CRM w/o CL": the two predictions alone are merged in."""
+    """Table 3's "CRM w/o CL": `CRM` without the CoordConv layer."""
 
     @nn.compact
     def __call__(self, stage1, stage2, box, mask):
-        """Refines, as `CRM`."""
-        x = aggregated(self.features, stage1, stage2)
-        x = merge(x, pool16(box), self.dtype, "box_conv")
-        return merge(x, pool16(mask), self.dtype, "mask_conv")
-
-
-def merge(x, extra, dtype, name: str):
-    """A CRM's step: concatenation, 1x1 convolution `name`, ReLU; `[b, H, W, c]` stays so wide."""
-    merged = jnp.concatenate([x, extra.astype(x.dtype)], axis=-1)
-    return nn.relu(Conv(x.shape[-1], 1, dtype=dtype, name=name)(merged))
+        """As `CRM`."""
+        x = self.aggregated(stage1, stage2)
+        x = self.merge("box_conv", x, pool16(box))
+        return self.merge("mask_conv", x, pool16(mask))
 
 
 def coordinates(x):
-    """CoordConv's two channels (Liu et al. 2018): float32 `[b, H, W, 2]` beside x `[b, H, W, c]`.
+    """CoordConv's channels (Liu et al. 2018) for `x [b, H, W, c]`: float32 `[b, H, W, 2]`.
 
     i runs linearly from -1 to 1 down the rows, j along the columns.
     """
-    i = jnp.linspace(-1.0, 1.0, x.shape[1])[:, None]
-    j = jnp.linspace(-1.0, 1.0, x.shape[2])[None, :]
-    return jnp.broadcast_to(jnp.stack(jnp.broadcast_arrays(i, j), axis=-1), (*x.shape[:3], 2))
+    _, height, width, _ = x.shape
+    grid = jnp.meshgrid(jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width), indexing="ij")
+    return jnp.broadcast_to(jnp.stack(grid, axis=-1), (*x.shape[:3], 2))
 
 
 def pool16(probability):
@@ -83,16 +88,8 @@ def pool16(probability):
     return reduce(probability, "b (h y) (w x) c -> b h w c", "mean", y=16, x=16)
 
 
-def aggregated(features: str, stage1, stage2):
-    """The F_a that is refined: stage 2's, or the sum of both stages'."""
-    if features not in ("stage2", "both"):
-        raise InputError(f"crm features {features!r}: expected stage2 or both")
-    return stage1 + stage2 if features == "both" else stage2
-
-
 def none(dtype) -> None:
     """No refiner (Table 3's "w/o CRM"): stage 2's mask S_q is the network's answer."""
-    del dtype
 
 
 REFINERS: dict[str, Callable] = {"crm": CRM, "crm_no_coord": CRMWithoutCoordinates, "none": none}

@@ -1,8 +1,7 @@
-"""torchvision's ResNet up to its third layer, where the paper cuts it (He et al. 2016).
+"""torchvision's ResNet (He et al. 2016) without its last stage: the paper's "4th stage" is layer3.
 
 Module names are torchvision's, with `layer1.0` written `layer1_0`. BatchNorm uses its stored
-statistics, as STM does, unless `stats_axis` names the mapped axis over which the batch's are taken
-in training; its scale and bias train.
+statistics, as in STM, unless `stats_axis` is given (see `BatchNorm`); its scale and bias train.
 """
 
 import functools
@@ -25,7 +24,7 @@ ResNetConv = functools.partial(Conv, use_bias=False, kernel_init=resnet_init)
 
 
 class Features(NamedTuple):
-    """What an encoder sees in an image, from coarse to fine.
+    """An encoder's output, from coarse to fine.
 
     Attributes:
       r4: `[b, h/16, w/16, c]`, layer3's output.
@@ -39,7 +38,7 @@ class Features(NamedTuple):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (ResNet-18); `features` channels come out."""
+    """ResNet-18's block: two 3x3 convolutions; `features` output channels."""
 
     features: int
     stride: int = 1
@@ -61,7 +60,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1 beside a shortcut (ResNet-50); `4 features` come out."""
+    """ResNet-50's block: 1x1, 3x3 with the stride, 1x1; `4 features` output channels."""
 
     features: int
     stride: int = 1
@@ -84,7 +83,7 @@ class Bottleneck(nn.Module):
 
 
 class Backbone(NamedTuple):
-    """A ResNet: its block, and how many of them layers 1 to 3 have."""
+    """A ResNet: its block and the number of blocks in layers 1 to 3."""
 
     block: type[nn.Module]
     depths: tuple[int, int, int]
@@ -97,16 +96,16 @@ BACKBONES = {
 
 
 class Stem(nn.Module):
-    """The first convolution, 7x7 with stride 2, of an image and, beside it, a map.
+    """The first convolution, 7x7 with stride 2, of an image and optionally a map.
 
-    One image may stand beside many maps: its part, which is most, is then computed once.
+    If one image comes with many maps, the image's part is computed once.
     """
 
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, image, box_map=None):
-        """`[b, h, w, 3]`, `[b, h, w, 1]` -> `[b, h / 2, w / 2, 64]`."""
+        """`[b or 1, h, w, 3]`, `[b, h, w, 1]` -> `[b, h / 2, w / 2, 64]`."""
         channels = 3 if box_map is None else 4
         kernel = self.param("kernel", resnet_init, (7, 7, channels, 64), jnp.float32)
         kernel = kernel.astype(self.dtype)
@@ -121,14 +120,13 @@ class Stem(nn.Module):
 
 
 class Encoder(nn.Module):
-    """f_q, or with a map beside the image f_m (Eq. 1): ResNet till the 4th stage.
+    """f_q, or f_m if it is given a map as a fourth channel (Eq. 1).
 
     Attributes:
       backbone: a name of `BACKBONES`.
       dtype: of the computation.
       stats_axis: see `BatchNorm`.
-      remat: whether a residual block keeps only its input for the backward pass, which computes the
-        rest again.
+      remat: whether the backward pass recomputes all but the input of each residual block.
     """
 
     backbone: str = "resnet50"
@@ -141,11 +139,8 @@ class Encoder(nn.Module):
         """Encodes images.
 
         Args:
-          image: float `[b, h, w, 3]` RGB in [0, 1]; b may be 1 beside more maps.
+          image: float `[b or 1, h, w, 3]` RGB in [0, 1].
           box_map: float `[b, h, w, 1]` in [0, 1] for f_m, None for f_q.
-
-        Returns:
-          the features at strides 16, 8 and 4.
         """
         block, depths = lookup("backbone", BACKBONES, self.backbone)
         block = nn.remat(block) if self.remat else block

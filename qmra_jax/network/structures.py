@@ -1,4 +1,4 @@
-"""What the network takes, and what its methods hand to each other."""
+"""The network's inputs and outputs, and what its methods pass to each other."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from qmra_jax.errors import InputError
 
 
 class Memory(struct.PyTreeNode):
-    """What is kept of memory frames: a key and a value for each stage.
+    """Memory frames: a key and a value for each stage.
 
     Attributes:
-      key1: `[b, t, H, W, c_k]`, for stage 1.
-      value1: `[b, t, H, W, c_v]`.
-      key2: `[b, t, H, W, c_k]`, for stage 2; None in a network of one stage.
-      value2: `[b, t, H, W, c_v]`, likewise.
+      key1: K^m of stage 1 `[b, t, H, W, c_k]`.
+      value1: V^m of stage 1 `[b, t, H, W, c_v]`.
+      key2: K^m of stage 2 `[b, t, H, W, c_k]`; None in a network of one stage.
+      value2: V^m of stage 2 `[b, t, H, W, c_v]`, likewise.
     """
 
     key1: jax.Array
@@ -25,7 +25,7 @@ class Memory(struct.PyTreeNode):
 
 
 class TokenizedImage(NamedTuple):
-    """An image, and what the frozen features see in it.
+    """An image with its frozen features.
 
     Attributes:
       image: float32 `[b, h, w, 3]` RGB in [0, 1].
@@ -37,11 +37,11 @@ class TokenizedImage(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Stage 1's answer.
+    """Output of stage 1.
 
     Attributes:
-      box: logits of B_q, float32 `[b, h, w, 2]`; of a mask where the network has one stage or
-        `align` is "mask".
+      box: logits of B_q, float32 `[b, h, w, 2]`; of a mask if the network has one stage or `align`
+        is "mask".
       feature: F_a of stage 1, `[b, H, W, c_a]`.
     """
 
@@ -50,12 +50,12 @@ class Located(NamedTuple):
 
 
 class Segmented(NamedTuple):
-    """Stage 2's answer.
+    """Output of stage 2.
 
     Attributes:
       mask: logits of S_q, float32 `[b, h, w, 2]`.
       refined: logits of S_q^r, float32 `[b, h, w, 2]`; None without a refiner.
-      r4: the query's feature of stage 2, `[b, H, W, c]`.
+      r4: the query's feature in stage 2, `[b, H, W, c]`.
     """
 
     mask: jax.Array
@@ -64,13 +64,12 @@ class Segmented(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """All that the network makes of a frame.
+    """The network's predictions for a frame, and the frame as a memory frame.
 
     Attributes:
-      outputs: the logits float32 `[b, h, w, 2]` by name, in the order in which they are made:
-        "box", "mask", "refined", or those of them that the network has. The last is its answer.
-      box: foreground probability of stage 1's map, `[b, h, w, 1]`: the given one, if any.
-      memory: this frame as a memory frame, t = 1.
+      outputs: logits float32 `[b, h, w, 2]` by name, in the order of `QMRA.targets`.
+      box: foreground probability of stage 1's map, or the given map, `[b, h, w, 1]`.
+      memory: of this frame, t = 1.
     """
 
     outputs: dict[str, jax.Array]
@@ -79,21 +78,18 @@ class Answer(NamedTuple):
 
     @property
     def logits(self) -> jax.Array:
-        """The network's answer: its last output."""
+        """The final prediction: the last output."""
         return list(self.outputs.values())[-1]
 
 
 def check_inputs(query, memory_images, memory_maps) -> None:
     """Raises `InputError` unless the shapes are what `QMRA.__call__` documents."""
     shapes = tuple(tuple(x.shape) for x in (query, memory_images, memory_maps))
-    b, h, w = shapes[0][:3] if len(shapes[0]) == 4 else (0, 0, 0)
-    t = shapes[1][1] if len(shapes[1]) == 5 else 0
+    b, t, h, w = shapes[1][:4] if len(shapes[1]) == 5 else (0, 0, 0, 0)
     if shapes != ((b, h, w, 3), (b, t, h, w, 3), (b, t, h, w, 1)) or t == 0:
         raise InputError(
-            f"query, memory_images, memory_maps of shapes {shapes[0]}, {shapes[1]}, {shapes[2]}:"
-            " expected [b,h,w,3], [b,t,h,w,3], [b,t,h,w,1] with at least one memory frame"
+            "query, memory_images, memory_maps of shapes {}, {}, {}: expected [b,h,w,3],"
+            " [b,t,h,w,3], [b,t,h,w,1] with at least one memory frame".format(*shapes)
         )
     if h % 16 or w % 16 or not h * w:
-        raise InputError(
-            f"images {h} high and {w} wide: both must be multiples of 16; pad with zeros"
-        )
+        raise InputError(f"images of height {h} and width {w}: expected multiples of 16; pad them")

@@ -1,4 +1,4 @@
-"""A variant is one config string: a name of a dictionary, with options if it has any.
+"""Variants as config strings: a name from a table, optionally followed by options.
 
 `"dot"`, `"dot:scale=False"`, `"topk:k=30"`, `"bca:reduction=8"`.
 """
@@ -17,66 +17,58 @@ Entry = TypeVar("Entry")
 
 
 def choose(kind: str, table: Mapping[str, Callable], spec: str) -> Callable[..., Any]:
-    """The entry of `table` that `spec` names, with the options that it gives already filled in.
+    """The entry of `table` that `spec` names, with its options bound.
 
     Args:
       kind: what the table holds, for messages ("reader").
-      table: name -> function or module class.
-      spec: `name` or `name:option=value,option=value`, the values Python literals or bare words.
+      table: name -> function or module class. Options are a function's keyword-only parameters and
+        a module's attributes.
+      spec: `name` or `name:option=value,option=value`; values are Python literals or bare words.
 
     Raises:
-      InputError: if there is no such name or it has no such option.
+      InputError: if the name or an option is unknown, or a value is not of the annotated type.
     """
-    name, _, rest = spec.partition(":")
+    name, _, listed = spec.partition(":")
     entry = lookup(kind, table, name)
-    allowed = _options(entry)
+    annotations = _options(entry)
     options = {}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals or key not in allowed:
+    for item in filter(None, listed.split(",")):
+        option, equals, value = item.partition("=")
+        if not equals or option not in annotations:
             raise InputError(
                 f"{kind} {spec!r}: {item!r} is not an option of {name!r}; expected option=value"
-                f" with option among: {', '.join(sorted(allowed)) or 'none'}"
+                f" with option among: {', '.join(sorted(annotations)) or 'none'}"
             )
-        options[key] = _literal(value)
-        _check_kind(f"{kind} {spec!r}: {item!r}", options[key], allowed[key])
+        options[option] = _literal(value)
+        _check_type(f"{kind} {spec!r}: {item!r}", options[option], annotations[option])
     return functools.partial(entry, **options)
 
 
 def lookup(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
-    """`table[name]`, or an `InputError` that lists the names there are."""
+    """`table[name]`; raises an `InputError` that lists the names if it is missing."""
     if name not in table:
         raise InputError(f"{kind} {name!r}: expected one of {', '.join(sorted(table))}")
     return table[name]
 
 
 def _options(entry: Callable) -> dict[str, Any]:
-    """Each option's name and annotation."""
+    """Option -> its annotation."""
     parameters = inspect.signature(entry).parameters.values()
-    if inspect.isclass(entry):  # a module's attributes, but for what Linen and the model fill in
-        filled_in = ("parent", "name", "dtype")
-        return {p.name: p.annotation for p in parameters if p.name not in filled_in}
+    if inspect.isclass(entry):  # a module's attributes, except those that Linen and the model set
+        return {
+            p.name: p.annotation for p in parameters if p.name not in ("parent", "name", "dtype")
+        }
     return {p.name: p.annotation for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _check_kind(what: str, value: Any, annotation: Any) -> None:
-    """Raises `InputError` unless the value is of the kind that an option is annotated with."""
+def _check_type(what: str, value: Any, annotation: Any) -> None:
     if annotation in (inspect.Parameter.empty, Any):
         return
-    kinds = typing.get_args(annotation) or (annotation,)
-    if type(value) in kinds or (type(value) is int and float in kinds):
+    types = typing.get_args(annotation) or (annotation,)
+    if type(value) in types or (type(value) is int and float in types):
         return
-    expected = " or ".join(_KINDS.get(kind, str(kind)) for kind in kinds)
-    raise InputError(f"{what}: expected {expected}")
-
-
-_KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    type(None): "None",
-}
+    names = {bool: "True or False", int: "an integer", float: "a number", type(None): "None"}
+    raise InputError(f"{what}: expected {' or '.join(names.get(t, 'text') for t in types)}")
 
 
 def _literal(text: str) -> Any:

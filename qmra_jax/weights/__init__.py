@@ -1,16 +1,16 @@
-"""Weights files: ours, PyTorch's names and layouts, ImageNet's encoders, STM's checkpoint.
+"""Weights files: our own format, PyTorch state dicts, ImageNet encoders and STM checkpoints.
 
     module, variables, config = load("qmra-small.safetensors")
     state = to_torch(variables)  # for PyTorch: load_state_dict(strict=True)
     variables = from_torch(read_state("qmra.pth"), config)
-    variables = load_encoders(variables, "resnet18-f37072fd.pth")  # see imagenet.py: where from
+    variables = load_encoders(variables, "resnet18-f37072fd.pth")  # source: see imagenet.py
 
-Names are imported when first used: a file's metadata is read without JAX.
+Names are imported on first access: reading a file's metadata does not load JAX.
 """
 
-import importlib
+from qmra_jax.lazy_imports import lazy_getattr
 
-_HOME = {
+_MODULES = {
     "from_torch": "torch_names",
     "load": "safetensors_model",
     "load_encoders": "imagenet",
@@ -21,10 +21,5 @@ _HOME = {
     "to_torch": "torch_names",
 }
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = sorted(_MODULES)
+__getattr__ = lazy_getattr(__name__, _MODULES)

@@ -1,13 +1,10 @@
-"""The collection "frozen" of a network with frozen features, in files.
+"""Files of frozen features: the collection "frozen", which holds the arrays of one `DINOv2`.
 
-It holds the arrays of `QMRA.frozen_features`, a `DINOv2`, under that one name. In files they have
-the names and layouts of Hugging Face's `facebook/dinov2-small`; Facebook's own checkpoint is read
-too:
+Files have the names and layouts of Hugging Face's `facebook/dinov2-small`. Facebook's own
+checkpoint can be imported, without PyTorch:
 
     curl -O https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth
     qmra weights import-dinov2 dinov2_vits14_pretrain.pth dinov2_vits14.safetensors --dtype float16
-
-Nothing is ever downloaded from here, and PyTorch need not be installed.
 """
 
 import hashlib
@@ -30,9 +27,9 @@ from qmra_jax.weights.state_dict_files import (
 
 NAME = "frozen_features"
 PREFIX = "features."  # of the names in a QMRA weights file
-DIGEST = "frozen_digest"  # in the metadata of a file that stores the features as int8
+DIGEST = "frozen_digest"  # metadata key in a file with int8 features
 
-# Name in the collection -> Hugging Face's, and how the layouts differ.
+# Name in the collection -> Hugging Face's, and the change of layout.
 _STEM = {
     "cls_token": ("embeddings.cls_token", "c -> 1 1 c"),
     "positions": ("embeddings.position_embeddings", "n c -> 1 n c"),
@@ -41,8 +38,8 @@ _STEM = {
     "norm_scale": ("layernorm.weight", "c -> c"),
     "norm_bias": ("layernorm.bias", "c -> c"),
 }
-# The blocks', which the collection stacks. Kernels are [in, out] here, [out, in] there, and the
-# collection has the kernels and biases of query, key and value side by side, as "qkv".
+# The same for blocks, which the collection stacks. Kernels [in, out] become [out, in]. The
+# collection concatenates query, key and value as "qkv".
 _BLOCK = {
     "norm1_scale": "norm1.weight",
     "norm1_bias": "norm1.bias",
@@ -65,10 +62,10 @@ _BLOCK = {
 }
 _QKV = ("query", "key", "value")
 
-# In both kinds of file and not used here: it stands for masked patches in DINOv2's training.
+# Not used: replaces masked patches in DINOv2's training.
 _MASK_TOKEN = ("embeddings.mask_token", "mask_token")
 
-# Facebook's names -> Hugging Face's, in order, once `qkv` is cut in three.
+# Facebook's names -> Hugging Face's, applied in order after `qkv` is split.
 _FACEBOOK = (
     (r"^cls_token$", "embeddings.cls_token"),
     (r"^pos_embed$", "embeddings.position_embeddings"),
@@ -82,13 +79,13 @@ _FACEBOOK_QKV = re.compile(r"^blocks\.(\d+)\.attn\.qkv\.(weight|bias)$")
 
 
 def to_names(frozen: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays under Hugging Face's names, in PyTorch's layouts.
+    """The collection under Hugging Face's names, in PyTorch's layouts.
 
     Args:
       frozen: the collection "frozen" of a `QMRA`.
 
     Returns:
-      name -> a new array of the array's own dtype, sorted by name.
+      name -> a new array of the same dtype, sorted by name.
     """
     arrays = {name: np.asarray(array) for name, array in frozen[NAME].items()}
     for leaf in ("kernel", "bias"):
@@ -106,21 +103,22 @@ def to_names(frozen: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def from_names(
-    state: Mapping[str, Any], like: Mapping[str, Any], *, what: str = "state", examples: int = 0
+    state: Mapping[str, Any],
+    like: Mapping[str, Any],
+    *,
+    what: str = "state",
+    examples: int | None = None,
 ) -> dict[str, Any]:
-    """The collection from arrays under Hugging Face's names or Facebook's.
+    """The collection, float32, from arrays under Hugging Face's names or Facebook's.
 
     Args:
-      state: name -> array, in PyTorch's layouts; a `mask_token` is not kept.
+      state: name -> array, in PyTorch's layouts; a `mask_token` is ignored.
       like: the collection, or its shapes.
-      what: what `state` is, for the message.
-      examples: how many names of a kind the message has at most; 0 for every one.
-
-    Returns:
-      the collection, float32.
+      what: see `check_state`.
+      examples: see `check_state`.
 
     Raises:
-      InputError: naming the missing, unexpected and misshapen arrays, by Hugging Face's names.
+      InputError: naming missing, unexpected and misshapen arrays, by Hugging Face's names.
     """
     state = {name: np.asarray(x) for name, x in state.items() if name not in _MASK_TOKEN}
     if "pos_embed" in state or any(name.startswith("blocks.") for name in state):
@@ -141,21 +139,21 @@ def from_names(
 
 
 def name_shapes(like: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Hugging Face's name -> shape of each array of the collection `like`, or of its shapes."""
+    """Hugging Face's name -> shape, for the collection `like` or its shapes."""
     empty = {name: np.broadcast_to(np.int8(0), x.shape) for name, x in like[NAME].items()}
     return {name: array.shape for name, array in to_names({NAME: empty}).items()}
 
 
 def load(path: str | os.PathLike, like: Mapping[str, Any]) -> dict[str, Any]:
-    """The collection from a file, float32 whatever the file stores.
+    """Loads the collection, as float32.
 
     Args:
-      path: of the kinds that `read_state` knows, with Hugging Face's names or Facebook's; or a
-        QMRA weights file that holds such features.
+      path: a file for `read_state` with Hugging Face's names or Facebook's, or a QMRA weights file
+        with frozen features.
       like: the collection, or its shapes.
 
     Raises:
-      InputError: if the file cannot be read or is another network's.
+      InputError: if the file cannot be read or is of another network.
     """
     state = from_int8(read_state(path))
     inside = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
@@ -170,17 +168,17 @@ def save(
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a .safetensors with Hugging Face's names, whole or not at all.
+    """Writes a .safetensors file with Hugging Face's names, atomically.
 
     Args:
       path: ends in .safetensors.
       frozen: the collection "frozen" of a `QMRA`.
-      dtype: "float32", "float16" or "bfloat16" of the stored arrays.
-      metadata: texts to store beside the `digest` of what is stored.
-      overwrite: whether a file already there may be replaced.
+      dtype: of the stored arrays: "float32", "float16" or "bfloat16".
+      metadata: strings to store in addition to the `digest`.
+      overwrite: whether to replace an existing file.
 
     Raises:
-      InputError: if the file exists, or a number is too large for `dtype`.
+      InputError: if the file exists or a number overflows in `dtype`.
     """
     state = {name: cast(name, array, dtype) for name, array in to_names(frozen).items()}
     header = {"digest": _digest(state), **(metadata or {})}
@@ -188,10 +186,10 @@ def save(
 
 
 def digest(frozen: Mapping[str, Any] | None) -> str:
-    """64 hexadecimal digits that tell one network's features from another's; "" of None.
+    """SHA-256 (hexadecimal) that identifies frozen features; "" for None.
 
-    They are of the arrays rounded to float16 under Hugging Face's names, and so the same whether
-    the file that the arrays came from stores float32 or float16 (bfloat16 and int8 round more).
+    Computed from the arrays rounded to float16, so that files in float32 and float16 have the same
+    digest (bfloat16 and int8 round more).
     """
     return _digest(to_names(frozen)) if frozen else ""
 
@@ -205,7 +203,7 @@ def _digest(state: Mapping[str, np.ndarray]) -> str:
 
 
 def _from_facebook(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Facebook's names under Hugging Face's; a name that is neither stays as it is."""
+    """Facebook's names -> Hugging Face's; other names are kept."""
     renamed = {}
     for name, array in state.items():
         fused = _FACEBOOK_QKV.match(name)

@@ -1,14 +1,13 @@
-"""Initial weights of the encoders from an ImageNet ResNet.
+"""Initialises the encoders from an ImageNet ResNet, without PyTorch.
 
-Where such files come from: torchvision's own, resnet18-f37072fd.pth for the small model and
-resnet50-0676ba61.pth for the paper's, both under https://download.pytorch.org/models/, for example
+torchvision's files are resnet18-f37072fd.pth for the small model and resnet50-0676ba61.pth for the
+paper's:
 
     curl -O https://download.pytorch.org/models/resnet50-0676ba61.pth
-
-Nothing is ever downloaded from here, and PyTorch need not be installed.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ from qmra_jax.weights.torch_names import to_torch, to_variables, torch_shapes
 BATCH_NORM_EPS = 1e-5
 EXTRA_CHANNEL = ("zeros", "random")
 
-# What a classifier has and an encoder, which ends at layer3, has not.
+# Parts of the classifier that the encoders, which end at layer3, lack.
 _UNUSED = ("layer4.", "fc.")
 
 
@@ -35,25 +34,26 @@ def load_encoders(
     extra_channel: str = "zeros",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The variables with every encoder's weights taken from a ResNet's file.
+    """Replaces the weights of every encoder by a ResNet's.
 
     Args:
-      variables: `{"params": ..., "batch_stats": ...}` of the model, as its `init` gives them.
-      path: torchvision's state dict as .pth, .safetensors, .npz or a folder of .npy, or the same
-        with each BatchNorm folded into its convolution (which then has a bias; the BatchNorm's
-        scale becomes 1, its bias that bias, its statistics those that change nothing). `layer4`
-        and `fc`, which the encoders lack, are not read.
-      extra_channel: how f_m's fourth input channel, the map's, starts: "zeros", so that it at first
-        sees the image alone, or "random", normal with the RGB channels' standard deviation.
+      variables: `{"params": ..., "batch_stats": ...}` of the model.
+      path: torchvision's state dict in a format of `read_state`; BatchNorms may be folded into
+        their convolutions' weights and biases. `layer4` and `fc` are ignored.
+      extra_channel: initial kernel of f_m's fourth input channel, the map: "zeros", or "random" for
+        a normal distribution with the standard deviation of the RGB channels.
       seed: of the random channel.
 
     Returns:
-      new variables; the rest of the model as it was.
+      new variables; those of other modules are unchanged.
 
     Raises:
-      InputError: if the file cannot be read or is another network's.
+      InputError: if the file cannot be read or is of another network.
     """
-    check_extra_channel(extra_channel)
+    if extra_channel not in EXTRA_CHANNEL:
+        raise InputError(
+            f"extra_channel {extra_channel!r}: expected one of {', '.join(EXTRA_CHANNEL)}"
+        )
     resnet = {k: v for k, v in read_state(path).items() if not k.startswith(_UNUSED)}
     if "conv1.bias" in resnet:
         resnet = _unfold_batch_norm(resnet)
@@ -71,41 +71,27 @@ def load_encoders(
     return to_variables(state, variables)
 
 
-def check_extra_channel(extra_channel: str) -> None:
-    """Raises `InputError` unless f_m's fourth input channel can start that way."""
-    if extra_channel not in EXTRA_CHANNEL:
-        raise InputError(
-            f"extra_channel {extra_channel!r}: expected one of {', '.join(EXTRA_CHANNEL)}"
-        )
-
-
 def check_encoders(model: QMRA, path: str | os.PathLike) -> None:
-    """Raises `InputError` unless `load_encoders` can use the file for this model."""
+    """Raises `InputError` unless `load_encoders` can read the file for this model."""
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variable_shapes(model))
     load_encoders(zeros, path)
 
 
 def _unfold_batch_norm(folded: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Turns each convolution's bias into that of an otherwise neutral BatchNorm."""
     state = {}
     for name, array in folded.items():
         if not name.endswith(".bias"):
             state[name] = array
             continue
-        norm = _batch_norm_of(name.removesuffix(".bias"))
+        norm = re.sub(r"downsample\.0\.bias$", "downsample.1", name)
+        norm = re.sub(r"conv(\d)\.bias$", r"bn\1", norm)
         state[f"{norm}.weight"] = np.ones_like(array)
         state[f"{norm}.bias"] = array
         state[f"{norm}.running_mean"] = np.zeros_like(array)
-        # Such that sqrt(var + eps) is 1.
+        # sqrt(var + eps) is 1.
         state[f"{norm}.running_var"] = np.full(array.shape, 1 - BATCH_NORM_EPS, np.float32)
     return state
-
-
-def _batch_norm_of(conv: str) -> str:
-    """torchvision's name of the BatchNorm behind a convolution."""
-    if conv.endswith("downsample.0"):
-        return conv.removesuffix("0") + "1"
-    block, _, name = conv.rpartition("conv")
-    return f"{block}bn{name}"
 
 
 def _add_channels(kernel: np.ndarray, count: int, how: str, seed: int) -> np.ndarray:
@@ -119,18 +105,9 @@ def _add_channels(kernel: np.ndarray, count: int, how: str, seed: int) -> np.nda
 
 
 def _depth(resnet: Mapping[str, np.ndarray]) -> str:
-    """What the file is, as far as it shows: a wrong depth is the commonest mistake."""
-    blocks = [
-        len({name.split(".")[1] for name in resnet if name.startswith(f"layer{i}.")})
-        for i in (1, 2, 3)
-    ]
+    """The ResNet's depth for an error message, as a wrong depth is the most common mistake."""
+    blocks = {tuple(name.split(".")[:2]) for name in resnet if name.startswith("layer")}
     bottleneck = "layer1.0.conv3.weight" in resnet
-    known: dict[tuple, str] = {
-        (2, 2, 2, False): "18",
-        (3, 4, 6, False): "34",
-        (3, 4, 6, True): "50",
-        (3, 4, 23, True): "101",
-        (3, 8, 36, True): "152",
-    }
-    depth = known.get((*blocks, bottleneck))
+    depths = {(6, False): 18, (13, False): 34, (13, True): 50, (30, True): 101, (47, True): 152}
+    depth = depths.get((len(blocks), bottleneck))
     return f" (a ResNet-{depth})" if depth else ""

@@ -1,10 +1,10 @@
-"""Weights: one .safetensors file that rebuilds its model.
+"""Weights files: a .safetensors file with the config that rebuilds its model.
 
     module, variables, config = load("qmra-small.safetensors")
     save("copy.safetensors", variables, config, dtype="bfloat16")
 
-The file holds the tensors under PyTorch's names and layouts, and in its metadata `format`
-("qmra-jax"), `format_version`, `model` (the model's config as JSON) and what the caller adds.
+Tensors have PyTorch's names and layouts. The metadata has `format` ("qmra-jax"), `format_version`,
+`model` (the model's config as JSON) and the caller's additions.
 """
 
 import json
@@ -41,21 +41,21 @@ def save(
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes one file that `load` rebuilds the model from, whole or not at all.
+    """Writes a weights file for `load`, atomically.
 
     Args:
       path: ends in .safetensors.
-      variables: `{"params": ..., "batch_stats": ...}`.
-      config: the model's, as for `build_model` (`config.model` of a training config).
-      dtype: "float32", "float16" or "bfloat16" of the stored weights; None keeps theirs.
-      frozen_dtype: "int8" stores frozen features so, with a scale for each output channel and the
-        digest of the ones given as `frozen_digest` in the metadata; None stores them as `dtype`.
-      metadata: texts to store beside the config, such as the training command.
-      overwrite: whether a file already there may be replaced.
+      variables: `{"params": ..., "batch_stats": ...}`, and "frozen" if the model has features.
+      config: of the model, as for `build_model` (`config.model` of a training config).
+      dtype: of the stored weights: "float32", "float16", "bfloat16", or None to keep theirs.
+      frozen_dtype: "int8" for frozen features in int8 with a scale per output channel (the metadata
+        then has the original's digest as `frozen_digest`); None for `dtype`.
+      metadata: strings to store in addition to the config, such as the training command.
+      overwrite: whether to replace an existing file.
 
     Raises:
-      InputError: if the file exists, the variables are not this config's, a weight is too large
-        for `dtype`, or there are no frozen features for `frozen_dtype`.
+      InputError: if the file exists, the variables do not fit the config, a weight overflows in
+        `dtype`, or there are no frozen features for `frozen_dtype`.
     """
     state = to_torch(variables)
     expected = torch_shapes(variable_shapes(build_model(config)))
@@ -64,10 +64,8 @@ def save(
     features = {}
     if frozen_dtype is not None:
         if frozen_dtype != "int8" or "frozen" not in variables:
-            kind = "has" if "frozen" in variables else "has no"
             raise InputError(
-                f'frozen_dtype {frozen_dtype!r}: expected "int8", for a network with frozen'
-                f" features; this one {kind} such"
+                f'frozen_dtype {frozen_dtype!r}: expected "int8" and a network with frozen features'
             )
         features = {k: state.pop(k) for k in list(state) if k.startswith(frozen_features.PREFIX)}
         extra = {frozen_features.DIGEST: frozen_features.digest(variables["frozen"])} | extra
@@ -78,33 +76,33 @@ def save(
     wrong = [k for k, v in extra.items() if k in header or not isinstance(v, str)]
     if wrong:
         raise InputError(
-            f"metadata {', '.join(map(repr, wrong))}: expected texts, under other names than"
-            f" {', '.join(header)}, which the file uses itself"
+            f"metadata {', '.join(map(repr, wrong))}: expected strings, under names other than"
+            f" {', '.join(header)}"
         )
     write_safetensors(path, state, header | extra, overwrite=overwrite)
 
 
 def load(path: str | os.PathLike) -> tuple[QMRA, dict[str, Any], ml_collections.ConfigDict]:
-    """A model from a file that `save` wrote.
+    """Loads a model from a file of `save`.
 
     Returns:
-      the Linen module; its variables `{"params": ..., "batch_stats": ...}`, float32 whatever the
-      file stores; and the model's config.
+      the Linen module; its variables `{"params": ..., "batch_stats": ...}` (and "frozen"), as
+      float32; and the model's config.
 
     Raises:
-      InputError: if there is no such file, it is not a .safetensors, it says of no model, or its
-        tensors are another model's than it says.
+      InputError: if the file is missing, damaged, has no model config, or its tensors do not fit
+        the config.
     """
     metadata = read_metadata(path)
     if "model" not in metadata:
         raise InputError(
-            f"{path}: its metadata holds no model config, so save() did not write it; with the"
-            " config at hand, use save(new_path, from_torch(read_state(path), config), config)"
+            f"{path}: no model config in its metadata, so it is not a file of save(); given the"
+            " config, use save(new_path, from_torch(read_state(path), config), config)"
         )
     if metadata.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{path}: format version {metadata.get('format_version')!r}, expected"
-            f" {FORMAT_VERSION!r}; a newer qmra-jax may have written it"
+            f" {FORMAT_VERSION!r}; upgrade qmra-jax"
         )
     try:
         config = ml_collections.ConfigDict(json.loads(metadata["model"]))
@@ -116,9 +114,9 @@ def load(path: str | os.PathLike) -> tuple[QMRA, dict[str, Any], ml_collections.
 
 
 def suited_short_side(path: str | os.PathLike) -> int | None:
-    """The frame size that suits the weights, in pixels of the shorter side, if their file has one.
+    """The weights' recommended frame size, in pixels of the shorter side; None if not given.
 
-    It stands in the metadata as "short_side" (`qmra weights export --short-side`).
+    Stored in the metadata as "short_side" (`qmra weights export --short-side`).
     """
     text = read_metadata(path).get("short_side", "")
     return int(text) if text.isdecimal() else None
@@ -129,4 +127,4 @@ def _to_json(config: Mapping[str, Any]) -> str:
     try:
         return json.dumps(plain, sort_keys=True)
     except TypeError as error:
-        raise InputError(f"model config {plain}: expected texts and numbers ({error})") from error
+        raise InputError(f"model config {plain}: expected strings and numbers ({error})") from error

@@ -1,4 +1,4 @@
-"""Reads a state dict, torch name -> array, from whichever file holds it; writes safetensors."""
+"""Reads state dicts, torch name -> array, from several file formats; writes safetensors."""
 
 import contextlib
 import os
@@ -16,40 +16,26 @@ from qmra_jax.files import written_whole
 from qmra_jax.weights import torch_pickle
 
 COUNTER = "num_batches_tracked"  # of a BatchNorm; may be missing
-SCALE = "_scale"  # ends the name of an int8 array's scale
+SCALE = "_scale"  # suffix of the name of an int8 array's scale
 
-_DTYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,  # safetensors.numpy writes it and cannot read it
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
-
-# Which weights may be stored as.
+# dtypes in which weights may be stored.
 STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
 def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """A state dict from a file; which kind of file, its name says.
+    """Reads a state dict; the file's suffix determines the format.
 
     Args:
-      path: `.safetensors`; `.pth`, `.pt` or `.bin` as `torch.save` writes them (PyTorch is not
-        needed, see `torch_pickle`); `.npz`; or a folder of `.npy`, named by their stems.
+      path: `.safetensors`; `.pth`, `.pt` or `.bin` of `torch.save` (without PyTorch, see
+        `torch_pickle`); `.npz`; or a folder of `.npy` files, whose stems are the names.
 
     Raises:
-      InputError: if there is no such file, or it is damaged, or of another kind.
+      InputError: if the file is missing, damaged, or of another format.
     """
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such weights file")
+    _check_exists(path)
     readers = {
         ".safetensors": read_safetensors,
         ".pth": torch_pickle.read,
@@ -59,38 +45,28 @@ def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
     }
     if path.suffix not in readers:
         raise InputError(
-            f"{path}: not a weights file by its name; expected one of {', '.join(readers)},"
-            " or a folder of .npy"
+            f"{path}: expected a weights file, one of {', '.join(readers)}, or a folder of .npy"
         )
     return readers[path.suffix](path)
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The tensors of a .safetensors file, each of its own dtype.
+    """The tensors of a .safetensors file, in their stored dtypes.
 
     Raises:
-      InputError: if it is absent, is no safetensors file, or holds a dtype unknown here.
+      InputError: if it is missing or damaged.
     """
-    state = {}
-    with _safetensors_errors(path):
-        tensors = safetensors.deserialize(Path(path).read_bytes())
-    for name, tensor in tensors:
-        if tensor["dtype"] not in _DTYPES:
-            raise InputError(
-                f"{path}: {name} is of dtype {tensor['dtype']}; expected {', '.join(_DTYPES)}"
-            )
-        array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
-        state[name] = array.reshape(tensor["shape"])
-    return state
+    with _open_safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The metadata of a .safetensors file; its tensors are not read.
+    """The metadata of a .safetensors file, without reading its tensors.
 
     Raises:
-      InputError: if it is absent or is no safetensors file.
+      InputError: if it is missing or damaged.
     """
-    with _safetensors_errors(path), safetensors.safe_open(path, "numpy") as file:
+    with _open_safetensors(path) as file:
         return file.metadata() or {}
 
 
@@ -101,11 +77,10 @@ def write_safetensors(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Writes the file whole or not at all.
+    """Writes a .safetensors file atomically.
 
     Raises:
-      InputError: if the name does not end in .safetensors, or the file exists and `overwrite` is
-        not set.
+      InputError: if the suffix is another, or the file exists and `overwrite` is not set.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
@@ -114,15 +89,10 @@ def write_safetensors(
 
 
 def cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    """The array as it is to be stored; BatchNorm's int64 counters stay what they are.
-
-    Args:
-      name: of the array, for the message.
-      array: float, or an int64 counter.
-      dtype: "float32", "float16" or "bfloat16".
+    """Casts a float array to "float32", "float16" or "bfloat16"; int64 counters are kept.
 
     Raises:
-      InputError: if a number is too large for `dtype`.
+      InputError: if the dtype is another, or a number overflows in it; the message has `name`.
     """
     if dtype not in STORED:
         raise InputError(f"dtype {dtype!r}: expected one of {', '.join(STORED)}")
@@ -139,15 +109,12 @@ def cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def to_int8(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays as int8 with a scale for each output channel, in about half the bytes of float16.
-
-    Args:
-      state: name -> float array in PyTorch's layout.
+    """Quantizes float arrays in PyTorch's layout to int8, with a scale per output channel.
 
     Returns:
-      Of a matrix `[out, ...]`, int8 in [-127, 127] under its name and, under the name with `_scale`
-      behind it, float32 `[out, 1, ...]`; their product is the matrix, rounded by at most half the
-      scale. Positions `[1, n, c]` have a scale `[1, n, 1]`. Vectors are float16.
+      A matrix `[out, ...]` as int8 in [-127, 127] under its name and a float32 scale
+      `[out, 1, ...]` under the name with the suffix `_scale`; their product is the matrix, rounded
+      by at most half the scale. Positions `[1, n, c]` have a scale `[1, n, 1]`. Vectors as float16.
     """
     stored = {}
     for name, array in state.items():
@@ -155,8 +122,8 @@ def to_int8(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             stored[name] = cast(name, array, "float16")
             continue
         channel = 1 if array.shape[0] == 1 else 0
-        rest = tuple(axis for axis in range(array.ndim) if axis != channel)
-        scale = np.abs(array).max(rest, keepdims=True).astype(np.float32) / 127
+        axes = tuple(axis for axis in range(array.ndim) if axis != channel)
+        scale = np.abs(array).max(axes, keepdims=True).astype(np.float32) / 127
         scale[scale == 0] = 1
         stored[name] = np.rint(array / scale).astype(np.int8)
         stored[name + SCALE] = scale
@@ -164,7 +131,7 @@ def to_int8(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def from_int8(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state with each int8 array multiplied by its scale, float32; the rest as it is."""
+    """Multiplies each int8 array with its scale, to float32; other arrays are kept."""
     arrays = dict(state)
     for name in state:
         if name + SCALE in state:
@@ -176,31 +143,84 @@ def check_target(path: str | os.PathLike, *, overwrite: bool) -> None:
     """Raises `InputError` unless a .safetensors file may be written there."""
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise InputError(f"{path}: weights are written as .safetensors; name the file so")
+        raise InputError(f"{path}: expected a name ending in .safetensors")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: give another name, or ask for it to be overwritten")
+        raise InputError(f"{path} exists: choose another name, or allow overwriting")
+
+
+def check_state(
+    state: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    what: str,
+    examples: int | None = None,
+) -> None:
+    """Checks names and shapes; the `num_batches_tracked` counters are optional.
+
+    Args:
+      state: name -> array.
+      expected: name -> shape.
+      what: `state` in the message.
+      examples: maximum number of names of a kind in the message; None for all.
+
+    Raises:
+      InputError: naming missing, unexpected and misshapen arrays.
+    """
+    optional = {k.replace("running_mean", COUNTER) for k in expected if k.endswith("running_mean")}
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys() - optional)
+    shared = sorted(expected.keys() & state.keys())
+    problems = {
+        "missing": [f"{k} {_text(expected[k])}" for k in missing],
+        "unexpected": [f"{k} {_text(state[k].shape)}" for k in unexpected],
+        "misshapen": [
+            f"{k} is {_text(state[k].shape)}, expected {_text(expected[k])}"
+            for k in shared
+            if state[k].shape != expected[k]
+        ],
+    }
+    listed = []
+    for kind, names in problems.items():
+        if names:
+            shown = names[:examples]
+            more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+            listed.append(f"{len(names)} {kind}: {', '.join(shown)}{more}")
+    if listed:
+        raise InputError(f"{what}: not the weights of this model: {'; '.join(listed)}")
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path}: no such weights file")
 
 
 @contextlib.contextmanager
-def _safetensors_errors(path: str | os.PathLike) -> Iterator[None]:
-    if Path(path).is_dir():
-        raise InputError(f"{path} is a folder: expected a .safetensors file")
+def _damage_is_input_error(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: no such weights file") from None
-    except safetensors.SafetensorError as error:
-        raise InputError(
-            f"{path}: not a safetensors file, or a damaged one ({error}); fetch or export it again"
-        ) from error
+    except (ValueError, EOFError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: not {kind}, or damaged ({error}); fetch it again") from error
+
+
+@contextlib.contextmanager
+def _open_safetensors(path: str | os.PathLike) -> Iterator[safetensors.safe_open]:
+    path = Path(path)
+    _check_exists(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: expected a .safetensors file")
+    damage = _damage_is_input_error(path, "a safetensors file")
+    with damage, safetensors.safe_open(path, "numpy") as file:
+        yield file
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz of arrays, or a damaged one ({error})") from error
+    damage = _damage_is_input_error(path, "an .npz of arrays")
+    with damage, np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def _read_folder(path: Path) -> dict[str, np.ndarray]:
@@ -209,45 +229,6 @@ def _read_folder(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: a folder without .npy files; expected one for each tensor")
     state = {}
     for file in files:
-        try:
+        with _damage_is_input_error(file, "an .npy array"):
             state[file.stem] = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise InputError(f"{file}: not an .npy array, or a damaged one ({error})") from error
     return state
-
-
-def check_state(
-    state: Mapping[str, np.ndarray],
-    expected: Mapping[str, tuple[int, ...]],
-    *,
-    what: str,
-    examples: int = 0,
-) -> None:
-    """Raises `InputError` unless `state` has the expected names and shapes (counters or not)."""
-    counters = {
-        name.replace("running_mean", COUNTER) for name in expected if name.endswith("running_mean")
-    }
-    missing = [f"{name} {_text(expected[name])}" for name in sorted(expected.keys() - state.keys())]
-    unexpected = [
-        f"{name} {_text(state[name].shape)}"
-        for name in sorted(state.keys() - expected.keys() - counters)
-    ]
-    misshapen = [
-        f"{name} is {_text(state[name].shape)}, expected {_text(expected[name])}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name]
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    found = [_listing(kind, keys, examples) for kind, keys in kinds.items() if keys]
-    if found:
-        raise InputError(f"{what}: not the weights of this model: {'; '.join(found)}")
-
-
-def _listing(kind: str, keys: list[str], examples: int) -> str:
-    shown = keys[:examples] if examples else keys
-    more = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
-    return f"{len(keys)} {kind}: {', '.join(shown)}{more}"
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"

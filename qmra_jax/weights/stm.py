@@ -1,9 +1,9 @@
-"""The official STM checkpoint (github.com/seoungwugoh/STM) under our names.
+"""Converts the official STM checkpoint (github.com/seoungwugoh/STM; Oh et al., ICCV 2019).
 
-Oh et al., ICCV 2019. Their network and ours differ in two things. STM puts the memory's read-out
-before the query's value, ours the query first. STM's memory encoder has a first convolution for
-each of image, mask and the other objects' mask; ours has one, for image and mask, and knows nothing
-of other objects: what is converted is exact for one.
+The networks differ in two respects. STM concatenates the memory's read-out before the query's
+value, ours the query first. STM's memory encoder has a first convolution for each of image, mask
+and the other objects' mask; ours has one for image and mask, so the conversion is exact for one
+object.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from qmra_jax.network.resnet import IMAGENET_MEAN, IMAGENET_STD
 from qmra_jax.weights.state_dict_files import check_state
 from qmra_jax.weights.torch_names import torch_shapes
 
-# What makes QMRA's network STM's, as configs/stm.py trains it; the widths are the files' own.
+# The variant of QMRA that is STM, as in configs/stm.py; the widths are read from the file.
 STM_MODEL = {
     "stages": 1,
     "align": "mask",
@@ -28,10 +28,10 @@ STM_MODEL = {
     "refine": "none",
 }
 
-# What the other objects' mask goes through: this network does not know of them.
+# The other objects' mask: not converted.
 OTHERS = "Encoder_M.conv1_o.weight"
 
-# Part by part of a name; what is not here is the same in both, and `qma1` is no part of STM's.
+# Our parts of a name -> STM's, where they differ.
 _PARTS = {
     "memory_encoder": "Encoder_M",
     "query_encoder": "Encoder_Q",
@@ -57,18 +57,17 @@ _READ_OUT_FIRST = "mask_decoder.conv_in.weight"
 
 
 def from_stm(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """STM's weights under our names, and the config of the model that they are of.
+    """Converts STM's state dict.
 
     Args:
       state: STM's names (without DataParallel's `module.`) -> array, in PyTorch's layouts. `OTHERS`
-        is not kept, nor are the encoders' `mean` and `std`, which must be ImageNet's.
+        is ignored; the encoders' `mean` and `std` must be ImageNet's.
 
     Returns:
-      our torch names -> array, for `from_torch`; and the config for `build_model`: STM, as wide and
-      deep as the arrays are.
+      our torch names -> array, for `from_torch`; and the config for `build_model`.
 
     Raises:
-      InputError: naming the missing, unexpected and misshapen keys, by STM's names.
+      InputError: naming missing, unexpected and misshapen arrays, by STM's names.
     """
     config = stm_config(state)
     ours = torch_shapes(variable_shapes(build_model(config)))
@@ -92,7 +91,7 @@ def stm_name(name: str) -> str:
 
 
 def stm_config(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The model's config by the shapes of STM's arrays; of one that is missing, the paper's."""
+    """The model's config, from the shapes of STM's arrays; default widths for missing ones."""
 
     def width(name: str, default: int) -> int:
         shape = np.shape(state[name]) if name in state else ()
@@ -109,12 +108,11 @@ def stm_config(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _drop_normalisation(state: dict[str, np.ndarray]) -> None:
-    """Takes out what images are normalised by, once it is known to be what ours does."""
+    """Removes the encoders' `mean` and `std` after checking that they are ImageNet's."""
     for encoder in ("Encoder_M", "Encoder_Q"):
         for name, ours in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            found = state.pop(f"{encoder}.{name}", np.asarray(ours)).ravel()
-            if found.shape != (3,) or not np.allclose(found, ours, atol=1e-6):
+            theirs = state.pop(f"{encoder}.{name}", np.asarray(ours)).ravel()
+            if theirs.shape != (3,) or not np.allclose(theirs, ours, atol=1e-6):
                 raise InputError(
-                    f"STM's {encoder}.{name} is {found.tolist()}: expected ImageNet's {list(ours)},"
-                    " by which this network normalises its images"
+                    f"STM's {encoder}.{name} is {theirs.tolist()}: expected ImageNet's {list(ours)}"
                 )

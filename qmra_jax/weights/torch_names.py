@@ -1,9 +1,9 @@
-"""The Flax variables under PyTorch's names and layouts, and back.
+"""Converts Flax variables to PyTorch's names and layouts and back.
 
-The torch name is the path in the tree joined by dots, `layer1_0` and `downsample_0` written
-`layer1.0` and `downsample.0`. Convolutions are OIHW, linear layers `[out, in]`, BatchNorm has
-`weight`, `bias`, `running_mean`, `running_var`, `num_batches_tracked`. Frozen features have Hugging
-Face's names behind `features.`.
+A torch name is the path in the tree joined by dots, with `layer1_0` and `downsample_0` written
+`layer1.0` and `downsample.0`. Convolutions are OIHW, linear layers `[out, in]`; a BatchNorm has
+`weight`, `bias`, `running_mean`, `running_var` and `num_batches_tracked`. Frozen features have
+Hugging Face's names with the prefix `features.`.
 """
 
 import re
@@ -24,14 +24,14 @@ _INDEXED = re.compile(r"(layer\d+|downsample)_(\d+)")
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The variables as a PyTorch state dict of NumPy arrays, for `load_state_dict(strict=True)`.
+    """Converts variables to a PyTorch state dict of NumPy arrays.
 
     Args:
-      variables: `{"params": ..., "batch_stats": ...}` of the Flax module.
+      variables: `{"params": ..., "batch_stats": ...}`, and "frozen" if the model has features.
 
     Returns:
-      Torch name -> a new array of the variable's own dtype in torch's layout, sorted by name. Each
-      BatchNorm also has its `num_batches_tracked`, int64 0: nothing here counts batches.
+      torch name -> a new array of the variable's dtype, sorted by name; for
+      `load_state_dict(strict=True)`, so each `num_batches_tracked` is included as int64 0.
 
     Raises:
       InputError: if there are other collections, or no `params`.
@@ -50,35 +50,31 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def from_torch(state: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of the model that `config` describes, from a PyTorch state dict.
+    """Converts a PyTorch state dict to variables.
 
     Args:
-      state: torch name -> array, or anything `np.asarray` takes. `num_batches_tracked` may be left
-        out and is not kept.
-      config: the model's, as for `build_model`.
+      state: torch name -> array-like. `num_batches_tracked` is optional and ignored.
+      config: of the model, as for `build_model`.
 
     Returns:
-      `{"params": ..., "batch_stats": ...}`, float32.
+      `{"params": ..., "batch_stats": ...}` (and "frozen"), float32.
 
     Raises:
-      InputError: naming every missing, unexpected and misshapen key.
+      InputError: naming all missing, unexpected and misshapen arrays.
     """
     return to_variables(state, variable_shapes(build_model(config)))
 
 
 def to_variables(
-    state: Mapping[str, Any], like: Mapping[str, Any], *, what: str = "state", examples: int = 0
+    state: Mapping[str, Any],
+    like: Mapping[str, Any],
+    *,
+    what: str = "state",
+    examples: int | None = None,
 ) -> dict[str, Any]:
-    """The state dict in the form of the variables `like` (arrays, or their shapes), float32.
+    """`from_torch` for a model with variables `like` (arrays, or their shapes).
 
-    Args:
-      state: torch name -> array.
-      like: `{"params": ..., "batch_stats": ...}`.
-      what: what `state` is, for the message.
-      examples: how many keys of a kind the message names at most; 0 for every one.
-
-    Raises:
-      InputError: if a key is missing, unexpected or misshapen.
+    `what` and `examples` are those of `check_state`.
     """
     arrays = from_int8({name: _array(name, value) for name, value in state.items()})
     check_state(arrays, torch_shapes(like), what=what, examples=examples)
@@ -132,7 +128,7 @@ def _array(name: str, value: Any) -> np.ndarray:
         array.astype(np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{name}: a {type(value).__name__} that NumPy takes for no numbers ({error});"
-            " give arrays, of PyTorch tensors `tensor.detach().float().numpy()`"
+            f"{name}: a {type(value).__name__} that NumPy cannot convert to numbers ({error});"
+            " expected an array, or tensor.detach().float().numpy()"
         ) from error
     return array

@@ -21,7 +21,7 @@ VARIABLES = random_variables(
 
 
 def ours(mode, count):
-    """Output, renewed statistics and gradient of x, from the batch on some devices."""
+    """Output, gradient of x and updated statistics, with the batch split over `count` devices."""
     norm = BatchNorm(stats_axis="data")
 
     def step(x, cotangent):
@@ -45,7 +45,7 @@ def ours(mode, count):
 
 
 @pytest.mark.parametrize(("mode", "count"), [("pmap", 1), ("pmap", 2), ("shard_map", 2)])
-def test_synchronised_it_is_pytorch_s_over_the_whole_batch(mode, count):
+def test_synchronised_batch_norm_is_pytorchs_over_the_whole_batch(mode, count):
     theirs = torch.nn.BatchNorm2d(7)
     params, stats = VARIABLES["params"], VARIABLES["batch_stats"]
     with torch.no_grad():
@@ -57,14 +57,14 @@ def test_synchronised_it_is_pytorch_s_over_the_whole_batch(mode, count):
     expected = theirs(x)
     expected.backward(torch.from_numpy(COTANGENT).permute(0, 3, 1, 2))
 
-    y, gradient, renewed = ours(mode, count)
+    y, gradient, updated = ours(mode, count)
     np.testing.assert_allclose(y, expected.detach().permute(0, 2, 3, 1), atol=2e-5)
     np.testing.assert_allclose(gradient, x.grad.permute(0, 2, 3, 1), atol=2e-5)
-    np.testing.assert_allclose(renewed["mean"], theirs.running_mean, rtol=1e-5)
-    np.testing.assert_allclose(renewed["var"], theirs.running_var, rtol=1e-5)
+    np.testing.assert_allclose(updated["mean"], theirs.running_mean, rtol=1e-5)
+    np.testing.assert_allclose(updated["var"], theirs.running_var, rtol=1e-5)
 
 
-def test_frozen_it_normalises_by_what_is_stored_and_keeps_it():
+def test_frozen_batch_norm_uses_and_keeps_the_stored_statistics():
     y, changed = BatchNorm().apply(VARIABLES, X, mutable=["batch_stats"])
     params, stats = VARIABLES["params"], VARIABLES["batch_stats"]
     expected = (X - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * params["scale"] + params["bias"]
@@ -72,7 +72,9 @@ def test_frozen_it_normalises_by_what_is_stored_and_keeps_it():
     jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], stats)
 
 
-def test_a_network_that_trains_synchronised_infers_by_what_is_stored(tiny_model, tiny_variables):
+def test_a_network_with_synchronised_batch_norm_infers_with_stored_statistics(
+    tiny_model, tiny_variables
+):
     image, box_map = X[:1, :4, :4, :3].repeat(4, 1).repeat(4, 2), np.zeros((1, 16, 16, 1))
     frozen = tiny_model.apply(tiny_variables, image, box_map, method="memorize")
     sync = build_model({**TINY, "batch_norm": "sync"})

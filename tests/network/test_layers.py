@@ -17,7 +17,7 @@ def test_upsampling_is_half_pixel_bilinear(factor):
     np.testing.assert_allclose(upsample(x, factor), expected, atol=1e-6)
 
 
-def test_parameters_stay_float32_when_computing_in_bfloat16():
+def test_parameters_are_float32_when_computing_in_bfloat16():
     layer = Conv(4, 1, dtype=jnp.bfloat16)
     variables = layer.init(jax.random.key(0), random(1, 2, 2, 3))
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}

@@ -28,7 +28,7 @@ WITHOUT = {name: ALL[name] for name in ("box_conv", "mask_conv")}
 
 @pytest.mark.parametrize(("refiner", "merged_in"), [("crm", ALL), ("crm_no_coord", WITHOUT)])
 @pytest.mark.parametrize(("features", "x"), [("stage2", STAGE2), ("both", STAGE1 + STAGE2)])
-def test_figure_4_merges_coordinates_box_and_mask_in_turn(refiner, merged_in, features, x):
+def test_crm_merges_coordinates_box_and_mask_in_turn(refiner, merged_in, features, x):
     layer = REFINERS[refiner](features)
     out, variables = layer.init_with_output(jax.random.key(0), STAGE1, STAGE2, BOX, MASK)
     params = variables["params"]
@@ -39,6 +39,6 @@ def test_figure_4_merges_coordinates_box_and_mask_in_turn(refiner, merged_in, fe
     np.testing.assert_allclose(out, x, atol=1e-5)
 
 
-def test_unknown_features_are_refused():
+def test_unknown_features_are_rejected():
     with pytest.raises(InputError, match="'stage3'"):
         REFINERS["crm"]("stage3").init(jax.random.key(0), STAGE1, STAGE2, BOX, MASK)

@@ -1,6 +1,6 @@
 """The JAX network against its PyTorch twin: same weights, same outputs, same gradients."""
 
-from typing import Any, NamedTuple
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,16 +11,16 @@ from qmra_jax import build_model, weights
 from qmra_jax.boxes import box_to_map, mask_to_box
 from qmra_jax.training.losses import qmra_loss
 from tests.support.tiny import TINY
+from tests.support.toy_dinov2 import TOY_SPEC
 
 torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
 from benchmarks import torch_qmra  # noqa: E402
 
 FEATURES = {"width": 24, "depth": 2, "heads": 2, "grid": 5}
-OPTIONS = ",".join(f"{name}={value}" for name, value in FEATURES.items())
 MODELS = {
     "small": small.get_config().model,
     "paper": common.get_config().model,
-    "features": {**TINY, "features": f"dinov2_vits14:{OPTIONS}"},
+    "features": {**TINY, "features": TOY_SPEC},
 }
 TWINS = torch_qmra.SIZES | {"features": {**TINY, "features": FEATURES}}
 PARAMETERS = {"small": 7_867_430, "paper": 53_235_782, "features": 5_665_714}
@@ -31,14 +31,14 @@ DRAWS = 3
 
 @pytest.fixture(scope="module", params=MODELS)
 def both(request):
-    """Forward and backward passes of both implementations, from the same weights and triplets."""
+    """Outputs and gradients of both implementations, from the same weights and batches."""
     config = MODELS[request.param]
     twin = torch_qmra.QMRA(**TWINS[request.param])
     rng = np.random.default_rng(0)
     variables = weights.from_torch(random_state(twin.state_dict(), rng), config)
     state = weights.to_torch(variables)
     twin.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=True)
-    twin.train()  # frozen BatchNorm must not mind
+    twin.train()  # must not change frozen BatchNorm
     module = build_model(config)
 
     @jax.jit
@@ -64,39 +64,22 @@ def both(request):
         twin.zero_grad()
         twin_loss.backward()
         draws.append(
-            Draw(
-                {name: np.asarray(x) for name, x in outputs.items()},
-                {k: x.detach().permute(0, 2, 3, 1).numpy() for k, x in twin_outputs.items()},
-                float(loss),
-                twin_loss.item(),
-                weights.to_torch({"params": gradients}),
-                {name: np.asarray(p.grad) for name, p in trained(twin)},
+            SimpleNamespace(
+                outputs={name: np.asarray(x) for name, x in outputs.items()},
+                twin_outputs={
+                    k: x.detach().movedim(1, -1).numpy() for k, x in twin_outputs.items()
+                },
+                loss=float(loss),
+                twin_loss=twin_loss.item(),
+                gradients=weights.to_torch({"params": gradients}),
+                twin_gradients={name: np.asarray(p.grad) for name, p in trained(twin)},
             )
         )
-    return Both(PARAMETERS[request.param], variables, twin, draws)
+    parameters = PARAMETERS[request.param]
+    return SimpleNamespace(parameters=parameters, variables=variables, twin=twin, draws=draws)
 
 
-class Draw(NamedTuple):
-    """What came of one batch: ours, and the twin's."""
-
-    outputs: dict[str, np.ndarray]
-    twin_outputs: dict[str, np.ndarray]
-    loss: float
-    twin_loss: float
-    gradients: dict[str, np.ndarray]
-    twin_gradients: dict[str, np.ndarray]
-
-
-class Both(NamedTuple):
-    """The two networks, with the number of parameters they should have."""
-
-    parameters: int
-    variables: dict
-    twin: Any
-    draws: list[Draw]
-
-
-def test_both_have_the_number_of_parameters_they_should(both):
+def test_parameter_counts_agree(both):
     ours = sum(x.size for x in jax.tree.leaves(both.variables["params"]))
     assert ours == sum(p.numel() for _, p in trained(both.twin)) == both.parameters
 
@@ -107,7 +90,7 @@ def test_the_outputs_agree(both, name):
         ours, twin = draw.outputs[name], draw.twin_outputs[name]
         assert ours.shape == (BATCH, HEIGHT, WIDTH, 2)
         assert ours.dtype == np.float32
-        assert np.std(twin) > 0.1  # weights under which all logits are alike would show nothing
+        assert np.std(twin) > 0.1  # equal logits would prove nothing
         assert np.abs(ours - twin).max() <= 1e-4 * np.abs(twin).max()
 
 
@@ -117,21 +100,23 @@ def test_the_loss_agrees(both):
 
 
 def test_the_gradient_of_every_parameter_agrees(both):
-    """On one batch at least: a unit within rounding of a ReLU's kink may differ on another."""
+    """On at least one batch: units within rounding of a ReLU's kink may differ on the others."""
     assert all(draw.gradients.keys() == draw.twin_gradients.keys() for draw in both.draws)
     for name in both.draws[0].gradients:
         errors = []
         for draw in both.draws:
             ours, twin = draw.gradients[name], draw.twin_gradients[name]
             scale = np.linalg.norm(twin)
-            if name.endswith("memory_kv.key.bias"):  # the softmax cancels it: both are rounding
+            if name.endswith(
+                "memory_kv.key.bias"
+            ):  # cancelled by the softmax: both are rounding errors
                 scale = np.linalg.norm(draw.twin_gradients[name.replace("memory_kv", "query_kv")])
             errors.append(np.linalg.norm(ours - twin) / scale)
         assert min(errors) <= 1e-3, name
 
 
 def trained(twin):
-    """Name and parameter; the frozen features' are none."""
+    """The twin's (name, parameter) pairs without the frozen features."""
     return [(name, p) for name, p in twin.named_parameters() if p.requires_grad]
 
 
@@ -147,8 +132,8 @@ def random_batch(rng):
 
 
 def random_state(like, rng):
-    """Weights of a trained network's kind: activations neither vanish nor explode, and biases and
-    BatchNorm statistics are none of them what initialisation leaves them at."""
+    """Random weights at a trained network's scale: activations neither vanish nor explode, and
+    biases and BatchNorm statistics differ from their initial values."""
 
     def draw(name, shape):
         if name.endswith("num_batches_tracked"):
@@ -159,7 +144,7 @@ def random_state(like, rng):
             return rng.normal(0, 0.2, shape)
         if name.endswith("bias"):
             return rng.normal(0, 0.1, shape)
-        if len(shape) == 1:  # a BatchNorm's scale; low where a residual branch ends
+        if len(shape) == 1:  # a BatchNorm's scale, low at the end of a residual branch
             return rng.uniform(0.2, 0.6, shape) if ".bn3" in name else rng.uniform(0.5, 1, shape)
         return rng.normal(0, np.sqrt(1.5 / np.prod(shape[1:])), shape)
 

@@ -1,6 +1,6 @@
-"""The variants against PyTorch: the same weights, the same outputs, the same memory of the frame.
+"""The variants against PyTorch: same weights, same outputs, same memory of the frame.
 
-Run op by op, as all variants then share their operations' programs.
+Run op by op, so that all variants share the compiled operations.
 """
 
 import jax
@@ -10,6 +10,7 @@ import pytest
 from qmra_jax import build_model, weights
 from qmra_jax.network.build import variable_shapes
 from tests.support.tiny import TINY, random_variables
+from tests.support.toy_dinov2 import TOY_SPEC
 
 torch = pytest.importorskip("torch", reason="the variants' twins are written in PyTorch")
 from tests.support.torch_variants import Variant  # noqa: E402
@@ -31,7 +32,7 @@ VARIANTS: dict[str, dict] = {
     "query_only": {"aggregator": "query_only"},
     "memory_only": {"aggregator": "memory_only"},
     "spatial": {"aggregator": "spatial"},
-    "features": {"features": "dinov2_vits14:width=24,depth=2,heads=2,grid=5"},
+    "features": {"features": TOY_SPEC},
 }
 
 RNG = np.random.default_rng(0)
@@ -42,7 +43,7 @@ MAPS[0, 8:20, 10:30] = MAPS[1, 12:30, 14:40] = 1
 
 
 def ours(variables, values):
-    """The outputs by name, then the arrays of the memory, channels first."""
+    """Outputs and memory arrays by name, channels first."""
     model = build_model({**TINY, **values})
 
     def memorize_and_answer(module, query, images, maps):
@@ -52,8 +53,8 @@ def ours(variables, values):
 
     with jax.default_matmul_precision("float32"):
         answer = model.apply(variables, QUERY, IMAGES, MAPS, method=memorize_and_answer)
-    found = {**answer.outputs, **vars(answer.memory)}
-    return {name: np.moveaxis(x, -1, -3) for name, x in found.items() if x is not None}
+    arrays = {**answer.outputs, **vars(answer.memory)}
+    return {name: np.moveaxis(x, -1, -3) for name, x in arrays.items() if x is not None}
 
 
 def theirs(variables, values):
@@ -63,21 +64,21 @@ def theirs(variables, values):
     query, images, maps = (torch.from_numpy(x).movedim(-1, -3) for x in (QUERY, IMAGES, MAPS))
     with torch.inference_mode():
         outputs, memory = twin.predict(query, twin.memorize(images[None], maps[None]))
-    found = {f"{kind}{i}": x for i, kv in enumerate(memory, 1) for kind, x in kv._asdict().items()}
-    return {name: x.numpy() for name, x in {**outputs, **found}.items()}
+    arrays = {f"{kind}{i}": x for i, kv in enumerate(memory, 1) for kind, x in kv._asdict().items()}
+    return {name: x.numpy() for name, x in {**outputs, **arrays}.items()}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Sharing convolutions as small as these among threads takes longer than computing them."""
+    """Convolutions this small are slower on several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-def distance(found, expected):
-    return np.abs(found - expected).max() / np.abs(expected).max()
+def distance(actual, expected):
+    return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +87,12 @@ def whole(one_thread):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_s_outputs_and_memory_are_those_of_its_twin(name, whole):
+def test_a_variants_outputs_and_memory_are_its_twins(name, whole):
     values = VARIANTS[name]
     variables = random_variables(variable_shapes(build_model({**TINY, **values})))
-    found, expected = ours(variables, values), theirs(variables, values)
-    assert found.keys() <= expected.keys()
-    for key, array in found.items():
+    actual, expected = ours(variables, values), theirs(variables, values)
+    assert actual.keys() <= expected.keys()
+    for key, array in actual.items():
         assert distance(array, expected[key]) <= 1e-4, key
-    # The twins themselves differ by more than is let pass: this is not the whole network again.
-    assert name == "whole" or max(distance(expected[key], whole[key]) for key in found) > 1e-3
+    # The variant's twin differs from the whole network by more than the tolerance.
+    assert name == "whole" or max(distance(expected[key], whole[key]) for key in actual) > 1e-3

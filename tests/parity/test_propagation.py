@@ -1,5 +1,4 @@
-"""Masks of a whole clip: ours beside the PyTorch twin, which remembers in lists and sees one object
-at a time."""
+"""Masks of a whole clip against the PyTorch twin, which sees one object at a time."""
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from tests.support.tiny import TINY
 torch = pytest.importorskip("torch", reason="the twin is written in PyTorch")
 from benchmarks import torch_qmra  # noqa: E402
 
-# As in test_propagate.py, so that nothing is compiled twice: padded to 32 x 48.
+# Padded to 32 x 48, a shape that other tests compile, too.
 HEIGHT, WIDTH, INTERVAL = 27, 44, 2
 FRAMES = np.random.default_rng(1).integers(0, 256, (9, HEIGHT, WIDTH, 3)).astype(np.uint8)
 BOXES = np.array([[5, 6, 20, 11], [30, 2, 9, 20]])
@@ -41,7 +40,7 @@ def twin_scores(state):
 
 
 def joined(memories):
-    """Several frames' memories `[1, 1, ...]` as one, `[1, t, ...]`."""
+    """Memories of single frames `[1, 1, ...]` -> one memory `[1, t, ...]`."""
     stages = (
         torch_qmra.KeyValue(*(torch.cat(parts, 1) for parts in zip(*stage, strict=True)))
         for stage in zip(*memories, strict=True)
@@ -49,7 +48,7 @@ def joined(memories):
     return torch_qmra.Memory(*stages)
 
 
-def test_every_mask_of_a_clip_is_the_twin_s(tiny_model, tiny_variables):
+def test_every_mask_of_a_clip_is_the_twins(tiny_model, tiny_variables):
     propagator = Propagator(tiny_model, tiny_variables, interval=INTERVAL)
     propagator.start(FRAMES[0], BOXES)
     margins = twin_scores(weights.to_torch(tiny_variables))
@@ -57,8 +56,8 @@ def test_every_mask_of_a_clip_is_the_twin_s(tiny_model, tiny_variables):
         labels = propagator.step(frame).labels
         scores = np.concatenate([np.zeros((1, HEIGHT, WIDTH)), margin])
         expected = scores.argmax(axis=0)
-        # The same but for pixels where the twin's two best are the same to rounding.
+        # Ignore pixels where the twin's two best labels tie to rounding.
         lead = np.diff(np.sort(scores, axis=0)[-2:], axis=0)[0]
         np.testing.assert_array_equal(labels[lead > 1e-4], expected[lead > 1e-4])
         assert (lead > 1e-4).mean() > 0.99
-        assert (np.bincount(expected.ravel(), minlength=3)[1:] > 50).all()  # of both
+        assert (np.bincount(expected.ravel(), minlength=3)[1:] > 50).all()  # both objects

@@ -1,4 +1,4 @@
-"""A fabricated checkpoint under the official STM's names, converted, against STM in PyTorch."""
+"""A random checkpoint with the official STM's names, converted, against STM in PyTorch."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from tests.support.tiny import TINY
 torch = pytest.importorskip("torch", reason="STM's twin is written in PyTorch")
 from benchmarks import torch_stm  # noqa: E402
 
-# As in test_model_variants.py, whose operations are then compiled for both.
+# Padded as in test_model_variants.py, which shares the compiled operations.
 SIZE, PADDED = (27, 44), (32, 48)
 PADDING = ((0, 0), (2, 3), (2, 2))
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def twin():
-    """Random weights, of a trained network's spread."""
+    """STM with random weights at a trained network's scale."""
     torch.manual_seed(0)
     model = torch_stm.STM(**TINY).eval()
     with torch.no_grad():
@@ -47,7 +47,7 @@ def twin():
 
 @pytest.fixture(scope="module")
 def checkpoint(twin, tmp_path_factory):
-    """As the official one was saved: the state dict of a DataParallel."""
+    """Saved like the official one: the state dict of a DataParallel."""
     path = tmp_path_factory.mktemp("stm") / "STM_weights.pth"
     torch.save({f"module.{name}": x for name, x in twin.state_dict().items()}, path)
     return path
@@ -81,7 +81,7 @@ def test_the_logits_are_those_of_stm(twin, ours):
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_a_video_from_a_mask_has_stm_s_labels(twin, ours):
+def test_a_video_from_a_mask_has_stms_labels(twin, ours):
     module, variables, _ = ours
     video = RNG.integers(0, 256, (3, *SIZE, 3), dtype=np.uint8)
     mask = np.zeros(SIZE, bool)
@@ -99,17 +99,17 @@ def test_a_video_from_a_mask_has_stm_s_labels(twin, ours):
             tied = np.abs(probability - 0.5) < 1e-3
             np.testing.assert_array_equal(result.labels[~tied], (probability > 0.5)[~tied])
             assert tied.mean() < 0.01
-            assert 0.02 < (probability > 0.5).mean() < 0.98  # there is something to see
+            assert 0.02 < (probability > 0.5).mean() < 0.98
 
 
-def test_what_stm_remembers_is_its_merge_of_one_object():
+def test_the_odds_prior_is_stms_soft_aggregation_of_one_object():
     logits = np.linspace(-6, 6, 25, dtype=np.float32)[None, :, None]
     expected = soft_aggregation(logits, np.array([True]))[1]
     probability = 1 / (1 + np.exp(-logits[0]))
     np.testing.assert_allclose(odds_prior(probability), expected, atol=1e-6)
 
 
-def test_the_official_checkpoint_s_names_and_shapes_are_those_of_our_config():
+def test_the_official_checkpoints_names_and_shapes_fit_our_config():
     with torch.device("meta"):
         official = torch_stm.STM()
     shapes = {name: tuple(x.shape) for name, x in official.state_dict().items()}
@@ -129,18 +129,17 @@ def test_the_official_checkpoint_s_names_and_shapes_are_those_of_our_config():
     assert sum(int(np.prod(s)) for s in learned) == count
 
 
-def test_what_is_left_out_is_told(checkpoint, capsys):
+def test_the_command_names_what_it_leaves_out(checkpoint, capsys):
     out = checkpoint.with_name("again.safetensors")
     assert run("import-stm", checkpoint, out, "--dtype", "float16") == 0
-    told = capsys.readouterr()
-    assert told.out == f"{out}\n"
-    assert "left out: Encoder_M.conv1_o.weight" in told.err
-    assert "exact for one object" in told.err
-    assert run("import-stm", checkpoint, out) == 2
-    assert "exists" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}\n"
+    assert "Encoder_M.conv1_o.weight" in printed.err
+    assert run("import-stm", checkpoint, out) == 2  # the file exists
+    assert str(out) in capsys.readouterr().err
 
 
-def test_another_network_s_weights_are_refused_by_stm_s_names(twin):
+def test_other_weights_are_rejected_by_stms_names(twin):
     state = {name: x.numpy() for name, x in twin.state_dict().items()}
     lacking = {name: x for name, x in state.items() if name != "KV_M_r4.Key.bias"}
     for wrong, named in (

@@ -1,4 +1,4 @@
-"""A network and pictures small enough for a test."""
+"""A tiny network and helpers for tests."""
 
 import json
 
@@ -10,13 +10,13 @@ TINY = {"backbone": "resnet18", "key_dim": 8, "value_dim": 16, "decoder_dim": 8}
 
 
 def disc(size, centre, radius):
-    """A boolean disc of `radius` about `centre` (x, y), in a frame of `size` (height, width)."""
+    """Boolean mask of a disc with `centre` (x, y) in a frame of `size` (height, width)."""
     y, x = np.mgrid[: size[0], : size[1]]
     return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
 
 
 def random_variables(shapes, seed=0):
-    """Variables of sane size in these shapes, made without compiling an initialiser."""
+    """Variables of these shapes at a sensible scale, without compiling an initialiser."""
     rng = np.random.default_rng(seed)
 
     def fill(path, leaf):
@@ -30,7 +30,7 @@ def random_variables(shapes, seed=0):
 
 
 def assert_same_tree(found, expected):
-    """The same names, the same float32 numbers."""
+    """Asserts equal names and equal float32 arrays."""
     found, expected = traverse_util.flatten_dict(found), traverse_util.flatten_dict(expected)
     assert found.keys() == expected.keys()
     for path, array in expected.items():
@@ -39,13 +39,13 @@ def assert_same_tree(found, expected):
 
 
 def metric_lines(workdir, kind="loss"):
-    """The lines of a run's metrics.jsonl that have a figure of that name."""
+    """The lines of a run's metrics.jsonl that contain this metric."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if kind in line]
 
 
 def saved_arrays(workdir):
-    """Every array of a run's newest checkpoint by its path, optimiser state and all."""
+    """All arrays of a run's newest checkpoint by path, with the optimiser state."""
     import orbax.checkpoint as ocp
 
     steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdecimal()]
@@ -60,7 +60,7 @@ def saved_arrays(workdir):
 
 
 def assert_same_run(workdir, other):
-    """Bitwise the same newest checkpoint: step, parameters, optimiser state, averages."""
+    """Asserts bitwise equal newest checkpoints: step, parameters, optimiser state, averages."""
     found, expected = saved_arrays(workdir), saved_arrays(other)
     assert found.keys() == expected.keys()
     for name, array in expected.items():

@@ -1,8 +1,10 @@
-"""QMRA's variants in PyTorch: the twin of benchmarks/ with parts of it replaced.
+"""QMRA's variants in PyTorch: `benchmarks.torch_qmra` with some modules replaced.
 
-Each is written from its paper's formula, over all places at once, and shares no code with
-`qmra_jax`. Shapes as in `benchmarks.torch_qmra`; `q` query places, `m` memory places.
+Each follows its paper's formula and shares no code with `qmra_jax`. Shapes as in
+`benchmarks.torch_qmra`; `q` query places, `m` memory places.
 """
+
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +15,12 @@ from benchmarks.torch_qmra import KeyValue, Memory, foreground
 from benchmarks.torch_resnet import Encoder
 
 # ------------------------------------------------------------------ readers: affinity [b, q, m]
-# of query keys [b, q, c] and memory keys [b, m, c]; `width` of the places' grid.
+# of query keys [b, q, c] and memory keys [b, m, c] on a grid of places with this width
 
 
-def dot(queries: Tensor, keys: Tensor, width: int) -> Tensor:
-    """Eq. 6, with STM's scale."""
-    return torch.softmax(queries @ keys.mT / queries.shape[2] ** 0.5, 2)
-
-
-def unscaled(queries: Tensor, keys: Tensor, width: int) -> Tensor:
-    """Eq. 6 as it is printed."""
-    return torch.softmax(queries @ keys.mT, 2)
+def dot(queries: Tensor, keys: Tensor, width: int, scale: bool = True) -> Tensor:
+    """Eq. 6, with STM's scale or as printed."""
+    return torch.softmax(queries @ keys.mT / (queries.shape[2] ** 0.5 if scale else 1), 2)
 
 
 def l2(queries: Tensor, keys: Tensor, width: int) -> Tensor:
@@ -38,7 +35,7 @@ def cosine(queries: Tensor, keys: Tensor, width: int) -> Tensor:
 
 
 def topk(queries: Tensor, keys: Tensor, width: int, k: int = 4) -> Tensor:
-    """MiVOS: a softmax of the k best, scattered to where they are."""
+    """MiVOS: softmax of the k largest, zero elsewhere."""
     best, where = (queries @ keys.mT / queries.shape[2] ** 0.5).topk(k, 2)
     affinity = torch.zeros(len(queries), queries.shape[1], keys.shape[1])
     return affinity.scatter(2, where, torch.softmax(best, 2))
@@ -56,14 +53,14 @@ def kernel(queries: Tensor, keys: Tensor, width: int, sigma: float = 1.5) -> Ten
 
 
 def mean(queries: Tensor, keys: Tensor, width: int) -> Tensor:
-    """No read: of every frame the same place, all alike."""
+    """No read: the mean over frames of the same place."""
     frames = keys.shape[1] // queries.shape[1]
     return torch.eye(queries.shape[1]).repeat(len(queries), 1, frames) / frames
 
 
 READERS = {
     "dot": dot,
-    "dot:scale=False": unscaled,
+    "dot:scale=False": functools.partial(dot, scale=False),
     "l2": l2,
     "cosine": cosine,
     "topk:k=4": topk,
@@ -111,7 +108,7 @@ class Aggregation(nn.Module):
 
 
 class RefinementWithoutCoordinates(nn.Module):
-    """CRM w/o CL: B_q and S_q alone join F_a."""
+    """CRM w/o CL: only B_q and S_q join F_a."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -129,7 +126,7 @@ class RefinementWithoutCoordinates(nn.Module):
 
 
 class Variant(torch_qmra.QMRA):
-    """QMRA with the parts that are named; the names are the config's."""
+    """QMRA with the config's variants."""
 
     def __init__(
         self,
@@ -153,7 +150,7 @@ class Variant(torch_qmra.QMRA):
         inputs = self.qma1.query_kv.key.in_channels
         self.qma1 = Aggregation(inputs, key_dim, value_dim, reader, aggregator)
         self.qma2 = Aggregation(inputs, key_dim, value_dim, reader, aggregator)
-        self.stage2_encoder = [self.memory_encoder]  # in a list: under one name in the state dict
+        self.stage2_encoder = [self.memory_encoder]  # in a list: registered once
         if not siamese:
             self.refined_query_encoder = Encoder(backbone, 4)
             self.stage2_encoder = [self.refined_query_encoder]
@@ -168,7 +165,7 @@ class Variant(torch_qmra.QMRA):
         r4, r3, r2 = self.encode(self.query_encoder, query)
         first = self.mask_decoder if self.stages == 1 else self.box_decoder
         located = first(self.qma1(r4, memory.stage1), r3, r2)
-        # Memory frames carry boxes: where a mask is predicted, its tight box.
+        # Memory frames carry boxes: the tight box of a predicted mask.
         is_box = self.stages == 2 and self.align == "box"
         stored = foreground(located) if is_box else tight_boxes(foreground(located))
         entry = self.memorize(query[:, None], stored[:, None])
@@ -191,7 +188,7 @@ class Variant(torch_qmra.QMRA):
 
 
 def tight_boxes(probability: Tensor) -> Tensor:
-    """`[b, 1, h, w]` -> the filled tight box of what is more likely than not, of that shape."""
+    """The filled tight box of pixels above one half, `[b, 1, h, w]` -> `[b, 1, h, w]`."""
     filled = torch.zeros_like(probability)
     for i, map_ in enumerate(probability[:, 0] > 0.5):
         rows, columns = torch.where(map_)

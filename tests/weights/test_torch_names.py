@@ -1,4 +1,7 @@
-"""Weights go to PyTorch's names and layouts and back, exactly."""
+"""Conversion to PyTorch's names and layouts and back."""
+
+import functools
+import operator
 
 import jax
 import numpy as np
@@ -14,51 +17,57 @@ def variables(tiny_variables):
     return tiny_variables
 
 
-def test_a_round_trip_through_torch_names_changes_nothing(variables):
+def test_a_round_trip_changes_nothing(variables):
     assert_same_tree(weights.from_torch(weights.to_torch(variables), TINY), variables)
 
 
-def test_names_and_layouts_are_torchs(variables):
+@pytest.mark.parametrize(
+    ("name", "path", "axes"),
+    [
+        ("memory_encoder.conv1.weight", "params memory_encoder conv1 kernel", (3, 2, 0, 1)),
+        ("query_encoder.bn1.weight", "params query_encoder bn1 scale", (0,)),
+        ("query_encoder.bn1.running_mean", "batch_stats query_encoder bn1 mean", (0,)),
+        (
+            "query_encoder.layer2.0.downsample.1.running_var",
+            "batch_stats query_encoder layer2_0 downsample_1 var",
+            (0,),
+        ),
+        (
+            "query_encoder.layer3.1.conv2.weight",
+            "params query_encoder layer3_1 conv2 kernel",
+            (3, 2, 0, 1),
+        ),
+        ("qma1.memory_kv.key.weight", "params qma1 memory_kv key kernel", (3, 2, 0, 1)),
+        ("qma2.fc1.weight", "params qma2 fc1 kernel", (1, 0)),
+        ("qma2.fc1.bias", "params qma2 fc1 bias", (0,)),
+        (
+            "box_decoder.refine3.skip_block.conv1.weight",
+            "params box_decoder refine3 skip_block conv1 kernel",
+            (3, 2, 0, 1),
+        ),
+        ("crm.coord_conv.bias", "params crm coord_conv bias", (0,)),
+    ],
+)
+def test_names_and_layouts_are_torchs(variables, name, path, axes):
+    leaf = functools.reduce(operator.getitem, path.split(), variables)
+    np.testing.assert_array_equal(weights.to_torch(variables)[name], leaf.transpose(axes))
+
+
+def test_every_batch_norm_has_a_counter(variables):
     state = weights.to_torch(variables)
-    params, stats = variables["params"], variables["batch_stats"]
-    downsample = "downsample_1"
-    expected = {
-        "memory_encoder.conv1.weight": params["memory_encoder"]["conv1"]["kernel"].transpose(
-            3, 2, 0, 1
-        ),
-        "query_encoder.bn1.weight": params["query_encoder"]["bn1"]["scale"],
-        "query_encoder.bn1.running_mean": stats["query_encoder"]["bn1"]["mean"],
-        "query_encoder.layer2.0.downsample.1.running_var": stats["query_encoder"]["layer2_0"][
-            downsample
-        ]["var"],
-        "query_encoder.layer3.1.conv2.weight": params["query_encoder"]["layer3_1"]["conv2"][
-            "kernel"
-        ].transpose(3, 2, 0, 1),
-        "qma1.memory_kv.key.weight": params["qma1"]["memory_kv"]["key"]["kernel"].transpose(
-            3, 2, 0, 1
-        ),
-        "qma2.fc1.weight": params["qma2"]["fc1"]["kernel"].T,
-        "qma2.fc1.bias": params["qma2"]["fc1"]["bias"],
-        "box_decoder.refine3.skip_block.conv1.weight": params["box_decoder"]["refine3"][
-            "skip_block"
-        ]["conv1"]["kernel"].transpose(3, 2, 0, 1),
-        "crm.coord_conv.bias": params["crm"]["coord_conv"]["bias"],
-    }
-    for name, array in expected.items():
-        np.testing.assert_array_equal(state[name], array, err_msg=name)
     counters = {k: v for k, v in state.items() if k.endswith("num_batches_tracked")}
     assert len(counters) == sum(k.endswith("running_var") for k in state)
     assert all(v.dtype == np.int64 and v.shape == () and v == 0 for v in counters.values())
 
 
-def test_exported_arrays_are_copies_that_torch_may_write_into(variables):
-    state = weights.to_torch(variables)
-    assert all(
-        a.flags.c_contiguous and a.flags.writeable and a.base is None for a in state.values()
-    )
+def test_exported_arrays_are_writable_copies(variables):
+    for array in weights.to_torch(variables).values():
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        assert array.base is None
 
 
-def test_from_torch_takes_tensors_and_half_precision_and_needs_no_counters(variables):
+def test_from_torch_takes_half_precision_tensors_and_needs_no_counters(variables):
     torch = pytest.importorskip("torch")
     state = {
         name: torch.from_numpy(array).half()
@@ -69,7 +78,7 @@ def test_from_torch_takes_tensors_and_half_precision_and_needs_no_counters(varia
     assert_same_tree(weights.from_torch(state, TINY), rounded)
 
 
-def test_from_torch_names_every_missing_unexpected_and_misshapen_key(variables):
+def test_from_torch_names_every_missing_unexpected_and_misshapen_array(variables):
     state = weights.to_torch(variables)
     missing = [name for name in state if name.startswith("crm.")]
     for name in missing:
@@ -90,12 +99,12 @@ def test_from_torch_names_every_missing_unexpected_and_misshapen_key(variables):
     assert "\n" not in message
 
 
-def test_what_is_no_array_of_numbers_is_named(variables):
+def test_values_that_are_not_numbers_are_rejected(variables):
     state = weights.to_torch(variables) | {"qma1.fc1.bias": "none"}
     with pytest.raises(InputError, match=r"qma1\.fc1\.bias: a str"):
         weights.from_torch(state, TINY)
 
 
-def test_to_torch_refuses_what_are_no_variables(variables):
-    with pytest.raises(InputError, match="expected params and batch_stats"):
+def test_to_torch_rejects_other_collections(variables):
+    with pytest.raises(InputError, match="params and batch_stats"):
         weights.to_torch(variables["params"])

@@ -1,4 +1,4 @@
-"""torch.save's files are read without PyTorch, and nothing in them is ever called."""
+"""Files of torch.save are read without PyTorch, and nothing in them is ever called."""
 
 import collections
 import os
@@ -21,43 +21,34 @@ torch = pytest.importorskip("torch", reason="the files are written by PyTorch")
 def save(request, tmp_path):
     """torch.save in either format: object -> path."""
 
-    def save(found, name="weights.pth"):
+    def save(obj, name="weights.pth"):
         path = tmp_path / name
-        torch.save(found, path, _use_new_zipfile_serialization=request.param == "zip")
+        torch.save(obj, path, _use_new_zipfile_serialization=request.param == "zip")
         return path
 
     return save
 
 
-@pytest.mark.parametrize(
-    ("torch_dtype", "dtype"),
-    [
-        (torch.float64, np.float64),
-        (torch.float32, np.float32),
-        (torch.float16, np.float16),
-        (torch.bfloat16, ml_dtypes.bfloat16),
-        (torch.int64, np.int64),
-        (torch.uint8, np.uint8),
-        (torch.bool, np.bool_),
-    ],
-)
-def test_every_dtype_keeps_its_numbers(save, torch_dtype, dtype):
-    tensor = (torch.arange(12).reshape(3, 4) * 3 % 7 - 2).to(torch_dtype)
-    array = torch_pickle.read(save({"a": tensor}))["a"]
-    assert array.dtype == dtype
-    np.testing.assert_array_equal(array.astype(np.float64), tensor.double().numpy())
+def test_every_dtype_is_kept(save):
+    dtypes = {
+        torch.float64: np.float64,
+        torch.float32: np.float32,
+        torch.float16: np.float16,
+        torch.bfloat16: ml_dtypes.bfloat16,
+        torch.int64: np.int64,
+        torch.uint8: np.uint8,
+        torch.bool: np.bool_,
+    }
+    numbers = torch.arange(12).reshape(3, 4) * 3 % 7 - 2
+    tensors = {str(dtype): numbers.to(dtype) for dtype in dtypes}
+    state = torch_pickle.read(save(tensors))
+    for torch_dtype, dtype in dtypes.items():
+        array, tensor = state[str(torch_dtype)], tensors[str(torch_dtype)]
+        assert array.dtype == dtype
+        np.testing.assert_array_equal(array.astype(np.float64), tensor.double().numpy())
 
 
-def test_a_state_dict_of_a_module_is_read_name_for_name(save):
-    module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
-    state = torch_pickle.read(save(module.state_dict()))
-    assert list(state) == list(module.state_dict())
-    for name, tensor in module.state_dict().items():
-        np.testing.assert_array_equal(state[name], tensor.numpy())
-        assert state[name].shape == tuple(tensor.shape)
-
-
-def test_views_are_cut_out_of_the_storage_they_share(save):
+def test_views_are_read_as_arrays_of_their_own(save):
     whole = torch.arange(60, dtype=torch.float32).reshape(3, 4, 5)
     views = {
         "whole": whole,
@@ -70,30 +61,27 @@ def test_views_are_cut_out_of_the_storage_they_share(save):
         "scalar": whole[2, 3, 4],
     }
     state = torch_pickle.read(save(views))
+    assert list(state) == list(views)
     for name, view in views.items():
         np.testing.assert_array_equal(state[name], view.numpy(), err_msg=name)
         assert state[name].flags.c_contiguous
-    state["whole"][:] = 0  # arrays of their own, although the file shares their storage
+    state["whole"][:] = 0  # the file stores one storage for all views
     assert state["offset"].max() == whole[1:, 2].max()
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
-def test_a_checkpoint_gives_the_state_dict_inside_it(save, wrapper):
-    state = {"conv.weight": torch.ones(2, 3)}
-    checkpoint = {wrapper: state, "epoch": 3, "lr": 0.1, "note": "best", "optimizer": {"step": [1]}}
-    assert list(torch_pickle.read(save(checkpoint))) == ["conv.weight"]
+def test_a_checkpoint_gives_its_state_dict(save, wrapper):
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
+    checkpoint = {"epoch": 3, "lr": 0.1, "note": "best", "optimizer": {"step": [1]}}
+    state = torch_pickle.read(save(checkpoint | {wrapper: module.state_dict()}))
+    assert list(state) == list(module.state_dict())
+    for name, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(state[name], tensor.numpy())
 
 
-def test_parameters_and_dataparallel_names_are_taken_as_the_tensors_they_are(save):
+def test_parameters_are_read_and_dataparallels_prefix_is_removed(save):
     state = collections.OrderedDict({"module.w": torch.nn.Parameter(torch.ones(2))})
     assert list(torch_pickle.read(save(state))) == ["w"]
-
-
-def test_a_file_without_a_state_dict_is_refused_by_what_it_holds(save):
-    with pytest.raises(InputError, match="a tensor; expected a state dict"):
-        torch_pickle.read(save(torch.ones(3)))
-    with pytest.raises(InputError, match="'epoch' of its 2 entries are no tensors"):
-        torch_pickle.read(save({"w": torch.ones(1), "epoch": 3}))
 
 
 class _Attack:
@@ -104,20 +92,28 @@ class _Attack:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_malicious_file_is_refused_by_name_and_nothing_of_it_runs(save, tmp_path):
+@pytest.mark.parametrize(
+    ("obj", "named"),
+    [
+        (torch.ones(3), "ndarray"),
+        ({"w": torch.ones(1), "epoch": 3}, "'epoch' of its 2 entries"),
+        (torch.nn.Linear(2, 2), r"torch\.nn.*Linear.*state_dict\(\)"),
+    ],
+)
+def test_other_objects_are_rejected(save, obj, named):
+    with pytest.raises(InputError, match=named):
+        torch_pickle.read(save(obj))
+
+
+def test_a_malicious_file_is_rejected_and_nothing_of_it_runs(save, tmp_path):
     path = save({"w": torch.ones(1), "x": _Attack(tmp_path / "owned")})
-    with pytest.raises(InputError, match=r"holds (posix|nt)\.mkdir"):
+    with pytest.raises(InputError, match=r"(posix|nt)\.mkdir"):
         torch_pickle.read(path)
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_whole_module_is_refused_with_what_to_save_instead(save):
-    with pytest.raises(InputError, match=r"torch\.nn.*Linear.*state_dict\(\)"):
-        torch_pickle.read(save(torch.nn.Linear(2, 2)))
-
-
 def test_a_file_cannot_change_how_the_next_one_is_read(save, tmp_path):
-    """BUILD writes into whatever object is on the stack, here the type of a storage."""
+    """BUILD writes into any object on the stack, here the type of a storage."""
     path = tmp_path / "poison.pth"
     poison = b"\x80\x02ctorch\nFloatStorage\n}X\x05\0\0\0dtypeX\x03\0\0\0foosb."
     with zipfile.ZipFile(path, "w") as archive:
@@ -127,11 +123,10 @@ def test_a_file_cannot_change_how_the_next_one_is_read(save, tmp_path):
     assert torch_pickle.read(save({"w": torch.ones(2)}))["w"].dtype == np.float32
 
 
-def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path):
-    """Read on trust, it would show the memory behind the storage."""
-    good = tmp_path / "good.pth"
+def test_a_tensor_that_reaches_outside_its_storage_is_rejected(tmp_path):
+    """Otherwise it would expose the memory after the storage."""
+    good, bad = tmp_path / "good.pth", tmp_path / "bad.pth"
     torch.save({"w": torch.zeros(4)}, good)
-    bad = tmp_path / "bad.pth"
     with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
         for name in source.namelist():
             content = source.read(name)
@@ -140,11 +135,11 @@ def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path):
                 assert content.count(shape) == 1
                 content = content.replace(shape, b"K\x7f\x85")
             target.writestr(name, content)
-    with pytest.raises(InputError, match=r"shape \(127,\) reaches outside its storage"):
+    with pytest.raises(InputError, match=r"\(127,\)"):
         torch_pickle.read(bad)
 
 
-def test_a_truncated_or_altered_file_is_refused_or_read_but_never_breaks_the_reader(save, tmp_path):
+def test_truncated_and_altered_files_raise_no_other_error(save, tmp_path):
     content = save({"w": torch.arange(6.0), "n": torch.tensor(3)}).read_bytes()
     path = tmp_path / "cut.pth"
     for length in range(0, len(content), 23):
@@ -164,16 +159,11 @@ def test_a_truncated_or_altered_file_is_refused_or_read_but_never_breaks_the_rea
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps({"w": 1}), b"PK\x03\x04"])
-def test_a_file_that_torch_did_not_write_is_refused(tmp_path, content):
+def test_a_file_of_another_kind_is_rejected(tmp_path, content):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"weights\.pth: not a file of torch\.save"):
         torch_pickle.read(path)
-
-
-def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.pth: no such weights file"):
-        torch_pickle.read(tmp_path / "nowhere.pth")
 
 
 def test_pytorch_is_not_imported(save):

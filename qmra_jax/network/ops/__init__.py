@@ -1,1 +1,1 @@
-"""Array operations that the network is made of, each in the form that is quickest here."""
+"""The network's array operations, each in its fastest form."""

@@ -1,6 +1,6 @@
-"""A softmax over all memory places, whatever the similarity: at once, or a part at a time.
+"""Softmax attention over all memory places, for any similarity: at once or in parts.
 
-The parts give the same to rounding, by an online softmax (Milakov & Gimelshein 2018); their
+Both give the same result to rounding. In parts, by an online softmax (Milakov & Gimelshein 2018),
 temporaries are O(H W x part), not O(H W x t H W).
 """
 
@@ -13,9 +13,9 @@ from einops import rearrange, repeat
 
 from qmra_jax.errors import InputError
 
-PLAIN_BYTES = 128 * 2**20  # of similarities: beyond this they are made a part at a time
+PLAIN_BYTES = 128 * 2**20  # of similarities; larger ones are computed in parts
 
-# (queries [b, q, c], keys [b, m, c]) -> float32 [b, q, m], the exponents of the softmax
+# (queries [b, q, c], keys [b, m, c]) -> logits float32 [b, q, m]
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -27,17 +27,17 @@ def softmax_read(
     valid=None,
     rows: int | None = None,
 ):
-    """Gathers values by `softmax(similarity)` over the memory places that count.
+    """Gathers values by `softmax(similarity)` over the valid memory places.
 
     Args:
-      similarity: of queries with any part of the keys, each memory place by itself.
-      query_key: `[b, H, W, c_k]`; b may be 1 beside several objects.
+      similarity: of queries and keys; must treat each memory place independently.
+      query_key: `[b or 1, H, W, c_k]`.
       memory_key: `[b, t, H, W, c_k]`.
       memory_value: `[b, t, H, W, c_v]`.
-      valid: bool `[b, t]`: which memory frames count; None for all.
-      rows: rows of memory places (W each) that are compared at a time, a divisor of t H; 0 for all
-        at once; None for what is quickest: on a CPU with `valid`, as in inference, an object and a
-        frame at a time, else as many as keep the similarities below `PLAIN_BYTES`.
+      valid: bool `[b, t]`, which memory frames to read; None for all.
+      rows: rows of memory places (W each) to compare at a time, a divisor of t H; 0 for all at
+        once; None for the fastest: on a CPU with `valid`, as in inference, one object and frame at
+        a time, else as many as keep the similarities below `PLAIN_BYTES`.
 
     Returns:
       `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
@@ -56,8 +56,8 @@ def softmax_read(
     fitting = largest_divisor(t * memory_height, PLAIN_BYTES // row_bytes)
     if rows and (rows < 0 or t * memory_height % rows):
         raise InputError(
-            f"rows {rows}: expected a divisor of {t * memory_height}, the rows of {t} memory"
-            f" frames of {memory_height} each; or 0 for all at once"
+            f"rows {rows}: expected a divisor of {t * memory_height} ({t} memory frames of"
+            f" {memory_height} rows), or 0 for all at once"
         )
     at_a_time = fitting if rows is None else rows
     read = functools.partial(_read, similarity)
@@ -74,9 +74,9 @@ def softmax_read(
 
 
 def compare(similarity: Similarity, queries, keys, valid):
-    """float32 `[b, q, m]`, minus infinity at places that do not count.
+    """Logits float32 `[b, q, m]`, minus infinity at invalid places.
 
-    `keys` `[b, r, W, c]` and `valid` bool `[b, r]` are by rows of memory places.
+    `keys` `[b, r, W, c]` and `valid` bool `[b, r]` are given by rows of memory places.
     """
     logits = similarity(queries, rearrange(keys, "b r w c -> b (r w) c"))
     if valid is None:
@@ -86,7 +86,7 @@ def compare(similarity: Similarity, queries, keys, valid):
 
 
 def largest_divisor(n: int, most: int) -> int:
-    """Of n, at most `most` but at least 1."""
+    """The largest divisor of n up to `most`, at least 1."""
     return next(d for d in range(max(min(n, most), 1), 0, -1) if n % d == 0)
 
 
@@ -102,9 +102,9 @@ def _read_in_parts(
 ):
     """`rows` rows of memory places at a time, by an online softmax.
 
-    Carried from part to part, in float32: the largest similarity so far, the sum of exponentials
-    relative to it, and their weighted sum of values. Parts where nothing counts are passed over;
-    `whole_parts` promises that of the others all counts.
+    The carry, in float32: the largest similarity so far, the sum of exponentials relative to it,
+    and their weighted sum of values. Parts without valid places are skipped; with `whole_parts`,
+    all places of the other parts must be valid.
     """
 
     def parts(x):
@@ -115,7 +115,7 @@ def _read_in_parts(
         keys, values, valid = part
         logits = compare(similarity, queries, keys, None if whole_parts else valid)
         new = jnp.maximum(largest, logits.max(axis=-1))
-        finite = jnp.where(jnp.isfinite(new), new, 0.0)  # nothing has counted yet for this object
+        finite = jnp.where(jnp.isfinite(new), new, 0.0)  # no valid place so far for this object
         weights = jnp.exp(logits - finite[..., None])
         shrink = jnp.exp(largest - finite)
         values = rearrange(values, "b r w c -> b (r w) c")
@@ -145,10 +145,10 @@ def _read_in_parts(
 
 
 def _read_by_object(similarity: Similarity, queries, keys, values, valid, rows: int):
-    """`_read_in_parts`, one object after another.
+    """`_read_in_parts`, one object at a time.
 
-    The similarities of one object with one frame stay in a CPU's cache from product to product, and
-    a frame costs nothing where it does not count.
+    The similarities of one object and one frame fit into a CPU's cache, and invalid frames cost
+    nothing.
     """
     queries = jnp.broadcast_to(queries, (keys.shape[0], *queries.shape[1:]))
 

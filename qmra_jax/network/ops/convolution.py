@@ -1,10 +1,10 @@
-"""The one place where convolutions are made fast.
+"""Convolution, in the fastest form for each platform.
 
-On a GPU or TPU each of them is XLA's own, forward and backward. On a CPU XLA's are direct ones, at
-best at the speed of its matrix products; there a wide 3x3 convolution is cheaper by Winograd's
-algorithm (`winograd.py`). The platform is chosen when a program is lowered for it; parameters are
-the same, and so are the numbers, to rounding. Gradients are by reverse mode alone (`jax.grad`).
-`benchmarks/results/training-cpu.md` tells what each form gained, and which others were tried.
+On a GPU or TPU this is XLA's convolution. On a CPU, XLA computes convolutions directly, at best at
+the speed of its matrix products, and Winograd's algorithm (`winograd.py`) is faster for wide 3x3
+ones. The form is chosen when a program is lowered for a platform; parameters are the same, and
+results are, to rounding. Only reverse-mode gradients (`jax.grad`) are defined.
+`benchmarks/results/training-cpu.md` has the gain of each form and the alternatives tried.
 """
 
 import functools
@@ -14,17 +14,17 @@ import jax.numpy as jnp
 
 from qmra_jax.network.ops import winograd
 
-# Channels, in and out, from which on Winograd's products save more than its sums cost.
+# Minimum of input and output channels for which Winograd's savings exceed the cost of its sums.
 WIDE = 64
-# And in the kernel's gradient, whose sums are of both x and y_bar.
+# The same for the kernel's gradient, which needs sums of both x and y_bar.
 WIDE_GRADIENT = 128
-# c_in x c_out x pixels of an image from which on it saves more time than it takes to compile. How
-# many images there are does not count, so that any number of devices computes them alike.
+# Minimum of c_in x c_out x pixels of an image for which it saves more time than it takes to
+# compile. Independent of the batch size, so that any number of devices computes alike.
 MIN_PRODUCTS = 2**23
 
 
 def convolve(x, kernel, stride: int = 1):
-    """A convolution padded as PyTorch's `padding=k // 2`.
+    """A convolution with PyTorch's `padding=k // 2`.
 
     Args:
       x: `[b, h, w, c_in]`.
@@ -37,8 +37,8 @@ def convolve(x, kernel, stride: int = 1):
     if kernel.shape[0] == 1 and stride == 1:
         return x @ kernel[0, 0]
     if kernel.shape[0] == 1:
-        # On a CPU the product's gradients take 0.6 of the convolution's time. On a GPU XLA (of JAX
-        # 0.10) aborts where it fuses a product with a strided slice.
+        # On a CPU, the product's gradients take 0.6 times the convolution's. On a GPU, XLA (JAX
+        # 0.10) aborts when it fuses a product with a strided slice.
         return jax.lax.platform_dependent(
             x,
             kernel,
@@ -51,13 +51,13 @@ def convolve(x, kernel, stride: int = 1):
 
 
 def suits_winograd(x, kernel) -> bool:
-    """Whether a convolution with stride 1 is quicker by Winograd's algorithm on a CPU."""
+    """Whether Winograd's algorithm is faster for a convolution with stride 1 on a CPU."""
     *_, c_in, c_out = kernel.shape
     return (
         kernel.shape[0] == 3
         and min(c_in, c_out) >= WIDE
         and x[0].size * c_out >= MIN_PRODUCTS
-        and x.dtype == jnp.float32  # bfloat16 has no digits to spare for the sums
+        and x.dtype == jnp.float32  # the sums need more precision than bfloat16
     )
 
 
@@ -75,7 +75,7 @@ def direct(x, kernel, stride: int = 1):
 
 @jax.custom_vjp
 def wide_convolve(x, kernel):
-    """`convolve` with a 3x3 kernel of many channels: by Winograd's algorithm on a CPU."""
+    """`convolve` with a 3x3 kernel of many channels: Winograd's algorithm on a CPU."""
     return jax.lax.platform_dependent(x, kernel, cpu=winograd.convolve, default=direct)
 
 
@@ -88,12 +88,12 @@ def _backward(saved, y_bar):
 
 
 def gradients(x, kernel, y_bar):
-    """Of x and kernel, where `y_bar` is that of `direct(x, kernel)`."""
+    """Gradients of x and kernel, given `y_bar`, the gradient of `direct(x, kernel)`."""
     return jax.vjp(direct, x, kernel)[1](y_bar)
 
 
 def winograd_gradients(x, kernel, y_bar):
-    """`gradients` by Winograd's algorithm: x's is a convolution with the kernel turned around."""
+    """`gradients` by Winograd's algorithm; x's is a convolution with the flipped kernel."""
     x_bar = winograd.convolve(y_bar, kernel[::-1, ::-1].swapaxes(2, 3))
     if min(kernel.shape[2:]) >= WIDE_GRADIENT:
         return x_bar, winograd.kernel_gradient(x, y_bar)

@@ -1,13 +1,13 @@
 """The memory read as one kernel (Pallas): similarities never leave the chip.
 
-An online softmax over blocks of memory places, as in flash attention (Dao 2023), but with values
-wider than keys, a mask of the places that count, and blocks passed over where none does. On a GPU
-(Triton) a program loops over the memory for its block of the query; on a TPU (Mosaic) the grid's
-last axis goes through the memory in order, and what is carried stays in scratch memory.
+An online softmax over blocks of memory places, as in flash attention (Dao 2023), with values wider
+than keys and a mask of valid places; blocks without any are skipped. On a GPU (Triton), a program
+loops over the memory for its block of the query; on a TPU (Mosaic), the grid's last axis iterates
+over the memory and the carry stays in scratch memory.
 
-Nobody has run or timed it on either yet, so no reader takes it unasked: `dot:fused=True`. It is the
-same to JAX 0.10 and 0.12, of which the latter says that it will drop Triton's half one day. The
-gradient is that of the form without a kernel.
+It is opt-in (`dot:fused=True`), as it has not been run or timed on either yet. It lowers with JAX
+0.10 and 0.12; the latter announces the removal of Pallas' Triton backend. The gradient is that of
+the unfused form.
 """
 
 import functools
@@ -23,70 +23,69 @@ from jax.experimental.pallas import triton as plgpu
 
 from qmra_jax.errors import InputError
 
-_LOW = -1e30  # of a place that does not count: exp(_LOW - anything) is 0, with no infinities
-# (query, memory) places at a time. A GPU's block of float32 values 512 wide is 64 KB of the
-# 160 KB and more that a multiprocessor shares.
+_LOW = -1e30  # similarity of invalid places: exp(_LOW - x) is 0 without infinities
+# (query, memory) places per block. On a GPU, a block of float32 values 512 wide takes 64 KB of a
+# multiprocessor's shared memory (160 KB or more).
 _BLOCKS = {"gpu": (64, 32), "tpu": (256, 512)}
 
 
-def fused_read(query_key, memory_key, memory_value, valid, like: Callable, fused: bool | str):
-    """Softmax over the memory places that count of queries times keys, times values.
+def fused_read(query_key, memory_key, memory_value, valid, unfused: Callable, fused: bool | str):
+    """Softmax of queries times keys over the valid memory places, times values.
 
     Args:
-      query_key: `[b or 1, H, W, c_k]`, scaled already; float32, bfloat16 or float16, as are
-      memory_key: `[b, t, H, W, c_k]`, and
-      memory_value: `[b, t, H, W, c_v]`.
-      valid: bool `[b, t]`: frames that count, at least one of each b; None for all.
-      like: a function of these four that reads without a kernel, for the gradient.
-      fused: True, or "interpret" for JAX to play the kernel on any device.
+      query_key: `[b or 1, H, W, c_k]`, already scaled; float32, bfloat16 or float16.
+      memory_key: `[b, t, H, W, c_k]` of the same dtype.
+      memory_value: `[b, t, H, W, c_v]` of the same dtype.
+      valid: bool `[b, t]`, the frames to read, at least one for each b; None for all.
+      unfused: the unfused read, a function of the four arrays, for the gradient.
+      fused: True, or "interpret" to interpret the kernel on any device.
 
     Returns:
       `[b, H, W, c_v]`, in the values' dtype; the softmax is taken in float32.
 
     Raises:
-      InputError: if `fused` is neither, or this is a CPU.
+      InputError: if `fused` is neither, or True on a CPU.
     """
     if fused not in (True, "interpret"):
         raise InputError(f"reader dot:fused={fused}: expected True, False or interpret")
     interpret = fused == "interpret"
     platform = "gpu" if interpret else _platform()
-    return read(query_key, memory_key, memory_value, valid, like, platform, interpret)
+    return read(query_key, memory_key, memory_value, valid, unfused, platform, interpret)
 
 
 def _platform() -> str:
-    """Where the kernel will run: "gpu" or "tpu"."""
+    """The kernel's platform: "gpu" or "tpu"."""
     platform = jax.default_backend()
     if platform not in _BLOCKS:
         raise InputError(
-            f"reader dot:fused=True on a {platform}: the kernel is for a GPU or a TPU; take dot, or"
-            " dot:fused=interpret to try the kernel out, slowly"
+            f"reader dot:fused=True on a {platform}: expected a GPU or TPU; use dot, or"
+            " dot:fused=interpret to interpret the kernel, slowly"
         )
     return platform
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def read(query_key, memory_key, memory_value, valid, like: Callable, platform, interpret):
-    """`fused_read` by the kernel of `platform`, "gpu" or "tpu", or `interpret`ed on any."""
-    del like
+def read(query_key, memory_key, memory_value, valid, unfused: Callable, platform, interpret):
+    """`fused_read` with the kernel of `platform`, "gpu" or "tpu"; `interpret` runs it on any."""
     b, t, _, _, c_v = memory_value.shape
     height, width = query_key.shape[1:3]
     q_block, m_block = _BLOCKS[platform]
     counts = jnp.ones((b, t)) if valid is None else valid.astype(jnp.float32)
     places = memory_key.shape[2] * memory_key.shape[3]
-    counts = _filled_up(repeat(counts, "b t -> b 1 (t places)", places=places), 2, m_block)
-    # Triton multiplies blocks of powers of two, from 16 on; zeros change no product.
+    counts = _pad(repeat(counts, "b t -> b 1 (t places)", places=places), 2, m_block)
+    # Triton needs powers of two of at least 16; zeros do not change the products.
     query_key, memory_key, memory_value = (
-        _filled_up(x, -1, max(16, pl.next_power_of_2(x.shape[-1])))
+        _pad(x, -1, max(16, pl.next_power_of_2(x.shape[-1])))
         for x in (query_key, memory_key, memory_value)
     )
-    queries = _filled_up(rearrange(query_key, "b h w c -> b (h w) c"), 1, q_block)
+    queries = _pad(rearrange(query_key, "b h w c -> b (h w) c"), 1, q_block)
     keys, values = (
-        _filled_up(rearrange(x, "b t h w c -> b (t h w) c"), 1, m_block)
+        _pad(rearrange(x, "b t h w c -> b (t h w) c"), 1, m_block)
         for x in (memory_key, memory_value)
     )
-    of_query = 1 if queries.shape[0] == b else 0  # one query may be every object's
+    query_stride = 1 if queries.shape[0] == b else 0  # one query for all objects
     call = _on_gpu if platform == "gpu" else _on_tpu
-    out = call(queries, keys, values, counts, of_query, q_block, m_block, interpret)
+    out = call(queries, keys, values, counts, query_stride, q_block, m_block, interpret)
     return rearrange(out[:, : height * width, :c_v], "b (h w) c -> b h w c", h=height)
 
 
@@ -95,27 +94,27 @@ def _forward(query_key, memory_key, memory_value, valid, *how):
     return read(*arrays, *how), arrays
 
 
-def _backward(like, platform, interpret, arrays, gradient):
+def _backward(unfused, platform, interpret, arrays, gradient):
     *arrays, valid = arrays
-    _, pull = jax.vjp(lambda *arrays: like(*arrays, valid), *arrays)
+    _, pull = jax.vjp(lambda *arrays: unfused(*arrays, valid), *arrays)
     return *pull(gradient), None
 
 
 read.defvjp(_forward, _backward)
 
 
-def _filled_up(x, axis: int, multiple: int):
-    """With zeros behind, to a multiple of a block; the array itself where it is one."""
+def _pad(x, axis: int, multiple: int):
+    """Zero-padded at the end of `axis` to a multiple of `multiple`."""
     more = [(0, 0)] * x.ndim
     more[axis] = (0, -x.shape[axis] % multiple)
     return jnp.pad(x, more)
 
 
 def _add(query, keys, values, counts, carry):
-    """A block of memory places, of which some count, joins an online softmax.
+    """Adds a block of memory places to an online softmax.
 
-    Carried: the largest similarity so far and the sum of exponentials relative to it `[q, 1]`, and
-    their weighted sum of values `[q, c_v]`, all float32.
+    The carry, in float32: the largest similarity so far and the sum of exponentials relative to it
+    `[q, 1]`, and their weighted sum of values `[q, c_v]`.
     """
     largest, total, read_out = carry
     similarity = jnp.dot(query, keys.T, preferred_element_type=jnp.float32)
@@ -126,8 +125,8 @@ def _add(query, keys, values, counts, carry):
     return new, shrink * total + weights.sum(axis=1, keepdims=True), shrink * read_out + more
 
 
-def _on_gpu(queries, keys, values, counts, of_query, q_block, m_block, interpret):
-    """`[b, q, c_v]` of whole blocks."""
+def _on_gpu(queries, keys, values, counts, query_stride, q_block, m_block, interpret):
+    """The read-out `[b, q, c_v]`; all sizes are multiples of the blocks."""
     (b, places, c_v), c_k = values.shape, keys.shape[-1]
     grid = b, queries.shape[1] // q_block
 
@@ -151,7 +150,7 @@ def _on_gpu(queries, keys, values, counts, of_query, q_block, m_block, interpret
         kernel,
         grid=grid,
         in_specs=[
-            pl.BlockSpec((None, q_block, c_k), lambda n, i: (n * of_query, i, 0)),
+            pl.BlockSpec((None, q_block, c_k), lambda n, i: (n * query_stride, i, 0)),
             pl.BlockSpec((None, places, c_k), lambda n, i: (n, 0, 0)),
             pl.BlockSpec((None, places, c_v), lambda n, i: (n, 0, 0)),
             pl.BlockSpec((None, None, places), lambda n, i: (n, 0, 0)),
@@ -163,8 +162,8 @@ def _on_gpu(queries, keys, values, counts, of_query, q_block, m_block, interpret
     )(queries, keys, values, counts)
 
 
-def _on_tpu(queries, keys, values, counts, of_query, q_block, m_block, interpret):
-    """`[b, q, c_v]` of whole blocks."""
+def _on_tpu(queries, keys, values, counts, query_stride, q_block, m_block, interpret):
+    """The read-out `[b, q, c_v]`; all sizes are multiples of the blocks."""
     (b, places, c_v), c_k = values.shape, keys.shape[-1]
     grid = b, queries.shape[1] // q_block, places // m_block
 
@@ -189,7 +188,7 @@ def _on_tpu(queries, keys, values, counts, of_query, q_block, m_block, interpret
         kernel,
         grid=grid,
         in_specs=[
-            pl.BlockSpec((None, q_block, c_k), lambda n, i, j: (n * of_query, i, 0)),
+            pl.BlockSpec((None, q_block, c_k), lambda n, i, j: (n * query_stride, i, 0)),
             pl.BlockSpec((None, m_block, c_k), lambda n, i, j: (n, j, 0)),
             pl.BlockSpec((None, m_block, c_v), lambda n, i, j: (n, j, 0)),
             pl.BlockSpec((None, 1, m_block), lambda n, i, j: (n, 0, j)),

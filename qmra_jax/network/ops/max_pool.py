@@ -1,20 +1,20 @@
-"""The ResNet stem's max-pool, with a gradient that is quick on a CPU too."""
+"""The ResNet stem's max-pool, with a fast gradient on CPUs."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-# Of a window, in the order in which equal values win.
+# Offsets in a window; the first of equal values wins.
 PLACES = tuple((i, j) for i in range(3) for j in range(3))
 
 
 @jax.custom_vjp
 def max_pool(x):
-    """3x3 maximum with stride 2, padded by 1 as PyTorch's `padding=1`.
+    """3x3 maximum with stride 2 and PyTorch's `padding=1`.
 
-    XLA's gradient of a maximum over windows is a sequential scatter on a CPU, a tenth of a whole
-    train step. There it is written as sums over the window's nine places instead; elsewhere it is
-    XLA's. Of equal values the first one in the window gets the gradient, as in PyTorch.
+    On a CPU, XLA's gradient is a sequential scatter, a tenth of a train step; there it is computed
+    as sums over the window's nine offsets. The first of equal values in a window gets the
+    gradient, as in PyTorch.
 
     Args:
       x: `[b, h, w, c]`.
@@ -38,13 +38,13 @@ def _backward(x, y_bar):
 
 
 def gradient(x, y_bar):
-    """Of x, where `y_bar` is that of `max_pool(x)`: XLA's."""
+    """The gradient of x, given `y_bar`, that of `max_pool(x)`: XLA's."""
     (x_bar,) = jax.vjp(_max_pool, x)[1](y_bar)
     return x_bar
 
 
 def gradient_by_places(x, y_bar):
-    """`gradient` as sums: each pixel lies in one, two or four windows, by its parity."""
+    """`gradient` as sums: each pixel lies in one, two or four windows, depending on parity."""
     b, height, width, c = x.shape
     rows, columns = y_bar.shape[1:3]
     margins = ((0, 0), (1, 2 * rows - height), (1, 2 * columns - width), (0, 0))
@@ -56,7 +56,7 @@ def gradient_by_places(x, y_bar):
         value = jax.lax.slice(padded, (0, i, j, 0), stop, (1, 2, 2, 1))
         winner = jnp.where(value > best, jnp.int8(place), winner)
         best = jnp.maximum(best, value)
-    winner = jax.lax.optimization_barrier(winner)  # worked out once, not anew for every place
+    winner = jax.lax.optimization_barrier(winner)  # computed once, not again for every place
     shares = [jnp.where(winner == place, y_bar, 0) for place in range(len(PLACES))]
     # Row 2 r of x is the middle row of window r; row 2 r + 1 is the last row of window r and the
     # first of window r + 1. Columns likewise.

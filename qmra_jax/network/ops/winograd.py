@@ -1,14 +1,14 @@
 """3x3 convolutions with fewer multiplications: Winograd's F(2x2, 3x3) (Lavin & Gray 2016).
 
-A 2x2 tile of the output takes 16 products where the definition takes 36. Written as 16 matrix
-products over all tiles, between sums and differences of shifted copies:
+A 2x2 output tile takes 16 products instead of the definition's 36. Written as 16 matrix products
+over all tiles, between sums and differences of shifted copies:
 
     y = A^T [ (G k G^T) * (B^T d B) ] A     d: a 4x4 tile of the padded input, k: the 3x3 kernel
 
-In float32 it differs from the definition in rounding alone (1e-6 of the largest output).
+In float32 the result is that of the definition to rounding (1e-6 of the largest output).
 
-What it costs is compiling: XLA makes a loop of each of the 16 sums on every side, without seeing
-that they are alike. The kernel's, small as they are, are therefore one product.
+The cost is compile time: XLA compiles each of the 16 sums on every side as a loop of its own. The
+kernel's sums, which are small, are therefore written as one product.
 """
 
 import functools
@@ -67,14 +67,13 @@ def kernel_gradient(x, y_bar):
 
 
 def _outer_product(a, b):
-    """`[..., i]`, `[..., o]` -> `[i, o]`, summed over the rest, and written so that neither factor
-    is transposed in memory first, as an einsum's are."""
+    """`[..., i]`, `[..., o]` -> `[i, o]`, without the transposed copies that an einsum makes."""
     a, b = (x.reshape(-1, x.shape[-1]) for x in (a, b))
     return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())))
 
 
 def _input_tiles(x):
-    """B^T d B: 4 x 4 arrays `[b, ceil(h / 2), ceil(w / 2), c]`, of every tile one value."""
+    """B^T d B: 4 x 4 arrays `[b, ceil(h / 2), ceil(w / 2), c]`, one value per tile."""
     padded = jnp.pad(_pad_to_even(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
     shifted = [[_every_other(padded, i, j, margin=2) for j in range(4)] for i in range(4)]
     return _sandwich(B_T, shifted)
@@ -85,7 +84,7 @@ def _pad_to_even(x):
 
 
 def _every_other(x, row: int, column: int, margin: int = 0):
-    """Every other pixel from (row, column) on, as many as `x` without its margin has."""
+    """Every other pixel from (row, column) on, as many as in `x` without its margin."""
     b, height, width, c = x.shape
     stop = (b, height - margin - 1 + row, width - margin - 1 + column, c)
     return jax.lax.slice(x, (0, row, column, 0), stop, (1, 2, 2, 1))

@@ -13,10 +13,10 @@ def random(*shape):
     return jnp.asarray(np.random.default_rng(sum(shape)).standard_normal(shape), jnp.float32)
 
 
-def assert_close(found, expected):
-    """To rounding: of the largest number there is."""
+def assert_close(actual, expected):
+    """Equal to rounding, relative to the largest value."""
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+    np.testing.assert_allclose(actual / scale, expected / scale, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -30,7 +30,7 @@ def test_convolution_pads_by_half_the_kernel_on_every_side(size, stride):
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
-def test_winograd_gives_the_numbers_of_the_definition(height, width):
+def test_winograds_convolution_is_the_definitions(height, width):
     x, kernel = random(2, height, width, 5), random(3, 3, 5, 4)
     assert_close(jax.jit(winograd.convolve)(x, kernel), direct(x, kernel))
 
@@ -38,11 +38,11 @@ def test_winograd_gives_the_numbers_of_the_definition(height, width):
 @pytest.mark.parametrize(
     ("height", "width", "channels"), [(4, 6, 6), (5, 3, convolution.WIDE_GRADIENT)]
 )
-def test_winograd_gives_the_gradients_of_the_definition(height, width, channels):
+def test_winograds_gradients_are_the_definitions(height, width, channels):
     x, kernel = random(2, height, width, channels), random(3, 3, channels, channels)
     y_bar = random(2, height, width, channels) + 1
-    found = jax.jit(convolution.winograd_gradients)(x, kernel, y_bar)
-    for ours, expected in zip(found, convolution.gradients(x, kernel, y_bar), strict=True):
+    gradients = jax.jit(convolution.winograd_gradients)(x, kernel, y_bar)
+    for ours, expected in zip(gradients, convolution.gradients(x, kernel, y_bar), strict=True):
         assert_close(ours, expected)
 
 
@@ -54,50 +54,36 @@ def test_winograds_kernel_gradient_counts_every_pixel_once(size):
     np.testing.assert_allclose(gradient, inside[:, None] * inside, atol=1e-5)
 
 
-def products(function, *arguments):
-    """Convolutions and matrix products in the program lowered for a platform."""
-    traced = jax.jit(function).trace(*arguments)
-    texts = {
-        name: traced.lower(lowering_platforms=(platform,)).as_text()
-        for name, platform in (("cpu", "cpu"), ("gpu", "cuda"))
-    }
-    kinds = "stablehlo.convolution", "stablehlo.dot_general"
-    return {name: tuple(map(text.count, kinds)) for name, text in texts.items()}
-
-
-def test_a_wide_convolution_is_winograds_on_a_cpu_and_xlas_elsewhere():
-    x, kernel = random(1, 48, 48, 64), random(3, 3, 64, 64)
-    # Winograd's sixteen, and one that makes their weights of the kernel.
-    assert products(convolve, x, kernel) == {"cpu": (0, 17), "gpu": (1, 0)}
-
-
 def gradients(x, kernel, stride=1):
     return jax.grad(lambda *a: jnp.sum(convolve(*a, stride) ** 2), argnums=(0, 1))(x, kernel)
 
 
-@pytest.mark.parametrize(("channels", "on_a_cpu"), [(64, (1, 34)), (128, (0, 51))])
-def test_its_gradients_are_too_but_for_a_kernels_of_few_channels(channels, on_a_cpu):
-    x, kernel = random(1, 48, 48, channels), random(3, 3, channels, channels)
-    assert products(gradients, x, kernel) == {"cpu": on_a_cpu, "gpu": (3, 0)}
-
-
-def test_a_1x1_convolution_with_a_stride_is_xlas_own_but_on_a_cpu():
-    """XLA's Triton fusion aborts on the product of a strided slice."""
-    strided = functools.partial(gradients, stride=2)
-    assert products(strided, random(1, 8, 8, 6), random(1, 1, 6, 4)) == {
-        "cpu": (0, 3),
-        "gpu": (3, 0),
-    }
+strided_gradients = functools.partial(gradients, stride=2)
+BF16 = jnp.bfloat16
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels", "dtype"),
+    ("function", "x", "kernel", "dtype", "on_cpu", "on_gpu"),
     [
-        ((1, 48, 48, 64), 32, jnp.float32),  # narrow
-        ((64, 8, 8, 64), 64, jnp.float32),  # small images, however many
-        ((1, 48, 48, 64), 64, jnp.bfloat16),
+        # Wide: Winograd's sixteen products, and one to transform the kernel.
+        (convolve, (1, 48, 48, 64), (3, 3, 64, 64), None, (0, 17), (1, 0)),
+        (gradients, (1, 48, 48, 64), (3, 3, 64, 64), None, (1, 34), (3, 0)),
+        (gradients, (1, 48, 48, 128), (3, 3, 128, 128), None, (0, 51), (3, 0)),
+        # Narrow, small images in a large batch, and bfloat16.
+        (convolve, (1, 48, 48, 64), (3, 3, 64, 32), None, (1, 0), (1, 0)),
+        (convolve, (64, 8, 8, 64), (3, 3, 64, 64), None, (1, 0), (1, 0)),
+        (convolve, (1, 48, 48, 64), (3, 3, 64, 64), BF16, (1, 0), (1, 0)),
+        # XLA's Triton fusion aborts on the product of a strided slice.
+        (strided_gradients, (1, 8, 8, 6), (1, 1, 6, 4), None, (0, 3), (3, 0)),
     ],
 )
-def test_what_gains_nothing_by_it_stays_a_convolution(shape, channels, dtype):
-    x, kernel = random(*shape).astype(dtype), random(3, 3, shape[-1], channels).astype(dtype)
-    assert products(convolve, x, kernel)["cpu"] == (1, 0)
+def test_the_form_depends_on_platform_and_size(function, x, kernel, dtype, on_cpu, on_gpu):
+    """Numbers of convolutions and of matrix products in the lowered program."""
+    arrays = (jax.ShapeDtypeStruct(shape, dtype or jnp.float32) for shape in (x, kernel))
+    traced = jax.jit(function).trace(*arrays)
+    for platform, expected in (("cpu", on_cpu), ("cuda", on_gpu)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert (
+            text.count("stablehlo.convolution"),
+            text.count("stablehlo.dot_general"),
+        ) == expected

@@ -5,11 +5,11 @@ import pytest
 
 from qmra_jax.network.ops import max_pool
 
-torch = pytest.importorskip("torch", reason="PyTorch's max-pool is what ours is held against")
+torch = pytest.importorskip("torch", reason="compared with PyTorch's max-pool")
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
-def test_pooling_and_both_gradients_are_pytorchs_even_where_values_are_equal(height, width):
+def test_pooling_and_both_gradients_are_pytorchs_with_ties(height, width):
     rng = np.random.default_rng(height)
     x = rng.integers(-1, 2, (2, height, width, 3)).astype(np.float32)
     twin = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
