@@ -1,4 +1,4 @@
-"""DAVIS 2016, from the official archive; or DAVIS 2017's files as 2016 uses them."""
+"""DAVIS 2016, from the official archive or from DAVIS 2017's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +30,5 @@ class Builder(VideoBuilder):
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """The splits whose list is there; see `VideoBuilder.listings`."""
         splits: dict[str, Masks] = {"train": "every", "val": "every"}
-        return official_listings(Path(manual_dir), "2016", splits, labels="merged")
+        return official_listings(manual_dir, "2016", splits, labels="merged")

@@ -11,7 +11,7 @@ from data_pipeline.datasets.davis import Masks
 
 
 class Builder(VideoBuilder):
-    """Splits `train` and `val`, and `test-dev` where it is there, with first masks only."""
+    """Splits `train`, `val` and, where it exists, `test-dev`, which has first masks only."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "60 training, 30 validation and 30 test-dev videos of one or more objects."
@@ -31,6 +31,5 @@ class Builder(VideoBuilder):
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """The splits whose list is there; see `VideoBuilder.listings`."""
         splits: dict[str, Masks] = {"train": "every", "val": "every", "test-dev": "first"}
-        return official_listings(Path(manual_dir), "2017", splits, labels="ids")
+        return official_listings(manual_dir, "2017", splits, labels="ids")

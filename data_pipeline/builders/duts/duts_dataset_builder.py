@@ -27,7 +27,7 @@ class Builder(PairBuilder):
 }"""
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack DUTS-TR.zip and DUTS-TE.zip into manual_dir:
 DUTS-TR/DUTS-TR-Image/*.jpg, DUTS-TR/DUTS-TR-Mask/*.png, DUTS-TE likewise.
-Where only one of the two is there, its split alone is built."""
+One of the two suffices to build its split."""
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
         root = find_root(manual_dir, ["DUTS"], list(_FOLDERS.values()))

@@ -10,7 +10,7 @@ from data_pipeline.builders.pairs import find_root, pair_listing
 
 
 class Builder(PairBuilder):
-    """HKU-IS, one split, `train`: pre-training uses all of it; its .mat lists are not read."""
+    """HKU-IS, one split, `train`, of all images; its .mat lists are not read."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "Salient objects, several or off the centre, with binary masks."
