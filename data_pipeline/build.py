@@ -79,7 +79,7 @@ def build(
         print(f"{target} exists and is kept (--overwrite replaces it)")
         return
     if replaces:
-        beside = builder.data_dir_root + "/.overwrite"
+        beside = f"{builder.data_dir_root}/.overwrite"
         builder = builder_class(config=config or None, data_dir=beside)
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, **options)

@@ -45,6 +45,7 @@ class Builder(FileReaderBuilder):
     HOMEPAGE: ClassVar[str] = ""
     CITATION: ClassVar[str] = ""
     RECORDS: ClassVar[str]  # what a record is, in the plural, for messages
+    FEATURES: ClassVar[dict]  # of a record, as `tfds.features.FeaturesDict` takes them
     READS_FILES: ClassVar[bool] = True  # whether a manual_dir is needed
     SHARD_BYTES: ClassVar[int] = 256 << 20  # of source files per shard, approximately
     # Nothing is downloaded. TFDS 4.9 would look for checksums in a package that may not exist.
@@ -58,15 +59,11 @@ class Builder(FileReaderBuilder):
           InputError: if the layout of `manual_dir` is not the official one.
         """
 
-    @abc.abstractmethod
-    def _features(self) -> tfds.features.FeaturesDict:
-        """The features of a record."""
-
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.DESCRIPTION,
-            features=self._features(),
+            features=tfds.features.FeaturesDict(self.FEATURES),
             homepage=self.HOMEPAGE,
             citation=self.CITATION,
             license=self.LICENSE,
@@ -195,6 +192,11 @@ def _first(listing: Listing, most: int) -> Listing:
     return dataclasses.replace(listing, items=listing.items[:most], skipped=skipped)
 
 
+_IMAGE = tfds.features.Image(shape=(None, None, 3))
+_MASK = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+_TEXT = tfds.features.Text()
+
+
 class PairBuilder(Builder):
     """Images and their masks.
 
@@ -203,15 +205,7 @@ class PairBuilder(Builder):
     """
 
     RECORDS = "images"
-
-    def _features(self) -> tfds.features.FeaturesDict:
-        return tfds.features.FeaturesDict(
-            {
-                "name": tfds.features.Text(),
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-            }
-        )
+    FEATURES: ClassVar = {"name": _TEXT, "image": _IMAGE, "mask": _MASK}
 
 
 class VideoBuilder(Builder):
@@ -224,23 +218,13 @@ class VideoBuilder(Builder):
     """
 
     RECORDS = "videos"
-
-    def _features(self) -> tfds.features.FeaturesDict:
-        mask = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
-        return tfds.features.FeaturesDict(
-            {
-                "name": tfds.features.Text(),
-                "frames": tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3))),
-                "frame_names": tfds.features.Sequence(tfds.features.Text()),
-                "masks": tfds.features.Sequence(mask),
-                "annotated": tfds.features.Sequence(np.int32),
-                "objects": tfds.features.Sequence(
-                    {
-                        "id": np.int32,
-                        "category": tfds.features.Text(),
-                        "first_frame": np.int32,
-                        "frames": np.int32,
-                    }
-                ),
-            }
-        )
+    FEATURES: ClassVar = {
+        "name": _TEXT,
+        "frames": tfds.features.Sequence(_IMAGE),
+        "frame_names": tfds.features.Sequence(_TEXT),
+        "masks": tfds.features.Sequence(_MASK),
+        "annotated": tfds.features.Sequence(np.int32),
+        "objects": tfds.features.Sequence(
+            {"id": np.int32, "category": _TEXT, "first_frame": np.int32, "frames": np.int32}
+        ),
+    }

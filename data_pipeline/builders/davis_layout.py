@@ -34,14 +34,7 @@ def official_listings(
 def listings(
     root: Path, years: Mapping[str, str], masks: Mapping[str, davis.Masks], labels: Labels
 ) -> dict[str, Listing]:
-    """The listed splits; sequences that no list names count as skipped.
-
-    Args:
-      root: contains `JPEGImages`, `Annotations` and `ImageSets`.
-      years: split -> the folder of its list.
-      masks: split -> which frames must have masks.
-      labels: meaning of the masks' values.
-    """
+    """The splits of `years` (split -> folder of its list); other sequences count as skipped."""
     splits = {
         split: listing(root, year, split, masks[split], labels) for split, year in years.items()
     }

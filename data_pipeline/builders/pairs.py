@@ -33,13 +33,8 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 def find_root(manual_dir: Path, names: Collection[str], expected: Collection[str]) -> Path:
     """The folder that a dataset was unpacked to: `manual_dir` or one of `names` in it.
 
-    Args:
-      manual_dir: given by the user.
-      names: folders that the archive may make: "HKU-IS".
-      expected: folders of which the root contains at least one: "imgs".
-
     Raises:
-      InputError: if there is none.
+      InputError: if none of them contains any of the `expected` folders.
     """
     for root in (manual_dir, *(manual_dir / name for name in names)):
         if any((root / folder).is_dir() for folder in expected):

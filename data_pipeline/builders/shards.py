@@ -35,12 +35,7 @@ class Made(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ShardToWrite:
-    """Consecutive items of a split, and the file they are written to.
-
-    Attributes:
-      items: in order.
-      path: of the TFRecord file in the staging folder.
-    """
+    """Consecutive items of a split, and the TFRecord file in the staging folder for them."""
 
     items: tuple[Item, ...]
     path: epath.Path

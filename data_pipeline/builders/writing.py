@@ -43,9 +43,6 @@ def write_with_threads(
       make: makes an item.
       done: number of items made by an earlier build, for the progress bar.
       unit: what an item is, in the plural.
-
-    Raises:
-      InputError: if QMRA_BUILD_WORKERS is not a positive integer.
     """
     workers = _workers()
     items = [item for shard in shards for item in shard.items]
@@ -69,14 +66,7 @@ def write_with_threads(
 def write_with_beam(
     shards: Sequence[ShardToWrite], make: Callable[[Item], Made], *, runner: Any, options: Any
 ) -> None:
-    """Writes the shards in parallel on Beam's workers, which need access to all folders.
-
-    Args:
-      shards: to write.
-      make: makes an item.
-      runner: a `beam.runners.PipelineRunner`, or None for the one that `options` name.
-      options: `PipelineOptions`, or None.
-    """
+    """Writes the shards in parallel on Beam's workers, which need access to all folders."""
     import apache_beam as beam
 
     def write(shard: ShardToWrite) -> None:

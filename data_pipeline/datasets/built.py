@@ -31,7 +31,6 @@ class RecordPairs:
         return len(self.records)
 
     def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """As `data_pipeline.triplets.sources.Pairs.pair`."""
         record = self.records[item]
         name = f"{self.name}/{record['name'][0].decode()}"
         image = decode_image(record["image"][0], name)
@@ -55,11 +54,7 @@ class RecordVideos:
         return len(self.records)
 
     def clip(self, item: int) -> "RecordClip":
-        """A video, read but not decoded.
-
-        Raises:
-          InputError: as `Records`, or if the record is inconsistent.
-        """
+        """A video, read but not decoded; InputError if the record is inconsistent."""
         record = self.records[item]
         name = f"{self.name}/{record['name'][0].decode()}"
         frames, masks, annotated = record["frames"], record["masks"], tuple(record["annotated"])
@@ -89,13 +84,10 @@ class RecordClip:
 
     @property
     def length(self) -> int:
-        """Number of frames with a mask."""
         return len(self.annotated)
 
     def image(self, k: int) -> np.ndarray:
-        """The k-th frame with a mask."""
         return decode_image(self.frames[self.annotated[k]], f"{self.name}/frame {k}")
 
     def labels(self, k: int) -> np.ndarray:
-        """The mask of that frame."""
         return decode_labels(self.masks[k], f"{self.name}/mask {k}")

@@ -40,7 +40,6 @@ class FolderPairs:
         return len(self.files)
 
     def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """As `data_pipeline.triplets.sources.Pairs.pair`."""
         image, mask = self.files[item]
         return f"{self.name}/{image.name}", read_image(image), read_labels(mask)
 
@@ -63,19 +62,13 @@ class FolderClip:
 
     @property
     def length(self) -> int:
-        """Number of frames with a mask."""
         return len(self.masks)
 
     def image(self, k: int) -> np.ndarray:
-        """The k-th frame with a mask."""
         return read_image(self.frames[k])
 
     def labels(self, k: int) -> np.ndarray:
-        """The mask of that frame; 0/1 where the masks are binary or the objects merged.
-
-        Raises:
-          InputError: if it cannot be read, or is a 0/255 mask with grey edges.
-        """
+        """The mask of frame k; 0/1 where the masks are binary or the objects merged."""
         labels = read_labels(self.masks[k])
         void = labels == VOID
         if void.any():
@@ -113,16 +106,11 @@ class FolderVideos:
         return len(self.clips)
 
     def clip(self, item: int) -> FolderClip:
-        """As `data_pipeline.triplets.sources.Clips.clip`; nothing is read yet."""
         return self.clips[item]
 
 
 def open_pairs(folder: Path, name: str) -> FolderPairs:
-    """The pairs of a folder with `images` and `masks`.
-
-    Args:
-      folder: of the dataset.
-      name: of the dataset, a prefix of the pairs' names.
+    """The pairs of a folder with `images` and `masks`; `name` is a prefix of their names.
 
     Raises:
       InputError: if a folder is missing or empty, an image or mask has no partner, sizes differ, or
@@ -153,15 +141,12 @@ def open_pairs(folder: Path, name: str) -> FolderPairs:
 def files_by_stem(
     folder: Path, suffixes: Collection[str], kind: str
 ) -> tuple[dict[str, Path], list[Path]]:
-    """The files of a folder by their names without suffix.
+    """The files of a folder by their names without suffix: the first of each name, and the others.
 
     Args:
       folder: that contains them.
       suffixes: of the files, in lower case.
       kind: of the files, in the plural, for messages.
-
-    Returns:
-      The first file of each name, and the others.
 
     Raises:
       InputError: if there is no such folder or file.

@@ -49,12 +49,10 @@ class SyntheticVideo:
         return self.height, round(self.height * 16 / 9)
 
     def image(self, k: int) -> np.ndarray:
-        """Frame k: uint8 `[h, w, 3]`, RGB."""
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), k])
         return draw_image(self.scene, k, *self._size, rng)
 
     def labels(self, k: int) -> np.ndarray:
-        """The mask of frame k: uint8 `[h, w]`, 0 background, 1..n the visible objects."""
         return draw_labels(self.scene, k, *self._size)
 
 
@@ -86,7 +84,6 @@ class SyntheticVideos:
         return SPLITS[self.split]
 
     def clip(self, item: int) -> SyntheticVideo:
-        """Video `item`; no frame is rendered yet."""
         name = f"synthetic/{self.split}/{item:05d}"
         return SyntheticVideo(name, _scene(self.split, item), self.height)
 

@@ -41,13 +41,7 @@ class Builder(PairBuilder):
     DESCRIPTION = "COCO 2017's instance segmentations as masks of ids 1..n; crowds are 255, void."
     HOMEPAGE = "https://cocodataset.org/#download"
     LICENSE = "Annotations: CC BY 4.0. Images: of Flickr, each under its own terms."
-    CITATION = """@inproceedings{lin2014microsoft,
-  title     = {Microsoft {COCO}: Common Objects in Context},
-  author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and
-               Perona, Pietro and Ramanan, Deva and Doll{\\'a}r, Piotr and Zitnick, C. Lawrence},
-  booktitle = {European Conference on Computer Vision},
-  year      = {2014}
-}"""
+    CITATION = "Lin et al.: Microsoft COCO: Common Objects in Context. ECCV 2014."
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack train2017.zip, val2017.zip and
 annotations_trainval2017.zip into manual_dir: train2017/*.jpg, val2017/*.jpg and
 annotations/instances_{train,val}2017.json. One of the image folders suffices to build its split."""

@@ -17,13 +17,10 @@ class Builder(VideoBuilder):
     DESCRIPTION = "60 training, 30 validation and 30 test-dev videos of one or more objects."
     HOMEPAGE = "https://davischallenge.org/davis2017/code.html"
     LICENSE = "CC BY-NC 4.0"
-    CITATION = """@article{ponttuset2017davis,
-  title={The 2017 {DAVIS} Challenge on Video Object Segmentation},
-  author={Pont-Tuset, Jordi and Perazzi, Federico and Caelles, Sergi and Arbel{\\'a}ez, Pablo and
-    Sorkine-Hornung, Alexander and Van Gool, Luc},
-  journal={arXiv preprint arXiv:1704.00675},
-  year={2017}
-}"""
+    CITATION = (
+        "Pont-Tuset et al.: The 2017 DAVIS Challenge on Video Object Segmentation."
+        " arXiv:1704.00675."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Unpack DAVIS-2017-trainval-480p.zip and, if wanted, DAVIS-2017-test-dev-480p.zip over it;"
         " manual_dir is the folder that holds JPEGImages, Annotations and ImageSets, or the one"

@@ -23,13 +23,10 @@ class Builder(PairBuilder):
     DESCRIPTION = "Salient objects in clutter, with binary masks; images without one are left out."
     HOMEPAGE = "https://mmcheng.net/socbenchmark/"
     LICENSE = "None named: for research; the images are MS COCO's and others'."
-    CITATION = """@inproceedings{fan2018salient,
-  title     = {Salient Objects in Clutter: Bringing Salient Object Detection to the Foreground},
-  author    = {Fan, Deng-Ping and Cheng, Ming-Ming and Liu, Jiang-Jiang and Gao, Shang-Hua and
-               Hou, Qibin and Borji, Ali},
-  booktitle = {European Conference on Computer Vision},
-  year      = {2018}
-}"""
+    CITATION = (
+        "Fan et al.: Salient Objects in Clutter: Bringing Salient Object Detection to the"
+        " Foreground. ECCV 2018."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack SOC6K_Release.zip into manual_dir:
 SOC6K_Release/TrainSet/Imgs/*.jpg and SOC6K_Release/TrainSet/gt/*.png, ValSet and TestSet likewise.
 Splits without a folder are not built, nor is `test` without its masks."""

@@ -28,13 +28,10 @@ class Builder(VideoBuilder):
     )
     HOMEPAGE = "https://youtube-vos.org/"
     LICENSE = "Annotations: CC BY 4.0; videos: their owners', for research."
-    CITATION = """@article{xu2018youtube,
-  title={{YouTube-VOS}: A Large-Scale Video Object Segmentation Benchmark},
-  author={Xu, Ning and Yang, Linjie and Fan, Yuchen and Yue, Dingcheng and Liang, Yuchen and
-    Yang, Jianchao and Huang, Thomas},
-  journal={arXiv preprint arXiv:1809.03327},
-  year={2018}
-}"""
+    CITATION = (
+        "Xu et al.: YouTube-VOS: A Large-Scale Video Object Segmentation Benchmark."
+        " arXiv:1809.03327."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Unpack train.zip, valid.zip and valid_all_frames.zip (or some of them; the last needs"
         " valid.zip too) of one edition, 2018 or 2019, into one folder, which is the manual_dir; or"
