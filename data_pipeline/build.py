@@ -1,19 +1,18 @@
-"""Builds a dataset: official downloads, or a folder of one's own, become TFRecords.
+"""Builds a dataset: TFRecords from an official download, or from your own folder.
 
     python -m data_pipeline.build --list
     python -m data_pipeline.build duts --manual_dir=DOWNLOADS --data_dir=DATA [--skip_bad]
 
-What an interrupted build has finished is kept, and the same command goes on from there. Bad files
-stop it with a list of them. TFDS reads the result like any dataset of its own.
+Bad files stop a build with a list of them. An interrupted build resumes when the same command runs
+again. The result is an ordinary TFDS dataset.
 """
 
 import argparse
 import ast
-import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,12 @@ _ENDING = "_dataset_builder"
 
 
 def builders() -> Mapping[str, str]:
-    """The datasets there are builders of: name to a line that tells what it is."""
-    found = {}
+    """The datasets that can be built: name to a one-line description."""
+    summaries = {}
     for path in sorted(_FOLDER.glob(f"*/*{_ENDING}.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-        found[path.parent.name] = docstring.partition("\n")[0]
-    return found
+        summaries[path.parent.name] = docstring.partition("\n")[0]
+    return summaries
 
 
 def build(
@@ -44,10 +43,10 @@ def build(
     """Builds a dataset; the environment variables QMRA_SKIP_BAD and QMRA_BUILD_WORKERS apply.
 
     Args:
-      dataset: NAME, or NAME/CONFIG where there are several.
-      manual_dir: where the downloads were unpacked; None where nothing is downloaded.
-      data_dir: where datasets are kept; None is TFDS's: $TFDS_DATA_DIR or ~/tensorflow_datasets.
-      overwrite: replaces an existing dataset, once the new one is there; else it is kept.
+      dataset: NAME, or NAME/CONFIG where there are several configs.
+      manual_dir: folder of the unpacked downloads; None where nothing is downloaded.
+      data_dir: folder of datasets; None: TFDS's, $TFDS_DATA_DIR or ~/tensorflow_datasets.
+      overwrite: replace an existing dataset once the new one is complete; else it is kept.
       options: of `tfds.download.DownloadConfig`, such as num_shards.
 
     Raises:
@@ -71,17 +70,26 @@ def build(
         expected = " or ".join(f"{name}/{known}" for known in configs) or name
         raise InputError(f"dataset {dataset}: expected {expected}")
     builder = builder_class(config=config or None, data_dir=data_dir)
-    _tidy(builder.data_path)
-    with contextlib.ExitStack() as stack:
-        if builder.data_path.exists():
-            if not overwrite:
-                print(f"{builder.data_path} exists and is kept (--overwrite replaces it)")
-                return
-            stack.enter_context(_set_aside(builder.data_path))
-            builder = builder_class(config=config or None, data_dir=data_dir)  # knows nothing of it
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, **options)
-        )
+    target = builder.data_path
+    old = target.with_name(f".{target.name}.replaced")
+    if old.exists() and not target.exists():
+        old.rename(target)  # by a build that was killed between the two renames below
+    replaces = target.exists()
+    if replaces and not overwrite:
+        print(f"{target} exists and is kept (--overwrite replaces it)")
+        return
+    if replaces:
+        beside = f"{builder.data_dir_root}/.overwrite"
+        builder = builder_class(config=config or None, data_dir=beside)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, **options)
+    )
+    if replaces:
+        if old.exists():
+            old.rmtree()
+        target.rename(old)
+        builder.data_path.rename(target)
+        old.rmtree()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -91,87 +99,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Builds a dataset of TFRecords from official downloads or a folder.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", nargs="?", metavar="NAME[/CONFIG]")
-    parser.add_argument("--list", action="store_true", help="list the datasets")
-    parser.add_argument("--manual_dir", type=Path, help="where the downloads were unpacked")
-    parser.add_argument("--data_dir", help="where datasets are kept (default: TFDS's own folder)")
-    parser.add_argument("--skip_bad", action="store_true", help="leave out bad files and tell")
-    parser.add_argument("--workers", type=int, help="threads (default: one a core)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
-    parser.add_argument("--num_shards", type=int, help="of each split (default: by size)")
-    parser.add_argument("--max_examples_per_split", type=int, help="the first ones: a trial")
-    parser.add_argument(
+    add = parser.add_argument
+    add("dataset", nargs="?", metavar="NAME[/CONFIG]")
+    add("--list", action="store_true", help="list the datasets")
+    add("--manual_dir", type=Path, help="folder of the unpacked downloads")
+    add("--data_dir", help="folder of datasets (default: TFDS's own)")
+    add("--skip_bad", action="store_true", help="leave out bad files and report them")
+    add("--workers", type=int, help="number of threads (default: one per core)")
+    add("--overwrite", action="store_true", help="replace an existing dataset")
+    add("--num_shards", type=int, help="shards of each split (default: by size)")
+    add("--max_examples_per_split", type=int, help="build the first examples only, as a trial")
+    add(
         "--beam_pipeline_options",
-        help="build by Apache Beam, with these: runner=DirectRunner,direct_num_workers=8",
+        help="build with Apache Beam and these options: runner=DirectRunner,direct_num_workers=8",
     )
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     with exit_on_input_error():
-        if given.list:
+        if args.list:
             print(_table())
             return
-        if given.dataset is None:
+        if args.dataset is None:
             raise InputError(f"expected NAME --manual_dir=DIR; there are\n{_table()}")
-        if given.skip_bad:
+        if args.skip_bad:
             os.environ["QMRA_SKIP_BAD"] = "1"
-        if given.workers is not None:
-            os.environ["QMRA_BUILD_WORKERS"] = str(given.workers)
+        if args.workers is not None:
+            os.environ["QMRA_BUILD_WORKERS"] = str(args.workers)
         options: dict[str, Any] = {
-            key: getattr(given, key) for key in ("num_shards", "max_examples_per_split")
+            key: getattr(args, key) for key in ("num_shards", "max_examples_per_split")
         }
         for key, value in options.items():
             if value is not None and value < 1:
                 raise InputError(f"--{key}={value}: expected 1 or more")
-        if given.beam_pipeline_options:
-            options["beam_options"] = _beam_options(given.beam_pipeline_options)
-        data_dir = given.data_dir
+        if args.beam_pipeline_options:
+            options["beam_options"] = _beam_options(args.beam_pipeline_options)
+        data_dir = args.data_dir
         if data_dir and "://" not in data_dir:
             data_dir = Path(data_dir).expanduser()
             make_folder(data_dir)
+        manual_dir = args.manual_dir and args.manual_dir.expanduser()
         try:
-            build(
-                given.dataset,
-                given.manual_dir and given.manual_dir.expanduser(),
-                data_dir=data_dir,
-                overwrite=given.overwrite,
-                **options,
-            )
+            build(args.dataset, manual_dir, data_dir=data_dir, overwrite=args.overwrite, **options)
         except KeyboardInterrupt:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
+            print("interrupted: the same command resumes", file=sys.stderr)
             raise SystemExit(130) from None
 
 
 def _table() -> str:
     return "\n".join(f"  {name:<16}{line}" for name, line in builders().items())
-
-
-@contextlib.contextmanager
-def _set_aside(folder: Any) -> Iterator[None]:
-    """Moves a dataset away for the block; it comes back where the block fails, else it is gone."""
-    aside = _aside(folder)
-    folder.rename(aside)
-    try:
-        yield
-    except BaseException:
-        aside.rename(folder)
-        raise
-    aside.rmtree()
-
-
-def _tidy(folder: Any) -> None:
-    """Puts a dataset back that a killed build had moved away, or removes it if the new is there."""
-    aside = _aside(folder)
-    if not aside.exists():
-        return
-    if folder.exists():
-        aside.rmtree()
-        print(f"{aside}, replaced by a build that was killed then, is removed")
-    else:
-        aside.rename(folder)
-        print(f"{folder}, moved away by a build that was killed, is back")
-
-
-def _aside(folder: Any) -> Any:
-    return folder.with_name(f".{folder.name}.replaced")
 
 
 def _beam_options(text: str) -> Any:

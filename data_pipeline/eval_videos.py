@@ -1,10 +1,10 @@
-"""Videos to evaluate on: which objects enter in which frame, and which masks are asked for.
+"""Videos to evaluate on: the objects that enter in each frame, and the masks to write.
 
-davis2016, davis2017   every object is in the first mask; a mask of every frame is wanted
-youtube_vos            objects enter at their first listed frame, all there are frames are run
-                       over, and the listed frames alone are wanted, under the original ids
-folder                 one's own videos in the DAVIS layout: an id enters where a mask first
-                       shows it; a mask of every frame is wanted
+davis2016, davis2017   every object is in the first mask; a mask of every frame is written
+youtube_vos            objects enter at their first listed frame; all frames are run, but masks are
+                       written for the listed frames only, with the original ids
+folder                 your own videos in the DAVIS layout: an id enters where a mask first shows
+                       it; a mask of every frame is written
 """
 
 import concurrent.futures
@@ -25,12 +25,12 @@ DATASETS = ("davis2016", "davis2017", "youtube_vos", "folder")
 
 @dataclasses.dataclass(frozen=True)
 class Entrance:
-    """Objects that enter in one frame.
+    """The objects that enter in one frame.
 
     Attributes:
-      mask: the label map that shows them; other labels in it do not matter.
-      ids: of the objects, ascending; all labels are the one object 1 where `merged`.
-      merged: DAVIS 2016's way.
+      mask: label map that shows them; its other labels are ignored.
+      ids: of the objects, ascending; (1,) where `merged`.
+      merged: whether all labels are one object, as in DAVIS 2016.
     """
 
     mask: Path
@@ -51,9 +51,9 @@ class EvalVideo:
 
     Attributes:
       name: of its folder.
-      frames: the images to run over, in time order.
+      frames: the images to run over, in temporal order.
       starts: index into `frames` -> the objects that enter there.
-      written: index into `frames` -> the file name of the mask that is wanted, "00005.png".
+      written: index into `frames` -> the file name of the mask to write, "00005.png".
     """
 
     name: str
@@ -67,12 +67,12 @@ class EvalSet:
     """The videos of a split.
 
     Attributes:
-      videos: those asked for.
-      protocol: by which their masks are scored; None: there is no truth to score against.
-      split: its list or folder; None for every video there is.
-      year: the folder of the split's list, of the DAVIS layout.
-      unscored: why there is no protocol; "" where there is.
-      pairs: each mask there is, after its frame; the two should be of one size.
+      videos: the requested ones.
+      protocol: for scoring their masks; None without ground truth.
+      split: its list or folder; None: every video.
+      year: folder of the split's list, in the DAVIS layout.
+      unscored: why there is no protocol, else "".
+      pairs: every existing mask after its frame, which must have the same size.
     """
 
     videos: tuple[EvalVideo, ...]
@@ -91,44 +91,40 @@ def find_eval_videos(
     names: Collection[str] | None = None,
     year: str | None = None,
 ) -> EvalSet:
-    """The videos of a dataset's split, known to be complete and to show objects where they enter.
+    """The videos of a dataset's split, after a check that they are complete.
 
     Args:
       root: of the dataset.
       dataset: one of `DATASETS`.
-      split: a list of ImageSets; of youtube_vos a folder such as "valid_all_frames". "all" takes
-        every video there is (of youtube_vos: `root` is the split's folder itself). None is "val" of
-        DAVIS, "valid" of YouTube-VOS, "all" of a folder.
+      split: a list of ImageSets; of youtube_vos a folder such as "valid_all_frames". "all": every
+        video (of youtube_vos: `root` is the split's folder itself). None: "val" of DAVIS, "valid"
+        of YouTube-VOS, "all" of a folder.
       names: these videos of the split only.
-      year: of DAVIS: the folder of the split's list; None: the dataset's own.
+      year: of DAVIS: folder of the split's list; None: the dataset's own.
 
     Raises:
-      InputError: if a frame or a mask is missing, or an object does not show where it enters.
+      InputError: if a frame or a mask is missing, or an object is not visible where it enters.
     """
-    if dataset not in DATASETS:
-        raise InputError(f"dataset {dataset!r}: expected one of {', '.join(DATASETS)}")
-    find = {"youtube_vos": _youtube_vos, "folder": _folder}.get(
-        dataset, functools.partial(_davis, year=year, merged=dataset == "davis2016")
-    )
-    default = {"youtube_vos": "valid", "folder": "all"}.get(dataset, "val")
-    split = split or default
-    return find(Path(root), None if split == "all" else split, names)
+    root, every = Path(root), split == "all"
+    if dataset == "youtube_vos":
+        return _youtube_vos(root, None if every else split or "valid", names)
+    if dataset == "folder":
+        return _folder(root, None if every else split, names)
+    if dataset in ("davis2016", "davis2017"):
+        return _davis(root, None if every else split or "val", names, dataset, year)
+    raise InputError(f"dataset {dataset!r}: expected one of {', '.join(DATASETS)}")
 
 
 def _davis(
-    root: Path,
-    split: str | None,
-    names: Collection[str] | None,
-    *,
-    year: str | None,
-    merged: bool,
+    root: Path, split: str | None, names: Collection[str] | None, protocol: str, year: str | None
 ) -> EvalSet:
-    protocol = "davis2016" if merged else "davis2017"
+    merged = protocol == "davis2016"
     year = year or protocol.removeprefix("davis")
     find = functools.partial(davis.find_sequences, root, year=year, split=split, names=names)
     sequences = find(masks="first")
-    unscored = "only first masks are there, as in the challenges' test sets"
-    if not all(len(sequence.annotations) == 1 for sequence in sequences):
+    if all(len(sequence.annotations) == 1 for sequence in sequences):
+        unscored = "only first masks exist, as in the challenges' test sets"
+    else:
         sequences, unscored = find(masks="every"), ""
 
     def video(sequence: davis.Sequence) -> EvalVideo:
@@ -146,16 +142,16 @@ def _davis(
                 f" object in the first frame{hint}"
             )
         start = Entrance(first, (1,) if merged else ids, merged)
-        return EvalVideo(sequence.name, sequence.frames, {0: start}, _all_names(sequence))
+        return EvalVideo(sequence.name, sequence.frames, {0: start}, _mask_names(sequence))
 
     if not unscored and (short := [s.name for s in sequences if len(s.frames) < 3]):
         raise InputError(
-            f"sequence {', '.join(short)}: fewer than 3 frames, and the first and the last are not"
-            " scored; leave it out of the split's list, or of what is evaluated"
+            f"sequence {', '.join(short)}: fewer than 3 frames, of which the first and the last are"
+            " not scored; remove it from the split's list or leave it out"
         )
     videos = _in_threads(video, sequences)
     scored_by = None if unscored else protocol
-    return EvalSet(videos, scored_by, split, year, unscored, _davis_pairs(sequences))
+    return EvalSet(videos, scored_by, split, year, unscored, _pairs(sequences))
 
 
 def _folder(root: Path, split: str | None, names: Collection[str] | None) -> EvalSet:
@@ -175,24 +171,23 @@ def _folder(root: Path, split: str | None, names: Collection[str] | None) -> Eva
         if not starts:
             raise InputError(
                 f"sequence {sequence.name}: no mask in {sequence.annotations[0].parent} shows an"
-                " object, a label of 1 to 254; 0/255 masks are for --dataset=davis2016 --split=all"
+                " object, a label of 1 to 254; 0/255 masks need --dataset=davis2016 --split=all"
             )
-        return EvalVideo(sequence.name, sequence.frames, starts, _all_names(sequence))
+        return EvalVideo(sequence.name, sequence.frames, starts, _mask_names(sequence))
 
     videos = _in_threads(video, sequences)
-    reasons = (_why_unscored(s, v) for s, v in zip(sequences, videos, strict=True))
-    unscored = next((reason for reason in reasons if reason), "")
+    unscored = next(filter(None, map(_why_unscored, sequences, videos)), "")
     protocol = None if unscored else "davis2017"
-    return EvalSet(videos, protocol, split, year, unscored, _davis_pairs(sequences))
+    return EvalSet(videos, protocol, split, year, unscored, _pairs(sequences))
 
 
 def _why_unscored(sequence: davis.Sequence, video: EvalVideo) -> str:
-    """What of a folder's video DAVIS's protocol cannot score; "" if nothing."""
+    """Why DAVIS's protocol cannot score a folder's video, or ""."""
     frames, masks = len(sequence.frames), len(sequence.annotations)
     if masks < frames:
         return f"sequence {video.name} has masks of {masks} of its {frames} frames"
     if frames < 3:
-        return f"sequence {video.name} has {frames} frames, and the first and last do not count"
+        return f"sequence {video.name} has {frames} frames; the first and last are not scored"
     ids = video.starts[0].ids if 0 in video.starts else ()
     if len(video.starts) > 1 or ids != tuple(range(1, len(ids) + 1)):
         return f"objects of sequence {video.name} enter late or are not 1, 2, ..., as DAVIS's are"
@@ -200,15 +195,15 @@ def _why_unscored(sequence: davis.Sequence, video: EvalVideo) -> str:
 
 
 def _youtube_vos(root: Path, split: str | None, names: Collection[str] | None) -> EvalSet:
-    found, _ = find_videos(root, split, names)
+    sources, _ = find_videos(root, split, names)
 
     def video(source: youtube_vos.Video) -> EvalVideo:
         masks = dict(zip(source.annotated, source.masks, strict=True))
-        shown = functools.cache(lambda index: objects_in(read_labels(masks[index])))
-        # Where its first listed frame does not show an object yet, the next mask that does counts.
+        visible = functools.cache(lambda index: objects_in(read_labels(masks[index])))
+        # An object that its first listed frame does not show enters at the next mask that does.
         entries: dict[int, list[int]] = {}
         for o in source.objects:
-            later = (k for k in source.annotated if k >= o.first_frame and o.id in shown(k))
+            later = (k for k in source.annotated if k >= o.first_frame and o.id in visible(k))
             if (index := next(later, None)) is None:
                 raise InputError(
                     f"video {source.name}: object {o.id} of meta.json is first listed in frame"
@@ -225,26 +220,26 @@ def _youtube_vos(root: Path, split: str | None, names: Collection[str] | None) -
             {k: f"{path.stem}.png" for k, path in enumerate(frames) if path.stem in listed},
         )
 
-    unscored = next((reason for reason in map(_without_truth, found) if reason), "")
+    unscored = next(filter(None, map(_missing_truth, sources)), "")
     pairs = tuple(
-        (v.frames[k], m) for v in found for k, m in zip(v.annotated, v.masks, strict=True)
+        (v.frames[k], m) for v in sources for k, m in zip(v.annotated, v.masks, strict=True)
     )
     protocol = None if unscored else "youtube_vos"
-    return EvalSet(_in_threads(video, found), protocol, split, None, unscored, pairs)
+    return EvalSet(_in_threads(video, sources), protocol, split, None, unscored, pairs)
 
 
-def _without_truth(video: youtube_vos.Video) -> str:
-    """What is missing to score a video; "" if nothing."""
+def _missing_truth(video: youtube_vos.Video) -> str:
+    """What is missing to score a video, or ""."""
     listed = {name for o in video.objects for name in o.listed}
     if absent := listed - {mask.stem for mask in video.masks}:
         return (
             f"video {video.name} has no true masks of {len(absent)} of its {len(listed)} listed"
-            " frames; the ground truth of the official valid is the server's alone"
+            " frames; only the server has the ground truth of the official valid"
         )
     if nameless := [str(o.id) for o in video.objects if not o.category]:
         return (
-            f"object {', '.join(nameless)} of video {video.name} has no category in meta.json, so"
-            " seen and unseen cannot be told apart; `qmra score --unseen` can be told"
+            f"object {', '.join(nameless)} of video {video.name} has no category in meta.json, to"
+            " tell seen from unseen; use `qmra score --unseen`"
         )
     try:
         scored_frames(video)
@@ -253,14 +248,14 @@ def _without_truth(video: youtube_vos.Video) -> str:
     return ""
 
 
-def _all_names(sequence: davis.Sequence) -> dict[int, str]:
-    """A mask for every frame, named as the truth's where there is one."""
+def _mask_names(sequence: davis.Sequence) -> dict[int, str]:
+    """A mask for every frame, named as the true mask where there is one."""
     names = {k: f"{path.stem}.png" for k, path in enumerate(sequence.frames)}
     true = zip(sequence.annotated, sequence.annotations, strict=True)
     return names | {k: mask.name for k, mask in true}
 
 
-def _davis_pairs(sequences: Iterable[davis.Sequence]) -> tuple[tuple[Path, Path], ...]:
+def _pairs(sequences: Iterable[davis.Sequence]) -> tuple[tuple[Path, Path], ...]:
     return tuple(
         (s.frames[k], mask)
         for s in sequences
@@ -269,6 +264,6 @@ def _davis_pairs(sequences: Iterable[davis.Sequence]) -> tuple[tuple[Path, Path]
 
 
 def _in_threads(make: Callable, sources: Iterable) -> tuple[EvalVideo, ...]:
-    """`make` of each source, in order; reading masks releases the interpreter's lock."""
+    """Applies `make` to each source, in order; reading masks releases Python's lock."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return tuple(pool.map(make, sources))

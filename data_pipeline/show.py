@@ -1,11 +1,11 @@
-"""A picture of training triplets: what the network is about to be shown.
+"""Draws a sheet of training triplets, as the network will see them.
 
     python -m data_pipeline.show --config=configs/smoke.py --output=triplets.png
     python -m data_pipeline.show --config=configs/small.py --output=late.png --step=1000 --count=12
     python -m data_pipeline.show --config=configs/small.py --output=mild.png --config.data.tps=0.02
 
-Each row is a triplet: two memory frames and the query, with masks and boxes drawn. Where it is from
-stands above it and is printed. The rows are the very examples that training sees from that step on.
+Each row is a triplet below its name: two memory frames and the query, with masks and boxes. They
+are the very examples that training uses from that step on.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ def sheet(names: Sequence[str], triplets: Sequence[Triplet], *, cell: int = 240)
     """Triplets in rows, each below its name: memory, memory, query, with mask and box.
 
     Args:
-      names: where each is from; one too long for the sheet loses its beginning.
+      names: of the triplets; the beginning of a name that is too long is cut off.
       triplets: at least one.
-      cell: the side of a frame on the sheet, in pixels.
+      cell: side of a frame on the sheet, in pixels.
 
     Returns:
       uint8 `[h, w, 3]`, RGB.
@@ -46,7 +46,7 @@ def sheet(names: Sequence[str], triplets: Sequence[Triplet], *, cell: int = 240)
 
 
 def _frame(image: np.ndarray, mask: np.ndarray, box: np.ndarray, cell: int) -> np.ndarray:
-    """A frame in the sheet's size, so that lines and borders are as thin as the sheet's pixels."""
+    """A frame, resized before the outlines are drawn, so that these stay thin."""
     scale = cell / image.shape[0]
     image = cv2.resize(image, (cell, cell), interpolation=cv2.INTER_AREA)
     mask = cv2.resize(mask, (cell, cell), interpolation=cv2.INTER_NEAREST)
@@ -56,24 +56,21 @@ def _frame(image: np.ndarray, mask: np.ndarray, box: np.ndarray, cell: int) -> n
 
 
 def _line(text: str, width: int) -> np.ndarray:
-    """A line of text on paper: uint8 `[h, width, 3]`."""
+    """A line of text: uint8 `[h, width, 3]`."""
     image = Image.new("RGB", (width, 2 * _TEXT), _PAPER)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(_TEXT)
-    shown = text
-    while len(shown) > 1 and draw.textlength(shown, font) > width - 8:
-        shown = "…" + shown[2:]
-    draw.text((4, 1.2 * _TEXT), shown, _INK, font, anchor="lm")
+    while len(text) > 1 and draw.textlength(text, font) > width - 8:
+        text = "…" + text[2:]
+    draw.text((4, 1.2 * _TEXT), text, _INK, font, anchor="lm")
     return np.asarray(image)
 
 
 def main(_) -> None:
-    """Writes the sheet."""
+    """The command; see the module."""
     args = flags.FLAGS
     config, output = args.config, Path(args.output or "")
-    if output.suffix.lower() != ".png" or not output.parent.is_dir():
-        raise InputError(f"--output={output}: expected a .png in a folder that exists")
-    if output.is_dir():
-        raise InputError(f"--output={output} is a folder: expected the name of a .png file")
+    if output.suffix.lower() != ".png" or not output.parent.is_dir() or output.is_dir():
+        raise InputError(f"--output={output}: expected a .png file in an existing folder")
     examples = open_examples(config.data, seed=config.seed, global_batch=config.batch_size)
     first = args.step * config.batch_size
     names, triplets = zip(*map(examples, range(first, first + args.count)), strict=True)
@@ -84,8 +81,8 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "The training config.")
-    flags.DEFINE_string("output", None, "The .png to write; an older one is replaced.")
-    flags.DEFINE_integer("count", 8, "How many triplets.", lower_bound=1)
+    flags.DEFINE_string("output", None, "The .png to write; an existing one is replaced.")
+    flags.DEFINE_integer("count", 8, "Number of triplets.", lower_bound=1)
     flags.DEFINE_integer("step", 0, "The training step to start at.", lower_bound=0)
     flags.mark_flags_as_required(["config", "output"])
     run_app(main)

@@ -17,9 +17,8 @@ from qmra_jax import masks, weights
 from qmra_jax.evaluation import results, segmenter
 from qmra_jax.images import read_image
 from qmra_jax.inference.propagator import Propagator
-from tests.support.datasets import add_video
+from tests.support.datasets import add_video, add_youtube_video, labels
 from tests.support.tiny import TINY
-from tests.support.youtube_videos import add_youtube_video, labels
 
 
 @pytest.fixture(scope="module")

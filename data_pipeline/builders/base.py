@@ -1,8 +1,7 @@
-"""What every dataset builder shares: what it says of its files, and how they become TFRecords.
+"""What all dataset builders share: their records are made in parallel, checked and sharded.
 
-A builder says which records its files make (`listings`); here they are made in parallel, checked,
-written in shards that an interrupted build keeps, and summed up. TFDS does the rest, so that
-`tfds build`, `tfds.load` and `tfds.builder_from_directory` know the result.
+A builder lists the records its files make (`listings`). Shards survive an interrupted build. The
+result is an ordinary TFDS dataset, for `tfds build`, `tfds.load`, `tfds.builder_from_directory`.
 
 A mask in a record is a grey PNG of indices: 0 background, 1..n the objects, 255 void.
 """
@@ -28,50 +27,43 @@ from qmra_jax.errors import InputError
 
 
 class Builder(FileReaderBuilder):
-    """A dataset made from files in `manual_dir`; see `PairBuilder` and `VideoBuilder`.
+    """Makes a dataset from files in `manual_dir`; see `PairBuilder` and `VideoBuilder`.
 
-    A concrete builder names itself by its module, NAME_dataset_builder.py, sets the attributes
-    below (TFDS's VERSION, MANUAL_DOWNLOAD_INSTRUCTIONS and BUILDER_CONFIGS among them), and says in
-    `listings` what it is made of.
+    A concrete builder lies in NAME_dataset_builder.py, which names it, sets the attributes below
+    (and TFDS's VERSION, MANUAL_DOWNLOAD_INSTRUCTIONS, BUILDER_CONFIGS) and implements `listings`.
 
-    Bad files stop a build, before it leaves a dataset behind, with the first of them and their
-    number. With the environment variable QMRA_SKIP_BAD=1 they are left out and reported.
-    QMRA_BUILD_WORKERS is the number of threads that make records (default: one a core).
+    Bad files stop a build, and no dataset is written. With the environment variable QMRA_SKIP_BAD=1
+    they are left out and reported. QMRA_BUILD_WORKERS is the number of threads (default: one per
+    core).
 
-    TFDS's ShardBasedBuilder is no base for this: it makes one record after the other without Beam,
+    TFDS's ShardBasedBuilder does not serve here: without Beam it makes one record after the other,
     and an interrupted build starts from nothing.
     """
 
     DESCRIPTION: ClassVar[str]
-    HOMEPAGE: ClassVar[str]
-    CITATION: ClassVar[str]
     LICENSE: ClassVar[str]
+    HOMEPAGE: ClassVar[str] = ""
+    CITATION: ClassVar[str] = ""
     RECORDS: ClassVar[str]  # what a record is, in the plural, for messages
-    READS_FILES: ClassVar[bool] = True  # else there is no need for a manual_dir
-    SHARD_BYTES: ClassVar[int] = 256 << 20  # of source files, aimed at
-    # Nothing is downloaded. TFDS 4.9 would look for checksums by a package that it may not have.
+    FEATURES: ClassVar[dict]  # of a record, as `tfds.features.FeaturesDict` takes them
+    READS_FILES: ClassVar[bool] = True  # whether a manual_dir is needed
+    SHARD_BYTES: ClassVar[int] = 256 << 20  # of source files per shard, approximately
+    # Nothing is downloaded. TFDS 4.9 would look for checksums in a package that may not exist.
     url_infos = None
 
     @abc.abstractmethod
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """What each split is made of.
-
-        Args:
-          manual_dir: the folder that the user gave.
+        """The content of each split.
 
         Raises:
-          InputError: if the layout is not the official one.
+          InputError: if the layout of `manual_dir` is not the official one.
         """
-
-    @abc.abstractmethod
-    def _features(self) -> tfds.features.FeaturesDict:
-        """Of a record."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.DESCRIPTION,
-            features=self._features(),
+            features=tfds.features.FeaturesDict(self.FEATURES),
             homepage=self.HOMEPAGE,
             citation=self.CITATION,
             license=self.LICENSE,
@@ -80,8 +72,8 @@ class Builder(FileReaderBuilder):
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
         config = download_config or tfds.download.DownloadConfig()
         if self.info.file_format is not tfds.core.FileFormat.TFRECORD:
-            raise InputError(f"file format {self.info.file_format}: training reads tfrecord alone")
-        manual_dir = _manual_dir(dl_manager)
+            raise InputError(f"file format {self.info.file_format}: expected tfrecord")
+        manual_dir = _manual_dir(dl_manager) if self.READS_FILES else Path()
         listings = dict(self.listings(manual_dir))
         if not listings:
             raise InputError(
@@ -90,29 +82,27 @@ class Builder(FileReaderBuilder):
             )
         if (most := config.max_examples_per_split) is not None:
             listings = {split: _first(listing, most) for split, listing in listings.items()}
-        named = [fault for listing in listings.values() for fault in listing.faults]
-        self._check(named, "Found by names alone: the contents have not been checked yet.")
-        self._drop_incomplete()
+        by_name = [fault for listing in listings.values() for fault in listing.faults]
+        self._stop_at(by_name, "Only names were checked so far, not the files' content.")
         planned = self._plan(listings, config)
         self._write([shard for shards in planned.values() for shard in shards], config)
 
         summaries = {}
         for split, listing in listings.items():
-            by_name = Outcome(skipped=listing.skipped, faults=listing.faults)
+            listed = Outcome(skipped=listing.skipped, faults=listing.faults)
             made = [shard.outcome() for shard in planned[split]]
-            summaries[split] = Outcome.total([by_name, *made])
+            summaries[split] = Outcome.total([listed, *made])
         faults = [fault for summary in summaries.values() for fault in summary.faults]
-        self._check(faults, "All files are checked, and what was made is kept for the next try.")
+        self._stop_at(faults, "All files were checked; finished shards are kept for the next try.")
         if empty := [split for split, summary in summaries.items() if not summary.records]:
             raise InputError(f"{self.info.full_name}: no {self.RECORDS} for {', '.join(empty)}")
-        splits = [self._moved(split, shards) for split, shards in planned.items()]
+        splits = [self._publish(split, shards) for split, shards in planned.items()]
         self.info.set_splits(tfds.core.SplitDict(splits))
         self.data_path.joinpath(FILE_NAME).write_text(as_json(self.info.full_name, summaries))
         self._staging().rmtree()
         print(as_text(f"{self.info.full_name}:", summaries, self.RECORDS))
 
-    def _check(self, faults: Sequence[str], stage: str) -> None:
-        """Stops the build at faults, unless they are to be left out, and says how far it came."""
+    def _stop_at(self, faults: Sequence[str], stage: str) -> None:
         if faults and not _skip_bad():
             raise InputError(faults_text(self.info.full_name, faults, stage))
 
@@ -136,7 +126,7 @@ class Builder(FileReaderBuilder):
         return planned
 
     def _write(self, shards: list[ShardToWrite], config: tfds.download.DownloadConfig) -> None:
-        """Writes those shards that no earlier build has finished; one with faults is tried anew."""
+        """Writes the shards that no earlier build finished; one with faults is tried again."""
         todo = [
             shard
             for shard in shards
@@ -144,15 +134,15 @@ class Builder(FileReaderBuilder):
         ]
         done = sum(len(s.items) for s in shards) - sum(len(s.items) for s in todo)
         if done:
-            print(f"{len(shards) - len(todo)} of {len(shards)} shards are there from before")
+            print(f"{len(shards) - len(todo)} of {len(shards)} shards exist from an earlier build")
         make = functools.partial(make_one, self.info.features)
         if config.beam_runner or config.beam_options:
             write_with_beam(todo, make, runner=config.beam_runner, options=config.beam_options)
         else:
             write_with_threads(todo, make, done=done, unit=self.RECORDS)
 
-    def _moved(self, split: str, shards: list[ShardToWrite]) -> tfds.core.SplitInfo:
-        """Moves a split's shards to TFDS's folder; those whose items were all bad are left out."""
+    def _publish(self, split: str, shards: list[ShardToWrite]) -> tfds.core.SplitInfo:
+        """Moves a split's shards to TFDS's folder; shards without records are left out."""
         full = [(shard, count) for shard in shards if (count := shard.outcome().records)]
         size = sum(shard.path.stat().length for shard, _ in full)
         template = tfds.core.ShardedFileTemplate(
@@ -170,22 +160,10 @@ class Builder(FileReaderBuilder):
             filename_template=template,
         )
 
-    def _drop_incomplete(self) -> None:
-        """Removes the folders in which TFDS was building this version when it was killed.
-
-        Finished shards are in another folder, `_staging`; they come to TFDS's last of all.
-        """
-        ending = f"_{self.version}"
-        for path in self.data_path.parent.iterdir():
-            ours = path.name.startswith("incomplete.") and path.name.endswith(ending)
-            if ours and path.name != self.data_path.name:
-                print(f"{path}, of a build that was killed, is removed")
-                path.rmtree()
-
     def _staging(self) -> epath.Path:
-        """Where finished shards wait: beside the dataset, hidden, DATA_DIR/duts/.1.0.0.partial.
+        """The hidden folder of finished shards beside the dataset: DATA_DIR/duts/.1.0.0.partial.
 
-        While TFDS builds, its own folder for the dataset has a random name; this one lasts.
+        TFDS's own folder for an unfinished dataset has a random name; this one survives.
         """
         parts = [self.builder_config.name] if self.builder_config else []
         name = "-".join([*parts, str(self.version)])
@@ -199,68 +177,54 @@ def _skip_bad() -> bool:
 def _manual_dir(dl_manager: tfds.download.DownloadManager) -> Path:
     try:
         folder = os.fspath(dl_manager.manual_dir)
-    except AssertionError as error:  # TFDS's way to say that it is absent or empty
+    except AssertionError as error:  # TFDS, where the folder is absent or empty
         raise InputError(" ".join(str(error).split())) from None
     if "://" in folder:
-        raise InputError(f"manual_dir {folder}: expected a folder of this machine")
+        raise InputError(f"manual_dir {folder}: expected a local folder")
     return Path(folder)
 
 
 def _first(listing: Listing, most: int) -> Listing:
-    """The first items alone, which is told: for a trial build."""
-    left_out = max(0, len(listing.items) - most)
-    told = {"beyond --max_examples_per_split": left_out} if left_out else {}
-    return dataclasses.replace(
-        listing, items=listing.items[:most], skipped={**listing.skipped, **told}
-    )
+    """The first items only; the rest counts as skipped."""
+    skipped = dict(listing.skipped)
+    if (rest := len(listing.items) - most) > 0:
+        skipped["beyond --max_examples_per_split"] = rest
+    return dataclasses.replace(listing, items=listing.items[:most], skipped=skipped)
+
+
+_IMAGE = tfds.features.Image(shape=(None, None, 3))
+_MASK = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+_TEXT = tfds.features.Text()
 
 
 class PairBuilder(Builder):
     """Images and their masks.
 
-    A record: `name` (of the image, within the dataset), `image` (the file's own bytes, JPEG or
-    PNG), `mask` (grey PNG of indices).
+    A record holds `name` (of the image file), `image` (the file's own bytes, JPEG or PNG) and
+    `mask` (grey PNG of indices).
     """
 
     RECORDS = "images"
-
-    def _features(self) -> tfds.features.FeaturesDict:
-        return tfds.features.FeaturesDict(
-            {
-                "name": tfds.features.Text(),
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-            }
-        )
+    FEATURES: ClassVar = {"name": _TEXT, "image": _IMAGE, "mask": _MASK}
 
 
 class VideoBuilder(Builder):
     """Videos and the masks of some or all of their frames.
 
-    A record: `name`, `frames` (the files' own bytes), `frame_names` (stems), `masks` (grey PNGs of
-    indices), `annotated` (for each mask its index into `frames`), and `objects`: the `id` of each
-    in the masks, its `category` ("" if unknown), `first_frame`, the index into `frames` where it
-    first has a mask, and `frames`, how many masks show it: a triplet needs three.
+    A record holds `name`, `frames` (the files' own bytes), `frame_names` (stems), `masks` (grey
+    PNGs of indices), `annotated` (of each mask the index into `frames`), and `objects`: of each the
+    `id` in the masks, the `category` ("" if unknown), `first_frame` (the index into `frames` of its
+    first mask) and `frames` (the number of masks that show it; a triplet needs three).
     """
 
     RECORDS = "videos"
-
-    def _features(self) -> tfds.features.FeaturesDict:
-        mask = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
-        return tfds.features.FeaturesDict(
-            {
-                "name": tfds.features.Text(),
-                "frames": tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3))),
-                "frame_names": tfds.features.Sequence(tfds.features.Text()),
-                "masks": tfds.features.Sequence(mask),
-                "annotated": tfds.features.Sequence(np.int32),
-                "objects": tfds.features.Sequence(
-                    {
-                        "id": np.int32,
-                        "category": tfds.features.Text(),
-                        "first_frame": np.int32,
-                        "frames": np.int32,
-                    }
-                ),
-            }
-        )
+    FEATURES: ClassVar = {
+        "name": _TEXT,
+        "frames": tfds.features.Sequence(_IMAGE),
+        "frame_names": tfds.features.Sequence(_TEXT),
+        "masks": tfds.features.Sequence(_MASK),
+        "annotated": tfds.features.Sequence(np.int32),
+        "objects": tfds.features.Sequence(
+            {"id": np.int32, "category": _TEXT, "first_frame": np.int32, "frames": np.int32}
+        ),
+    }

@@ -1,22 +1,30 @@
-"""What a builder says of its files: the records that they make, and what is wrong with them."""
+"""What a builder finds in its files: the records to make, and the faults known from names alone."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-# Fast to read, which training does often: Pillow takes half the time of OpenCV's default.
+from data_pipeline.datasets.davis import shortened, visible_files
+
+IMAGE_KINDS = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("avif", "bmp", "gif", "heic", "jfif", "jp2", "jpeg", "jpg"),
+        *("pgm", "png", "ppm", "tga", "tif", "tiff", "webp"),
+    )
+)
+# Fast to decode, which training does often: Pillow takes half the time of OpenCV's default.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
 
 
-class ByDesign(Exception):
-    """Raised by an item's `make`: the dataset means to have no record here; the message says why.
+class SkippedByDesign(Exception):
+    """Raised by an item's `make` where the dataset intends no record; counted, and not a fault.
 
-    Such an item is counted and told, in the plural ("images without a salient object"), and is no
-    fault.
+    The message is the reason, in the plural: "images without a salient object".
     """
 
 
@@ -24,7 +32,7 @@ class Record(NamedTuple):
     """What an item's `make` returns.
 
     Attributes:
-      features: as the builder's features take it; images as encoded bytes, not arrays.
+      features: values of the builder's features; images as encoded bytes, not arrays.
       counts: for the summary: {"objects": 3, "frames": 27, "masks cut at 128": 27}.
     """
 
@@ -38,10 +46,10 @@ class Item:
 
     Attributes:
       key: unique in its split.
-      make: reads, checks and encodes the record; raises an `InputError` that tells what is wrong,
-        or `ByDesign`. It runs in a thread beside others (with Beam, pickled, elsewhere).
-      sources: the files it is made from. Their sizes and times tell a build that goes on whether
-        what it wrote earlier still holds, and their sizes how many records make a shard.
+      make: reads, checks and encodes the record; raises `InputError` if a file is bad, or
+        `SkippedByDesign`. It runs in a thread (with Beam, pickled, in another process).
+      sources: the files it is made from. Their sizes and times tell a resumed build whether an
+        earlier shard is still valid, and their sizes how many records make a shard.
     """
 
     key: str
@@ -51,12 +59,12 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What a split is made of, found from names alone.
+    """The content of a split, found from names alone.
 
     Attributes:
       items: its records, in the order they are written.
-      faults: what is wrong already, a line each: a mask without image, an absent frame.
-      skipped: what the dataset's own design leaves out, reason to count; it is told, not a fault.
+      faults: one line each: a mask without an image, a missing frame.
+      skipped: what the dataset leaves out by design: reason to count.
     """
 
     items: tuple[Item, ...]
@@ -65,9 +73,26 @@ class Listing:
 
 
 def index_png(labels: np.ndarray) -> bytes:
-    """A label map as a record holds it: a grey PNG, whose pixels every decoder reads unchanged.
+    """A label map as a grey PNG, whose pixels every decoder reads unchanged.
 
     Args:
       labels: uint8 `[h, w]`: 0 background, 1..n the objects, 255 void.
     """
     return cv2.imencode(".png", labels, _PNG)[1].tobytes()
+
+
+def unread_files(folder: Path, suffixes: Collection[str], kind: str) -> list[str]:
+    """Reports the images of a folder that a builder would silently ignore, in one line.
+
+    Args:
+      folder: to search; hidden files do not count.
+      suffixes: of the files that are read, in lower case.
+      kind: of the files expected there, in the plural: "masks".
+    """
+    names = [path.name for path in visible_files(folder, IMAGE_KINDS.difference(suffixes))]
+    if not names:
+        return []
+    return [
+        f"{folder}: images of kinds that are not read: {len(names):,} ({shortened(names)});"
+        f" expected {kind} as {' or '.join(sorted(suffixes))}: convert or remove them"
+    ]

@@ -1,10 +1,10 @@
-"""Records written in shards that outlive an interrupted build.
+"""Shards of records that survive an interrupted build.
 
-A finished shard waits in a folder beside the dataset's, under a name that is a digest of what it is
-made of: the items' keys, and their files' names, sizes and times. A later build takes what still
-fits and makes the rest. Beside a shard `X` lie `X.offsets.npy`, int64 `[records, 2]` (where each
-record's bytes start in the file, and how many there are), so that it can be read at random, and
-`X.json`, which is written last and says that the shard is whole.
+A finished shard waits in a staging folder beside the dataset, under a name that is a digest of what
+it is made of: the items' keys, and their files' names, sizes and times. A later build reuses the
+shards that are still valid. Beside a shard `X` lie `X.offsets.npy`, int64 `[records, 2]` (the first
+byte of each record and its length, for random access), and `X.json`, which is written last and
+marks the shard as finished.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from data_pipeline.datasets.records import FOOTER, HEADER, OFFSETS_SUFFIX
 
 
 class Made(NamedTuple):
-    """An item once made: a serialized tf.train.Example, or None and why there is none."""
+    """The result of an item: a serialized tf.train.Example or None, and its outcome."""
 
     record: bytes | None
     outcome: Outcome
@@ -35,34 +35,27 @@ class Made(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ShardToWrite:
-    """A run of a split's items, and where they are written before the dataset is complete.
+    """Consecutive items of a split, and the TFRecord file in the staging folder for them."""
 
-    Attributes:
-      split: its name.
-      items: in order.
-      path: of the TFRecord file in the staging folder.
-    """
-
-    split: str
     items: tuple[Item, ...]
     path: epath.Path
 
     def finished(self) -> bool:
-        """Whether it has been written, by this build or an earlier one, to its end."""
+        """Whether it is written completely, by this build or an earlier one."""
         try:
-            return self.path.stat().length == self._told()["size"]
+            return self.path.stat().length == self._status()["size"]
         except (OSError, ValueError):
             return False
 
     def outcome(self) -> Outcome:
-        """What became of its items; see `finished`."""
-        return Outcome(**self._told()["outcome"])
+        """The outcome of its items, once it is finished."""
+        return Outcome(**self._status()["outcome"])
 
-    def _told(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, Any]:
         return json.loads(_beside(self.path, ".json").read_text())
 
     def write(self, made: Iterable[Made]) -> None:
-        """Writes the items' records, in their order, and what became of those without one."""
+        """Writes the items' records in order, their offsets, and the total outcome."""
         spans, outcomes, end = [], [], 0
         with tf.io.TFRecordWriter(str(self.path)) as writer:
             for record, outcome in made:
@@ -74,8 +67,8 @@ class ShardToWrite:
         array = io.BytesIO()
         np.save(array, np.array(spans, np.int64).reshape(-1, 2))
         _beside(self.path, OFFSETS_SUFFIX).write_bytes(array.getvalue())
-        told = {"size": end, "outcome": Outcome.total(outcomes)._asdict()}
-        _beside(self.path, ".json").write_text(json.dumps(told))
+        status = {"size": end, "outcome": Outcome.total(outcomes)._asdict()}
+        _beside(self.path, ".json").write_text(json.dumps(status))
 
     def move(self, path: epath.Path) -> None:
         """Moves the finished shard and its offsets to their final names."""
@@ -92,16 +85,16 @@ def plan(
     target: int,
     count: int = 0,
 ) -> list[ShardToWrite]:
-    """Cuts a split's items into shards; the same files give the same shards on every machine.
+    """Divides a split's items into shards; the same files give the same shards on every machine.
 
     Args:
       split: its name.
       items: in order.
-      folder: where finished shards wait.
-      maker: the builder's name and version: another one's shards are not this one's.
-      target: bytes of source files that a shard aims at, not counting files that items share.
-        Small splits still get a few shards, for those who build or read them in parallel.
-      count: how many shards at most; 0 lets `target` say.
+      folder: the staging folder.
+      maker: name and version of the builder; part of the digest.
+      target: bytes of source files per shard, not counting files that several items share. Small
+        splits still get a few shards, to be read in parallel.
+      count: largest number of shards; 0: derived from `target`.
     """
     stats = {path: _stat(path) for item in items for path in item.sources}
     users = Counter(path for item in items for path in set(item.sources))
@@ -116,12 +109,12 @@ def plan(
         members = tuple(item for _, item in group)
         files = [[i.key, *((path.name, *stats[path]) for path in i.sources)] for i in members]
         digest = hashlib.sha256(json.dumps([maker, split, files]).encode()).hexdigest()[:32]
-        shards.append(ShardToWrite(split, members, folder / f"{digest}.tfrecord"))
+        shards.append(ShardToWrite(members, folder / f"{digest}.tfrecord"))
     return shards
 
 
 def drop_stale(folder: epath.Path, planned: Iterable[ShardToWrite]) -> None:
-    """Removes from the staging folder what none of the planned shards can use."""
+    """Removes the files of the staging folder that belong to none of the planned shards."""
     names = {shard.path.name for shard in planned}
     kept = names | {name + ending for name in names for ending in (OFFSETS_SUFFIX, ".json")}
     for path in folder.iterdir():
@@ -134,7 +127,7 @@ def _beside(path: epath.Path, ending: str) -> epath.Path:
 
 
 def _stat(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of change in nanoseconds; of an absent file, which is a fault, 0."""
+    """Size in bytes and modification time in nanoseconds; 0 of an absent file, which is a fault."""
     try:
         stat = path.stat()
     except OSError:

@@ -1,8 +1,8 @@
-"""From a video's files to its record: every frame and mask is checked, masks become index PNGs.
+"""Records of videos: every frame and mask is checked, and masks become index PNGs.
 
-Frames keep their bytes. A JPEG is not decoded to be checked where its header can be read and it
-ends as a whole one does: 0.04 ms a frame where decoding takes 2 (576x324). So a file cut short is
-found and one damaged in its middle is not. A PNG, or a JPEG with an odd end, is decoded.
+Frames keep their bytes. A JPEG with a readable header and a proper end is not decoded, which would
+take 2 ms per frame instead of 0.04 (576x324): a file cut short is found, damage in its middle is
+not. PNGs, and JPEGs with an unusual end, are decoded.
 """
 
 import dataclasses
@@ -16,32 +16,31 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from data_pipeline.builders.items import Item, Listing, Record, index_png
-from data_pipeline.builders.unread import unread_files
+from data_pipeline.builders.items import Item, Listing, Record, index_png, unread_files
 from data_pipeline.datasets.davis import FRAME_SUFFIXES
 from data_pipeline.datasets.targets import MAX_ID
 from qmra_jax.errors import InputError
 from qmra_jax.images import decode_image, size_text
-from qmra_jax.masks import VOID, decode_labels, read_labels
+from qmra_jax.masks import VOID, decode_labels, label_counts, read_labels
 
 Labels = Literal["ids", "merged", "ids or binary"]
-"""What a video's masks hold: ids as they are; objects to merge into one, 0/255 or not (DAVIS 2016);
-or ids, unless the first that is not empty holds nothing but 0 and 255."""
+"""Meaning of the masks' values: ids; objects merged into one, 0/255 or ids (DAVIS 2016); or ids
+unless the first mask that is not empty holds 0 and 255 alone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoFiles:
-    """What one record is made from.
+    """The files of one record.
 
     Attributes:
       name: of the video, unique in its split.
-      frames: JPEG or PNG files, in time order.
-      masks: PNG files, in time order.
-      annotated: for each mask the index of its frame.
-      labels: what the masks hold.
-      categories: of each object by its id, where the dataset names its objects: the masks must then
-        hold all of these and no others. None where the masks alone tell.
-      told_by: the file that names them.
+      frames: JPEG or PNG files, in temporal order.
+      masks: PNG files, in temporal order.
+      annotated: index into `frames` of each mask.
+      labels: meaning of the masks' values.
+      categories: id to category, where `meta_file` lists the objects: the masks must show all of
+        these and no others. None: the masks alone define the objects.
+      meta_file: lists the objects.
     """
 
     name: str
@@ -50,67 +49,59 @@ class VideoFiles:
     annotated: tuple[int, ...]
     labels: Labels = "ids"
     categories: Mapping[int, str] | None = None
-    told_by: Path | None = None
-
-    def item(self) -> Item:
-        """The record to be made."""
-        files = (*self.frames, *self.masks, *([self.told_by] if self.told_by else []))
-        return Item(self.name, functools.partial(make_record, self), files)
-
-    def unread(self) -> list[str]:
-        """A line for each of its folders that holds images of kinds that are not read."""
-        folders = (
-            *((folder, FRAME_SUFFIXES, "frames") for folder in {p.parent for p in self.frames}),
-            *((folder, (".png",), "masks") for folder in {p.parent for p in self.masks}),
-        )
-        faults = [fault for args in folders for fault in unread_files(*args)]
-        return [f"video {self.name}: {fault}" for fault in faults]
+    meta_file: Path | None = None
 
 
 def video_listing(videos: Iterable[VideoFiles], faults: Iterable[str]) -> Listing:
-    """A split's videos; one beside whose files lie images that are not read is a fault.
+    """A split's videos; images of other kinds beside a video's files are a fault.
 
     Args:
       videos: of the split.
-      faults: found already, a line each.
+      faults: already found, one line each.
     """
     items, unread = [], []
     for video in videos:
-        if found := video.unread():
+        if found := _unread(video):
             unread += found
         else:
-            items.append(video.item())
+            sources = (*video.frames, *video.masks, *([video.meta_file] if video.meta_file else []))
+            items.append(Item(video.name, functools.partial(make_record, video), sources))
     return Listing(tuple(items), (*faults, *unread))
 
 
+def _unread(video: VideoFiles) -> list[str]:
+    kinds = ((video.frames, FRAME_SUFFIXES, "frames"), (video.masks, (".png",), "masks"))
+    return [
+        f"video {video.name}: {fault}"
+        for files, suffixes, kind in kinds
+        for folder in {path.parent for path in files}
+        for fault in unread_files(folder, suffixes, kind)
+    ]
+
+
 def make_record(video: VideoFiles) -> Record:
-    """Reads, checks and encodes a video, one file at a time.
+    """Reads, checks and encodes a video.
 
     Raises:
-      InputError: if a frame is no image or cut short; a mask cannot be read, holds colours or
-        blended edges; sizes differ; all masks are empty; or the objects are not those expected.
+      InputError: if a frame or mask cannot be read, a mask is coloured or blended, sizes differ,
+        all masks are empty, or the objects are not those expected.
     """
-    frames, size = [], None
-    for path in video.frames:
-        data, found = _read_frame(path)
-        if size is not None and found != size:
+    frames, sizes = zip(*map(_read_frame, video.frames), strict=True)
+    size = sizes[0]
+    for path, frame_size in zip(video.frames, sizes, strict=True):
+        if frame_size != size:
             raise InputError(
-                f"{path} is {size_text(found)} but {video.frames[0]} is {size_text(size)}"
+                f"{path} is {size_text(frame_size)} but {video.frames[0]} is {size_text(size)}"
             )
-        frames.append(data)
-        size = found
-    if size is None:
-        raise InputError(f"video {video.name} has no frames")
     masks, pixels = [], np.zeros((len(video.masks), 256), np.int64)
-    for path, shown in zip(video.masks, pixels, strict=True):
+    for path, label_pixels in zip(video.masks, pixels, strict=True):
         labels = read_labels(path)
         if labels.shape != size:
             raise InputError(
-                f"{path} is {size_text(labels.shape)} but the frames are {size_text(size)}:"
-                " expected the same size"
+                f"{path} is {size_text(labels.shape)} but the frames are {size_text(size)}"
             )
-        shown[:] = np.bincount(labels.ravel(), minlength=256)
-        _check_unblended(path, shown)
+        label_pixels[:] = label_counts(labels)
+        _check_unblended(path, label_pixels)
         masks.append(index_png(labels))
     table = _relabelling(video, pixels)
     if relabelled := bool((table != np.arange(256)).any()):
@@ -119,7 +110,7 @@ def make_record(video: VideoFiles) -> Record:
     later = sum(o["first_frame"] > 0 for o in objects)
     features = {
         "name": video.name,
-        "frames": frames,
+        "frames": list(frames),
         "frame_names": [path.stem for path in video.frames],
         "masks": masks,
         "annotated": list(video.annotated),
@@ -138,7 +129,7 @@ def make_record(video: VideoFiles) -> Record:
 
 
 def _read_frame(path: Path) -> tuple[bytes, tuple[int, int]]:
-    """A frame's bytes and its (height, width), known to be whole."""
+    """A frame's bytes and its (height, width), after checks."""
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as header:
@@ -154,7 +145,7 @@ def _read_frame(path: Path) -> tuple[bytes, tuple[int, int]]:
 
 
 def _check_unblended(path: Path, pixels: np.ndarray) -> None:
-    """Raises if a mask, given the pixels of each label, holds what can be no object."""
+    """Refuses a mask with values of 128 to 254; `pixels` int64 [256], its pixels of each value."""
     high = np.flatnonzero(pixels[MAX_ID + 1 : VOID]) + MAX_ID + 1
     if high.size:
         values = ", ".join(map(str, high[:5])) + (", ..." if high.size > 5 else "")
@@ -165,11 +156,15 @@ def _check_unblended(path: Path, pixels: np.ndarray) -> None:
 
 
 def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
-    """uint8 [256], each label's new one in the record, given int64 [masks, 256], pixels of each.
+    """The label in the record of each label in the files: uint8 [256].
 
-    0/255 and ids with void can only be told apart over the whole video: its objects may have left
-    a frame that holds nothing but void. As `datasets.folders` has it, the first mask that is not
-    empty tells; here, where a person can still mend them, masks that contradict it are refused.
+    0/255 masks can be told from ids with void only over the whole video, as a frame that its
+    objects have left may hold nothing but void. As in `datasets.folders`, the first mask that is
+    not empty decides; masks that contradict it are refused here.
+
+    Args:
+      video: whose masks they are.
+      pixels: int64 [masks, 256], each mask's pixels of each label.
     """
     table = np.arange(256, dtype=np.uint8)
     ids, top = pixels[:, 1:VOID].sum(axis=1), pixels[:, VOID]
@@ -185,13 +180,13 @@ def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
     else:
         binary = not ids[np.flatnonzero(ids + top)[0]]
     if binary:
-        # Beside 0/255 masks, those of 0 and 1 alone, or whose objects merge anyway, are as clear.
+        # Among 0/255 masks, 0/1 is clear too, and so are ids that are merged anyway.
         unclear = (ids > 0) & (top > 0)
         if video.labels != "merged":
             unclear |= pixels[:, 2:VOID].any(axis=1)
     elif video.labels == "ids" or ((ids > 0) & (top > 0)).any():
         unclear = (top > 0) & (top.sum() > ids.sum())
-    else:  # nothing tells that 255 is void: the masks that hold it hold nothing else
+    else:  # 255 never appears beside an id, so nothing says that it is void
         unclear = top > 0
     if unclear.any():
         raise InputError(_contradiction(video, pixels, int(np.flatnonzero(unclear)[0])))
@@ -203,7 +198,7 @@ def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
 
 
 def _contradiction(video: VideoFiles, pixels: np.ndarray, unclear: int) -> str:
-    """Says that 255 may be the object or void, given the mask that does not fit the others."""
+    """The message that 255 may be the object or void; `unclear` is the mask that does not fit."""
     values = _list(np.flatnonzero(pixels[unclear]).tolist()[:6])
     others = np.flatnonzero(pixels.sum(axis=0)).tolist()
     return (
@@ -215,7 +210,7 @@ def _contradiction(video: VideoFiles, pixels: np.ndarray, unclear: int) -> str:
 
 
 def _objects(video: VideoFiles, pixels: np.ndarray, table: np.ndarray) -> list[dict]:
-    """The record's objects, given int64 [masks, 256], the pixels of each label in the files."""
+    """The record's objects; `pixels` as `_relabelling` takes them and `table` as it returns it."""
     first: dict[int, int] = {}
     shown_in: Counter[int] = Counter()
     for index, shown in zip(video.annotated, pixels, strict=True):
@@ -229,7 +224,7 @@ def _objects(video: VideoFiles, pixels: np.ndarray, table: np.ndarray) -> list[d
         if unknown := sorted(first.keys() - categories.keys()):
             raise InputError(
                 f"video {video.name}: its masks hold object {_list(unknown)}, which"
-                f" {video.told_by} does not name; it names {_list(sorted(categories))}"
+                f" {video.meta_file} does not name; it names {_list(sorted(categories))}"
             )
     return [
         {

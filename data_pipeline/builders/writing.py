@@ -1,4 +1,4 @@
-"""Makes records in parallel and writes their shards: by threads here, or by Apache Beam."""
+"""Makes records in parallel and writes their shards, with threads or with Apache Beam."""
 
 import concurrent.futures
 import itertools
@@ -6,53 +6,43 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tqdm import tqdm
 
-from data_pipeline.builders.items import ByDesign, Item
+from data_pipeline.builders.items import Item, SkippedByDesign
 from data_pipeline.builders.shards import Made, ShardToWrite
 from data_pipeline.builders.summary import Outcome
 from qmra_jax.errors import InputError
 
-_LINE_EVERY = 30.0  # seconds between progress lines, where there is no terminal to redraw one
-
 
 def make_one(features: Any, item: Item) -> Made:
-    """Makes an item and serializes its record; `InputError` and `ByDesign` are told in its place.
-
-    Args:
-      features: the builder's.
-      item: to be made.
-    """
+    """Makes an item and serializes its record; a bad or skipped item has an outcome instead."""
     try:
         record = item.make()
     except InputError as error:
         return Made(None, Outcome(faults=(str(error),)))
-    except ByDesign as reason:
+    except SkippedByDesign as reason:
         return Made(None, Outcome(skipped={str(reason): 1}))
     serializer = ExampleSerializer(features.get_serialized_info())
     example = serializer.get_tf_example(features.encode_example(record.features))
-    # The same files give the same bytes: a map's fields have no order of their own.
+    # Deterministic, since the fields of a protobuf map have no order: same files, same bytes.
     return Made(example.SerializeToString(deterministic=True), Outcome(1, record.counts))
 
 
 def write_with_threads(
     shards: Sequence[ShardToWrite], make: Callable[[Item], Made], *, done: int, unit: str
 ) -> None:
-    """Writes the shards one after the other, their items made side by side and kept in order.
+    """Writes the shards one after the other; their items are made in parallel and kept in order.
 
-    Decoding and encoding leave Python's lock, so threads are enough. Few items are held at a time.
+    Threads suffice, as decoding and encoding release Python's lock. Few items are held at a time.
 
     Args:
-      shards: to be written.
+      shards: to write.
       make: makes an item.
-      done: items that need no making any more, for the progress bar.
+      done: number of items made by an earlier build, for the progress bar.
       unit: what an item is, in the plural.
-
-    Raises:
-      InputError: if QMRA_BUILD_WORKERS is not a number above 0.
     """
     workers = _workers()
     items = [item for shard in shards for item in shard.items]
@@ -61,8 +51,7 @@ def write_with_threads(
         total=done + len(items),
         initial=done,
         unit=f" {unit}",
-        file=sys.stderr if on_terminal else _Lines(sys.stderr),
-        mininterval=0.2 if on_terminal else _LINE_EVERY,
+        mininterval=0.2 if on_terminal else 30.0,
     )
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
@@ -77,14 +66,7 @@ def write_with_threads(
 def write_with_beam(
     shards: Sequence[ShardToWrite], make: Callable[[Item], Made], *, runner: Any, options: Any
 ) -> None:
-    """Writes the shards side by side on Beam's workers, which must see sources and staging folder.
-
-    Args:
-      shards: to be written.
-      make: makes an item.
-      runner: a `beam.runners.PipelineRunner`, or None for the one that `options` name.
-      options: `PipelineOptions`, or None.
-    """
+    """Writes the shards in parallel on Beam's workers, which need access to all folders."""
     import apache_beam as beam
 
     def write(shard: ShardToWrite) -> None:
@@ -96,10 +78,10 @@ def write_with_beam(
 
 
 def _workers() -> int:
-    given = os.environ.get("QMRA_BUILD_WORKERS") or str(os.cpu_count() or 1)
-    if not given.isdecimal() or int(given) < 1:
-        raise InputError(f"workers {given!r}: expected a number of threads, 1 or more")
-    return int(given)
+    workers = os.environ.get("QMRA_BUILD_WORKERS") or str(os.cpu_count() or 1)
+    if not workers.isdecimal() or int(workers) < 1:
+        raise InputError(f"workers {workers!r}: expected a number of threads, 1 or more")
+    return int(workers)
 
 
 def _in_order(
@@ -120,17 +102,3 @@ def _in_order(
             progress.set_postfix(faults=faults, refresh=False)
         progress.update()
         yield made
-
-
-class _Lines:
-    """A log file's view of a progress bar: a line each time, nothing redrawn."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            self._stream.write(text.strip() + "\n")
-
-    def flush(self) -> None:
-        self._stream.flush()

@@ -1,7 +1,7 @@
-"""Datasets that our builders wrote, as pairs and videos to draw triplets from.
+"""Datasets written by our builders, as pairs and videos to draw triplets from.
 
 A record holds the encoded files of an image and its mask, or of a whole video, of which a triplet
-decodes three frames and no more. Masks are grey PNGs of indices: see `data_pipeline.builders.base`.
+decodes three frames only. Masks are grey PNGs of indices: see `data_pipeline.builders.base`.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ class RecordPairs:
     """Image and mask pairs of a built dataset; see `data_pipeline.triplets.sources.Pairs`.
 
     Attributes:
-      name: of the dataset, for the pairs' ids.
-      records: of the features `STATIC`.
+      name: of the dataset, a prefix of the pairs' names.
+      records: with the features `STATIC`.
     """
 
     name: str
@@ -31,7 +31,6 @@ class RecordPairs:
         return len(self.records)
 
     def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """As `data_pipeline.triplets.sources.Pairs.pair`."""
         record = self.records[item]
         name = f"{self.name}/{record['name'][0].decode()}"
         image = decode_image(record["image"][0], name)
@@ -41,11 +40,11 @@ class RecordPairs:
 
 @dataclasses.dataclass(frozen=True)
 class RecordVideos:
-    """The videos of a built dataset; see `data_pipeline.triplets.sources.Clips`.
+    """Videos of a built dataset; see `data_pipeline.triplets.sources.Clips`.
 
     Attributes:
-      name: of the dataset, for the videos' names.
-      records: of the features `VIDEO`.
+      name: of the dataset, a prefix of the videos' names.
+      records: with the features `VIDEO`.
     """
 
     name: str
@@ -55,19 +54,14 @@ class RecordVideos:
         return len(self.records)
 
     def clip(self, item: int) -> "RecordClip":
-        """A video, read but not decoded.
-
-        Raises:
-          InputError: as `Records`, or if the record contradicts itself.
-        """
+        """A video, read but not decoded; InputError if the record is inconsistent."""
         record = self.records[item]
         name = f"{self.name}/{record['name'][0].decode()}"
-        annotated = tuple(record["annotated"])
-        frames, masks = record["frames"], record["masks"]
+        frames, masks, annotated = record["frames"], record["masks"], tuple(record["annotated"])
         if len(annotated) != len(masks) or not all(0 <= k < len(frames) for k in annotated):
             raise InputError(
-                f"video {name}: {len(masks)} masks, {len(annotated)} frames that they belong to"
-                f" and {len(frames)} frames in all contradict each other: build the dataset anew"
+                f"video {name}: {len(masks)} masks, {len(annotated)} annotated frames and"
+                f" {len(frames)} frames contradict each other: build the dataset again"
             )
         return RecordClip(name, frames, masks, annotated)
 
@@ -80,7 +74,7 @@ class RecordClip:
       name: with its dataset's, "davis2017/bear".
       frames: encoded.
       masks: encoded.
-      annotated: the index into `frames` of each mask's frame.
+      annotated: index into `frames` of each mask.
     """
 
     name: str
@@ -90,13 +84,10 @@ class RecordClip:
 
     @property
     def length(self) -> int:
-        """Frames with a mask."""
         return len(self.annotated)
 
     def image(self, k: int) -> np.ndarray:
-        """The k-th frame with a mask."""
         return decode_image(self.frames[self.annotated[k]], f"{self.name}/frame {k}")
 
     def labels(self, k: int) -> np.ndarray:
-        """The mask of that frame."""
         return decode_labels(self.masks[k], f"{self.name}/mask {k}")

@@ -1,11 +1,11 @@
-"""Raw files as pairs and videos to draw triplets from: nothing needs to be built first.
+"""Raw files as pairs and videos to draw triplets from, without a build.
 
     FOLDER/images/STEM.jpg (.jpeg, .png)      FOLDER/masks/STEM.png
-    FOLDER/JPEGImages/480p/VIDEO/00000.jpg    FOLDER/Annotations/480p/VIDEO/00000.png     DAVIS's
-    FOLDER/JPEGImages/VIDEO, FOLDER/Annotations/VIDEO, FOLDER/meta.json             YouTube-VOS's
+    FOLDER/JPEGImages/480p/VIDEO/00000.jpg    FOLDER/Annotations/480p/VIDEO/00000.png       DAVIS
+    FOLDER/JPEGImages/VIDEO, FOLDER/Annotations/VIDEO, FOLDER/meta.json               YouTube-VOS
 
-What is missing, and images and masks of different size, are found before any work, from names and
-file headers alone; contents are checked when a file is read, and the message then names it.
+Missing files and differing sizes are found when a folder is opened, from names and file headers;
+contents are checked when a file is read.
 """
 
 import dataclasses
@@ -25,38 +25,34 @@ MASK_SUFFIXES = (".png",)
 
 
 @dataclasses.dataclass(frozen=True)
-class PairFiles:
-    """An image, its mask, and the name they go by: "static/ecssd/0012.jpg"."""
+class FolderPairs:
+    """Image and mask files; see `data_pipeline.triplets.sources.Pairs`.
+
+    Attributes:
+      name: of the dataset, a prefix of the pairs' names.
+      files: each image and its mask.
+    """
 
     name: str
-    image: Path
-    mask: Path
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderPairs:
-    """Image and mask files; see `data_pipeline.triplets.sources.Pairs`."""
-
-    files: tuple[PairFiles, ...]
+    files: tuple[tuple[Path, Path], ...]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """As `data_pipeline.triplets.sources.Pairs.pair`."""
-        files = self.files[item]
-        return files.name, read_image(files.image), read_labels(files.mask)
+        image, mask = self.files[item]
+        return f"{self.name}/{image.name}", read_image(image), read_labels(mask)
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderClip:
-    """The frames of a video that have a mask; see `data_pipeline.triplets.sources.Clip`.
+    """The annotated frames of a video; see `data_pipeline.triplets.sources.Clip`.
 
     Attributes:
       name: with its dataset's, "davis2016/bear".
-      frames: the images, in time order.
-      masks: theirs.
-      merged: its objects count as one, as in DAVIS 2016; else each is a target by itself.
+      frames: the images, in temporal order.
+      masks: of these frames.
+      merged: whether its objects count as one, as in DAVIS 2016.
     """
 
     name: str
@@ -66,19 +62,13 @@ class FolderClip:
 
     @property
     def length(self) -> int:
-        """Frames with a mask."""
         return len(self.masks)
 
     def image(self, k: int) -> np.ndarray:
-        """The k-th frame with a mask."""
         return read_image(self.frames[k])
 
     def labels(self, k: int) -> np.ndarray:
-        """The mask of that frame, 0/1 where the masks are binary or the objects merged.
-
-        Raises:
-          InputError: if it cannot be read, or is a 0/255 mask with blended edges.
-        """
+        """The mask of frame k; 0/1 where the masks are binary or the objects merged."""
         labels = read_labels(self.masks[k])
         void = labels == VOID
         if void.any():
@@ -86,12 +76,24 @@ class FolderClip:
             if highest >= (1 if binary else 128):
                 raise InputError(
                     f"mask {self.masks[k]} holds 255 and also {highest}: expected 0 and 255, or"
-                    " labels 0..n with 255 as void; a 0/255 mask blended by resizing needs a"
-                    " threshold first"
+                    " labels 0..n with 255 as void; threshold a 0/255 mask that was resized"
                 )
             if binary:
                 return void.astype(np.uint8)
         return ((labels != 0) & ~void).astype(np.uint8) if self.merged else labels
+
+
+@functools.cache
+def _is_binary(masks: tuple[Path, ...]) -> bool:
+    """Whether 255 is the object: the first mask that is not empty holds 0 and 255 alone.
+
+    A single frame cannot tell: once all objects have left, a map of ids may hold nothing but void.
+    """
+    for path in masks:
+        labels = read_labels(path)
+        if labels.any():
+            return not objects_in(labels)
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,63 +106,47 @@ class FolderVideos:
         return len(self.clips)
 
     def clip(self, item: int) -> FolderClip:
-        """As `data_pipeline.triplets.sources.Clips.clip`; nothing is read yet."""
         return self.clips[item]
 
 
 def open_pairs(folder: Path, name: str) -> FolderPairs:
-    """The pairs of a folder with `images` and `masks`, their sizes checked.
-
-    Args:
-      folder: that holds them.
-      name: of the folder, for the pairs' ids.
+    """The pairs of a folder with `images` and `masks`; `name` is a prefix of their names.
 
     Raises:
-      InputError: if a folder is missing or empty, an image or a mask has no partner or another
-        size, or is no image.
+      InputError: if a folder is missing or empty, an image or mask has no partner, sizes differ, or
+        a file is not an image.
     """
-    files = find_pairs(folder, name)
-    check_headers((pair.image, pair.mask) for pair in files)
-    return FolderPairs(files)
-
-
-def find_pairs(folder: Path, name: str) -> tuple[PairFiles, ...]:
-    """As `open_pairs`, by names alone."""
     if not (folder / "images").is_dir():
         raise InputError(
             f"static folder {folder}: expected a folder {folder / 'images'} and one of masks"
-            " (official downloads are built first: python -m data_pipeline.build --list)"
+            " (build official downloads first: python -m data_pipeline.build --list)"
         )
     images, second = files_by_stem(folder / "images", IMAGE_SUFFIXES, "images")
     masks, _ = files_by_stem(folder / "masks", MASK_SUFFIXES, "masks")
     if second:
         raise InputError(
-            f"{folder}: the same name with two endings: {davis.shortened(map(str, second))}"
+            f"{folder}: the same name with two suffixes: {davis.shortened(map(str, second))}"
         )
     if unpaired := images.keys() ^ masks.keys():
         files = [str((images | masks)[stem]) for stem in unpaired]
         raise InputError(
             f"static folder {folder} has {len(images)} images and {len(masks)} masks: expected one"
-            f" mask an image, of the same name; without a partner: {davis.shortened(files)}"
+            f" mask per image, of the same name; without a partner: {davis.shortened(files)}"
         )
-    return tuple(
-        PairFiles(f"{name}/{image.name}", image, masks[stem])
-        for stem, image in sorted(images.items())
-    )
+    pairs = tuple((image, masks[stem]) for stem, image in sorted(images.items()))
+    check_headers(pairs)
+    return FolderPairs(name, pairs)
 
 
 def files_by_stem(
     folder: Path, suffixes: Collection[str], kind: str
 ) -> tuple[dict[str, Path], list[Path]]:
-    """The files of a folder by their names without the ending.
+    """The files of a folder by their names without suffix: the first of each name, and the others.
 
     Args:
-      folder: that holds them.
-      suffixes: their endings, in lower case.
+      folder: that contains them.
+      suffixes: of the files, in lower case.
       kind: of the files, in the plural, for messages.
-
-    Returns:
-      The first file of each name, and those that have the name of another.
 
     Raises:
       InputError: if there is no such folder or file.
@@ -169,10 +155,8 @@ def files_by_stem(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {expected} in it")
     by_stem: dict[str, Path] = {}
-    second = []
-    for path in sorted(davis.visible_files(folder, suffixes)):
-        if by_stem.setdefault(path.stem, path) != path:
-            second.append(path)
+    files = sorted(davis.visible_files(folder, suffixes))
+    second = [path for path in files if by_stem.setdefault(path.stem, path) != path]
     if not by_stem:
         found = davis.shortened(path.name for path in folder.iterdir()) or "nothing"
         raise InputError(f"{folder}: {expected}, found {found}")
@@ -182,28 +166,19 @@ def files_by_stem(
 def open_videos(
     folder: Path, name: str, split: str | None = None, year: str | None = None
 ) -> FolderVideos:
-    """The videos of a folder in DAVIS's or YouTube-VOS's layout, their frames' sizes checked.
+    """The videos of a folder in the layout of DAVIS or YouTube-VOS.
 
     Args:
       folder: of the dataset, or of one of YouTube-VOS's splits.
-      name: of the dataset, for the videos' names.
-      split: such as "train"; None for a folder without lists, of which every video is taken.
-      year: of the split's list; in "2016", where it is looked for as well if None, all objects of
-        a video are one.
+      name: of the dataset, a prefix of the videos' names.
+      split: such as "train"; None for a folder without lists: all videos.
+      year: of the split's list. None: 2016 or 2017, whichever has it. In 2016 all objects of a
+        video are one.
 
     Raises:
-      InputError: as `davis.find_sequences` and `youtube_vos.find_videos`, if the folder has splits
-        and none is named, if a video has fewer than three masks, or sizes differ.
+      InputError: as `davis.find_sequences` and `youtube_vos.find_videos`; or if the folder has
+        splits and none is named, a video has fewer than three masks, or sizes differ.
     """
-    clips = find_videos(folder, name, split, year)
-    check_headers(pair for clip in clips for pair in zip(clip.frames, clip.masks, strict=True))
-    return FolderVideos(clips)
-
-
-def find_videos(
-    folder: Path, name: str, split: str | None = None, year: str | None = None
-) -> tuple[FolderClip, ...]:
-    """As `open_videos`, by names alone."""
     if youtube_vos.has_layout(folder) or youtube_vos.splits_in(folder):
         clips = _youtube_vos(folder, name, split, year)
     else:
@@ -213,7 +188,8 @@ def find_videos(
             f"{folder}: fewer than the 3 masks of a triplet in {davis.shortened(short)}: leave"
             f" {'it' if len(short) == 1 else 'them'} out"
         )
-    return clips
+    check_headers(pair for clip in clips for pair in zip(clip.frames, clip.masks, strict=True))
+    return FolderVideos(clips)
 
 
 def _davis(folder: Path, name: str, split: str | None, year: str | None) -> tuple[FolderClip, ...]:
@@ -221,8 +197,7 @@ def _davis(folder: Path, name: str, split: str | None, year: str | None) -> tupl
         list_year, _, listed = lists[0].rpartition("/")
         example = ":".join(part for part in (name, listed, list_year) if part)
         raise InputError(
-            f"{folder} has the splits {', '.join(lists)}: expected one to be named, such as"
-            f" {example}"
+            f"{folder} has the splits {', '.join(lists)}: name one of them, such as {example}"
         )
     if split and year is None:
         years = [y for y in ("2016", "2017") if davis.has_split(folder, y, split)]
@@ -233,7 +208,7 @@ def _davis(folder: Path, name: str, split: str | None, year: str | None) -> tupl
             )
     year = "2016" if year is None else year
     merged = split is not None and year == "2016"
-    found = davis.find_sequences(folder, year=year, split=split, masks="every" if split else "some")
+    masks: davis.Masks = "every" if split else "some"
     return tuple(
         FolderClip(
             f"{name}/{sequence.name}",
@@ -241,7 +216,7 @@ def _davis(folder: Path, name: str, split: str | None, year: str | None) -> tupl
             sequence.annotations,
             merged,
         )
-        for sequence in found
+        for sequence in davis.find_sequences(folder, year=year, split=split, masks=masks)
     )
 
 
@@ -253,32 +228,19 @@ def _youtube_vos(
     if youtube_vos.has_layout(folder):
         if split is not None:
             raise InputError(f"{folder} is a split by itself: leave out {split}")
-        # Here a mask may be missing, as in `valid`: such a frame is never drawn.
-        found = youtube_vos.find_videos(folder, every_frame=folder.name == "train")
+        # Masks may be missing, as in `valid`: such frames are never drawn.
+        videos = youtube_vos.find_videos(folder, every_frame=folder.name == "train")
     elif split is None:
         splits = youtube_vos.splits_in(folder)
         raise InputError(
-            f"{folder} has the splits {', '.join(splits)}: expected one to be named, such as"
+            f"{folder} has the splits {', '.join(splits)}: name one of them, such as"
             f" {name}:{splits[0]}"
         )
     else:
-        found = youtube_vos.find_split(folder, split)
+        videos = youtube_vos.find_split(folder, split)
     return tuple(
         FolderClip(
             f"{name}/{video.name}", tuple(video.frames[k] for k in video.annotated), video.masks
         )
-        for video in found.complete()
+        for video in videos.complete()
     )
-
-
-@functools.cache
-def _is_binary(masks: tuple[Path, ...]) -> bool:
-    """Whether 255 is the object: the first mask that is not empty holds 0 and 255 alone.
-
-    One frame does not tell: where all objects have left, a map of ids may hold nothing but void.
-    """
-    for path in masks:
-        labels = read_labels(path)
-        if labels.any():
-            return not objects_in(labels)
-    return True

@@ -1,15 +1,13 @@
-"""TFDS's TFRecords at random: record i of a split, wherever it lies, without reading the others.
+"""Random access to the records of a TFDS dataset, which TFDS itself reads in order only.
 
-TFDS's own reader goes through a split from its start; a stream that is a function of (seed, step)
-needs any record at any time. A TFRecord file gives each record a header of 12 bytes (length uint64,
-its checksum) and a footer of 4 (the checksum of the bytes between). Where each record starts is
-told by `SHARD.offsets.npy`, int64 `[records, 2]` (start of the bytes, their number), which our
-builders write; without it the headers are read one after the other, which is quick on a local disk.
-Checksums are not compared: a length that is wrong leads nowhere, and the pictures tell by
-themselves when they are damaged.
+A stream that is a function of (seed, step) needs any record at any time. In a TFRecord file each
+record has a header of 12 bytes (its length as uint64, a checksum) and a footer of 4 (a checksum).
+Our builders write `SHARD.offsets.npy` beside each, int64 `[records, 2]`: first byte and length of
+each record. Checksums are not compared: a wrong length is noticed, and so is a damaged image when
+it is decoded.
 
 TensorFlow and TFDS take seconds to import, and training from raw files needs neither: they are
-imported where a built dataset is opened or a record read, and nowhere else.
+imported where a built dataset is opened or a record is read.
 """
 
 import concurrent.futures
@@ -28,7 +26,7 @@ from qmra_jax.errors import InputError
 from qmra_jax.files import is_remote
 
 OFFSETS_SUFFIX = ".offsets.npy"
-HEADER, FOOTER = 12, 4  # bytes around a TFRecord's own
+HEADER, FOOTER = 12, 4  # bytes around a record
 STATIC = frozenset({"name", "image", "mask"})  # the features that triplets need
 VIDEO = frozenset({"name", "frames", "masks", "annotated"})
 _INFO = "dataset_info.json"
@@ -40,8 +38,8 @@ class Shard:
     """One TFRecord file.
 
     Attributes:
-      path: of the file, local or remote.
-      spans: int64 `[records, 2]`: where each record's bytes start, and how many there are.
+      path: local or remote.
+      spans: int64 `[records, 2]`: first byte and number of bytes of each record.
     """
 
     path: epath.Path
@@ -50,7 +48,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The records of a split, by number. Threads may share it: it keeps no file open.
+    """The records of a split, by number; thread-safe, as it keeps no file open.
 
     Attributes:
       shards: the split's files, in order.
@@ -66,11 +64,11 @@ class Records:
         return int(self._ends[-1])
 
     def __getitem__(self, i: int) -> Mapping[str, Sequence]:
-        """Record i, parsed: each feature's values, of which only those asked for are copied.
+        """The features of record i, each a sequence of values, copied only when accessed.
 
         Raises:
           IndexError: if there is no such record.
-          InputError: if the file is not what it was when it was opened, or is damaged.
+          InputError: if the file is damaged, or has changed since it was opened.
         """
         import tensorflow as tf
         from google.protobuf.message import DecodeError
@@ -80,7 +78,7 @@ class Records:
         number = int(np.searchsorted(self._ends, i, side="right"))
         shard = self.shards[number]
         start, length = shard.spans[i - self._ends[number]].tolist()
-        with _told(shard.path), shard.path.open("rb") as file:
+        with _reading(shard.path), shard.path.open("rb") as file:
             file.seek(start - HEADER)
             header, data = file.read(HEADER), file.read(length)
         if len(data) < length or int.from_bytes(header[:8], "little") != length:
@@ -100,7 +98,7 @@ class Records:
 
 
 def find_version(folder: epath.PathLike) -> epath.Path | None:
-    """The folder of a TFDS dataset: this one, or its newest version's; None if it is none.
+    """The folder of a TFDS dataset: this one or its newest version; None if there is none.
 
     Args:
       folder: such as `duts/1.0.0`, `duts` or `youtube_vos/2019`, local or remote.
@@ -109,7 +107,7 @@ def find_version(folder: epath.PathLike) -> epath.Path | None:
       InputError: if a remote folder cannot be read.
     """
     folder = epath.Path(folder)
-    with _told(folder):
+    with _reading(folder):
         if (folder / _INFO).exists():
             return folder
         if not folder.is_dir():
@@ -120,59 +118,58 @@ def find_version(folder: epath.PathLike) -> epath.Path | None:
 
 
 def find_configs(folder: epath.PathLike) -> list[str]:
-    """The names of a TFDS dataset's configs: those of its sub-folders that hold a version."""
+    """The names of a TFDS dataset's configs: its sub-folders that contain a version."""
     folder = epath.Path(folder)
-    with _told(folder):
+    with _reading(folder):
         names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
     return [name for name in names if find_version(folder / name)]
 
 
 def open_records(folder: epath.PathLike, split: str, needed: frozenset[str]) -> Records:
-    """Finds a split's records, and checks that its files are whole.
+    """Finds a split's records, and checks that its files are complete.
 
     Args:
-      folder: that holds `dataset_info.json`.
+      folder: contains `dataset_info.json`.
       split: such as "train".
-      needed: names of features that records must have: `STATIC` or `VIDEO`.
+      needed: features that records must have: `STATIC` or `VIDEO`.
 
     Raises:
-      InputError: if there is no such split, the features are others, or a file is missing, cut
-        short or unlike its `.offsets.npy`.
+      InputError: if there is no such split, the features differ, or a file is missing, cut short
+        or inconsistent with its `.offsets.npy`.
     """
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
 
     folder = epath.Path(folder)
-    with _told(folder):
+    with _reading(folder):
         try:
             info = tfds.builder_from_directory(folder).info
         except (ValueError, KeyError, FileNotFoundError, json_format.Error) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"dataset {folder} cannot be read ({reason}): build it anew") from None
+            raise InputError(
+                f"dataset {folder} cannot be read ({reason}): build it again"
+            ) from None
     _check_features(folder, set(info.features or ()), needed)
     if split not in info.splits:
-        raise InputError(
-            f"split {split} of {folder}: there is none; found {', '.join(info.splits) or 'none'}"
-        )
+        splits = ", ".join(info.splits) or "none"
+        raise InputError(f"split {split} of {folder}: no such split; found {splits}")
     if (kind := info.file_format.file_suffix) != "tfrecord":
-        raise InputError(f"dataset {folder} is of {kind} files: expected tfrecord")
+        raise InputError(f"dataset {folder} consists of {kind} files: expected tfrecord")
     paths, counts = info.splits[split].filepaths, info.splits[split].shard_lengths
     with concurrent.futures.ThreadPoolExecutor(16) as pool:  # remote files answer slowly
         shards = tuple(pool.map(_open_shard, map(epath.Path, paths), counts))
     if not sum(counts):
-        raise InputError(f"split {split} of {folder} holds no records: build it anew")
+        raise InputError(f"split {split} of {folder} holds no records: build it again")
     return Records(shards)
 
 
 def _check_features(folder: epath.Path, found: set[str], needed: frozenset[str]) -> None:
     if needed <= found:
         return
-    for kind, features, setting in (
-        ("images", STATIC, "data.static"),
-        ("videos", VIDEO, "data.videos"),
-    ):
-        if features <= found:
-            raise InputError(f"dataset {folder} holds {kind}: name it in {setting} instead")
+    if found >= STATIC:
+        raise InputError(f"dataset {folder} holds images: name it in data.static instead")
+    if found >= VIDEO:
+        raise InputError(f"dataset {folder} holds videos: name it in data.videos instead")
     raise InputError(
         f"dataset {folder} has the features {shortened(found) or 'none'}: expected"
         f" {', '.join(sorted(needed))}, as the builders of data_pipeline.build write them"
@@ -180,56 +177,37 @@ def _check_features(folder: epath.Path, found: set[str], needed: frozenset[str])
 
 
 def _open_shard(path: epath.Path, records: int) -> Shard:
-    beside = path.parent / f"{path.name}{OFFSETS_SUFFIX}"
-    with _told(path):
+    offsets = path.parent / f"{path.name}{OFFSETS_SUFFIX}"
+    with _reading(path):
         try:
-            size = path.stat().length
+            size, array = path.stat().length, offsets.read_bytes()
         except FileNotFoundError:
-            raise InputError(f"shard {path}: no such file: copy it again") from None
-        spans = _read_spans(beside) if beside.exists() else _scan(path, size)
+            raise InputError(
+                f"shard {path}: it or {offsets.name} does not exist: copy both again"
+            ) from None
+    try:
+        spans = np.load(io.BytesIO(array), allow_pickle=False)
+    except (ValueError, EOFError):
+        spans = np.empty(0)
+    if spans.ndim != 2 or spans.shape[1] != 2 or spans.dtype != np.int64:
+        raise InputError(f"{offsets}: expected int64 [records, 2]: build the dataset again")
     end = int(spans[-1].sum()) + FOOTER if len(spans) else 0
     if len(spans) != records or end != size:
-        told = f" (by {beside.name})" if beside.exists() else ""
         raise InputError(
-            f"shard {path}: expected {records} records, found {len(spans)} in {end} of the file's"
-            f" {size} bytes{told}: the file is cut short or another's; copy it again"
+            f"shard {path}: expected {records} records in {size} bytes, but {offsets.name} lists"
+            f" {len(spans)} in {end}: a file is cut short or another's; copy both again"
         )
     return Shard(path, spans)
 
 
-def _read_spans(path: epath.Path) -> np.ndarray:
-    try:
-        spans = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (ValueError, EOFError):
-        spans = np.empty(0)
-    if spans.ndim != 2 or spans.shape[1] != 2 or spans.dtype != np.int64:
-        raise InputError(f"{path}: expected int64 [records, 2]: remove it, and headers are read")
-    return spans
-
-
-def _scan(path: epath.Path, size: int) -> np.ndarray:
-    """The spans by the headers, as far as whole records go."""
-    spans = []
-    with path.open("rb") as file:
-        start = HEADER
-        while start + FOOTER <= size:
-            file.seek(start - HEADER)
-            length = int.from_bytes(file.read(8), "little")
-            if start + length + FOOTER > size:
-                break
-            spans.append((start, length))
-            start += length + FOOTER + HEADER
-    return np.array(spans, np.int64).reshape(-1, 2)
-
-
 @contextlib.contextmanager
-def _told(path: epath.Path) -> Iterator[None]:
-    """Tells in one line that a file cannot be read."""
+def _reading(path: epath.Path) -> Iterator[None]:
+    """Turns errors of the file system into an `InputError`; each kind of bucket has its own."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        if not isinstance(error, OSError) and not is_remote(path):  # each kind of bucket has others
+        if not isinstance(error, OSError) and not is_remote(path):
             raise
         raise InputError(f"{path} cannot be read ({' '.join(str(error).split())})") from None

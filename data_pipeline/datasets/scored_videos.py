@@ -1,8 +1,7 @@
-"""Which videos and frames of YouTube-VOS are scored, where the truth is at hand.
+"""The videos and frames of YouTube-VOS that are scored where the true masks exist.
 
-An object is scored in the frames that meta.json lists for it and that have a true mask, from the
-one after its first: there it is given. Where it is not listed (it has left, or the frame is not
-annotated), it is not scored.
+An object is scored in the frames that meta.json lists for it and that have a true mask, except its
+first, where its mask is given.
 """
 
 from collections.abc import Collection
@@ -15,15 +14,15 @@ from qmra_jax.errors import InputError
 def find_videos(
     truth: Path, split: str | None, names: Collection[str] | None = None
 ) -> tuple[list[youtube_vos.Video], int]:
-    """The videos of a split to score, and how many the split has in all.
+    """The videos of a split to score, and the number of all its videos.
 
     Args:
-      truth: the root that holds `train`, `valid`, ...; or, with no split, one such folder itself.
-      split: "train", "valid" or "valid_all_frames"; None for the folder itself.
+      truth: root that contains `train`, `valid`, ...; or, with no split, one such folder itself.
+      split: "train", "valid" or "valid_all_frames"; None: `truth` is the split's folder.
       names: these videos only.
 
     Raises:
-      InputError: if the layout is not YouTube-VOS's, a video is at fault, or a name is not there.
+      InputError: if the layout is not YouTube-VOS's, a video has faults, or a name is unknown.
     """
     truth = Path(truth)
     if split is None and not youtube_vos.has_layout(truth):
@@ -33,8 +32,8 @@ def find_videos(
         )
     if split is not None and youtube_vos.has_layout(truth):
         raise InputError(
-            f"{truth} is one split's folder itself, so split {split!r} is not looked for in it:"
-            " give the folder above, or no split (--split all)"
+            f"{truth} is one split's folder itself, and holds no split {split!r}: give the folder"
+            " above, or no split (--split all)"
         )
     split_videos = (
         youtube_vos.find_split(truth, split)
@@ -51,38 +50,34 @@ def find_videos(
 
 
 def scored_frames(video: youtube_vos.Video) -> tuple[tuple[Path, ...], dict[int, tuple[int, ...]]]:
-    """Which masks of a video count, and for which objects.
+    """The masks of a video that count, and for which objects.
 
     Returns:
-      The true masks of the frames that any object is scored in, in time order; and for each
-      object's id the indices into them. An object without a frame to score has none.
+      The true masks of the frames in which any object is scored, in temporal order; and of each
+      object id the indices into them, which may be none.
 
     Raises:
       InputError: if no object has any: the official `valid` keeps its ground truth.
     """
     masks = {path.stem: path for path in video.masks}
-    listed = {
-        o.id: [name for name in sorted(set(o.listed), key=_time) if name in masks]
-        for o in video.objects
-    }
-    first = {o.id: min(o.listed, key=_time) for o in video.objects}
-    scored = {
-        id_: [name for name in frames if name != first[id_]] for id_, frames in listed.items()
-    }
+    scored = {}
+    for o in video.objects:
+        _, *later = sorted(o.listed, key=_time)
+        scored[o.id] = [name for name in later if name in masks]
     names = sorted({name for frames in scored.values() for name in frames}, key=_time)
     if not names:
         raise InputError(
             f"video {video.name}: no object has a true mask after its first frame, so there is"
-            " nothing to score (the ground truth of the official valid is the server's alone; score"
+            " nothing to score (only the server has the ground truth of the official valid; score"
             " a part of train)"
         )
-    place = {name: k for k, name in enumerate(names)}
+    index = {name: k for k, name in enumerate(names)}
     return (
         tuple(masks[name] for name in names),
-        {id_: tuple(place[name] for name in frames) for id_, frames in scored.items()},
+        {id_: tuple(index[name] for name in frames) for id_, frames in scored.items()},
     )
 
 
 def _time(frame: str) -> tuple[int, str]:
-    """YouTube-VOS's frames are named by numbers of one width; others' may not be."""
+    """Sorts by number where names are not padded to one width."""
     return (int(frame) if frame.isdecimal() else 0), frame

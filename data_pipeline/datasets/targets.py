@@ -1,27 +1,26 @@
-"""The targets to choose from in a mask of a dataset."""
+"""The targets that a still image's mask offers."""
 
 import numpy as np
 
 from qmra_jax.errors import InputError
 from qmra_jax.masks import VOID, label_counts, objects_in
 
-MAX_ID = 127  # of an instance; above, a mask is a blended 0/255 one
-MIN_TARGET = 1 / 2000  # of the image: smaller instances are not drawn, nor frames that show less
+MAX_ID = 127  # of an instance; higher values mean a 0/255 mask with grey edges
+MIN_TARGET = 1 / 2000  # of the image: smaller instances, and frames that show less, are not drawn
 
 
 def is_binary(labels: np.ndarray, name: str) -> bool:
-    """Whether a still image's mask is binary: 0/1 counts as ids, of which 1 is the only one.
+    """Whether a mask is 0/255, possibly with grey edges, and not a map of instance ids.
 
-    Binary is 0/255, or grey in between (blended edges). Instance ids are 1..127, with 255 as void;
-    they cover more than void does.
+    Instance ids are 1..127, with 255 as void, and cover more than void does; 0/1 counts as ids.
 
     Args:
-      labels: uint8 `[h, w]`, as `read_labels` gives them.
+      labels: uint8 `[h, w]`, as `read_labels` returns them.
       name: of the mask, for messages.
 
     Raises:
-      InputError: if it could be either: there are values of 128 to 254 while some value is more
-        frequent than 255, as in blended ids; or ids stand beside more of 255 than void would be.
+      InputError: if the mask is ambiguous: it has values of 128 to 254 while some value is more
+        frequent than 255, as in blended ids; or it has ids and even more of 255.
     """
     counts = label_counts(labels)
     low, high, top = counts[1 : MAX_ID + 1].sum(), counts[MAX_ID + 1 : VOID].sum(), counts[VOID]
@@ -29,7 +28,7 @@ def is_binary(labels: np.ndarray, name: str) -> bool:
         raise InputError(
             f"mask {name} holds values of 128 to 254, and 255 is not its most frequent: expected"
             f" ids up to {MAX_ID} with 255 as void, or 0 and 255; save ids again without resizing,"
-            " or cut a soft mask at 128"
+            " or threshold a soft mask at 128"
         )
     if not high and low and top > low:
         raise InputError(
@@ -40,15 +39,15 @@ def is_binary(labels: np.ndarray, name: str) -> bool:
 
 
 def instance_masks(labels: np.ndarray, name: str) -> dict[int, np.ndarray]:
-    """The targets of a mask: one where it is binary, else the instances big enough to follow.
+    """The targets of a mask: one if it is binary, else the instances of at least `MIN_TARGET`.
 
     Args:
-      labels: uint8 `[h, w]`, as `read_labels` gives them.
+      labels: uint8 `[h, w]`, as `read_labels` returns them.
       name: of the mask, for messages.
 
     Returns:
-      Instance to uint8 `[h, w]` in {0, 1}; a binary mask, cut at 128, is instance 1. Empty if there
-      is none.
+      Instance to uint8 `[h, w]` in {0, 1}. A binary mask, cut at 128, is instance 1; where all
+      instances are small, all are targets; an empty mask has none.
 
     Raises:
       InputError: as `is_binary`.

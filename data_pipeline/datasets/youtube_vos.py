@@ -1,13 +1,13 @@
-"""Videos in YouTube-VOS's official layout, which its 2018 and 2019 editions share.
+"""Videos in YouTube-VOS's official layout, common to its 2018 and 2019 editions.
 
     ROOT/train/JPEGImages/VIDEO/00000.jpg      frames, every fifth of the original video
-    ROOT/train/Annotations/VIDEO/00000.png     a palette PNG for each of them
+    ROOT/train/Annotations/VIDEO/00000.png     a palette PNG of each of them
     ROOT/train/meta.json                       each object's category and the frames that show it
     ROOT/valid/...                             the same, but masks only where objects first appear
     ROOT/valid_all_frames/...                  every frame of valid's videos; masks as in valid
 
-`valid_all_frames.zip` unpacks to another folder `valid` inside, or not, by the edition; both are
-read. What the folders and meta.json say is compared by names alone; contents are not read here.
+`valid_all_frames.zip` unpacks with or without another folder `valid` inside, depending on the
+edition; both are read. Only names are checked here, not the files' contents.
 """
 
 import dataclasses
@@ -22,19 +22,20 @@ from qmra_jax.masks import VOID
 
 SPLITS = ("train", "valid", "valid_all_frames")
 _ALL_FRAMES = ("valid_all_frames", "valid_all_frames/valid", "valid_all_frames/valid_all_frames")
+_SHOWN_FAULTS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Object:
-    """One object of a video, as meta.json tells of it.
+    """One object of a video, from meta.json.
 
     Attributes:
       id: its label in the masks, from 1.
       category: such as "penguin".
-      first_frame: the index into the video's frames of the first that is listed: there the object
-        appears, and there `valid` has its mask.
-      listed: the names of the frames that show it, "00150", in time order; in `valid` those that
-        are scored.
+      first_frame: index into the video's frames of the first listed frame, where the object appears
+        (and where `valid` has its mask).
+      listed: names of the frames that show it, "00150", in temporal order; in `valid` the scored
+        frames.
     """
 
     id: int
@@ -49,10 +50,10 @@ class Video:
 
     Attributes:
       name: of its folder, such as "003234408d".
-      frames: the images, in time order.
-      masks: the masks there are, in time order.
-      annotated: the index into `frames` of each mask's frame.
-      objects: those of meta.json, by id.
+      frames: the images, in temporal order.
+      masks: the masks, in temporal order.
+      annotated: index into `frames` of each mask.
+      objects: from meta.json, by id.
     """
 
     name: str
@@ -64,13 +65,12 @@ class Video:
 
 @dataclasses.dataclass(frozen=True)
 class SplitVideos:
-    """What a split holds.
+    """The content of a split.
 
     Attributes:
-      videos: those without a fault, by name.
-      faults: a line for whatever does not fit together; its video, where it is about one, is left
-        out of `videos`.
-      meta: the path of meta.json.
+      videos: those without faults, by name.
+      faults: one line per faulty video.
+      meta: path of meta.json.
     """
 
     videos: tuple[Video, ...]
@@ -81,25 +81,26 @@ class SplitVideos:
         """The videos.
 
         Raises:
-          InputError: if there is any fault, with the first few and their number.
+          InputError: if there is any fault.
         """
         if self.faults:
-            most = 5
-            more = f"; and {len(self.faults) - most} more" if len(self.faults) > most else ""
+            rest = len(self.faults) - _SHOWN_FAULTS
+            more = f"; and {rest} more" if rest > 0 else ""
             raise InputError(
-                f"YouTube-VOS, {len(self.faults)} at fault: {'; '.join(self.faults[:most])}{more}:"
-                " mend these videos, or remove them from the folders and from meta.json"
+                f"YouTube-VOS, {len(self.faults)} videos with faults:"
+                f" {'; '.join(self.faults[:_SHOWN_FAULTS])}{more}: repair these videos, or remove"
+                " them from the folders and from meta.json"
             )
         return self.videos
 
 
 def splits_in(root: Path) -> tuple[str, ...]:
-    """Those of `SPLITS` that have frames under the root."""
+    """The `SPLITS` that have frames in this root."""
     return tuple(split for split in SPLITS if _frames_folder(Path(root), split) is not None)
 
 
 def has_layout(folder: Path) -> bool:
-    """Whether a folder is a split of this layout: meta.json tells it from DAVIS's."""
+    """Whether a folder is a split in this layout; meta.json distinguishes it from DAVIS's."""
     return (folder / "meta.json").is_file() and (folder / "JPEGImages").is_dir()
 
 
@@ -107,11 +108,11 @@ def find_split(root: Path, split: str) -> SplitVideos:
     """The videos of an official split.
 
     Args:
-      root: that holds the folders `train`, `valid`, `valid_all_frames`, or some of them.
+      root: contains some of the folders `train`, `valid`, `valid_all_frames`.
       split: one of `SPLITS`. In `train` every frame must have a mask.
 
     Raises:
-      InputError: if the split's folders or its meta.json are missing, or that cannot be read.
+      InputError: if the split's folders or its meta.json are missing or unreadable.
     """
     root = Path(root)
     frames = _frames_folder(root, split) if split in SPLITS else None
@@ -124,8 +125,8 @@ def find_split(root: Path, split: str) -> SplitVideos:
         return find_videos(frames, every_frame=split == "train")
     if not (root / "valid").is_dir():
         raise InputError(
-            f"split {split} of {root}: expected {root / 'valid'} as well, whose masks and meta.json"
-            " it shares: unpack valid.zip beside it"
+            f"split {split} of {root}: expected {root / 'valid'} as well, for its masks and"
+            " meta.json: unpack valid.zip beside it"
         )
     return find_videos(frames, masks_folder=root / "valid", every_frame=False)
 
@@ -133,17 +134,17 @@ def find_split(root: Path, split: str) -> SplitVideos:
 def find_videos(
     folder: Path, *, masks_folder: Path | None = None, every_frame: bool = True
 ) -> SplitVideos:
-    """The videos of one split's folder, and what does not fit together.
+    """The videos of one split's folder, and their faults.
 
-    Faults are: a video of meta.json without frames or without masks, and the other way round; an
-    object without frames, with frames that are not there, or with an id outside 1..254; a mask
-    without a frame; a frame twice; a missing mask (of any frame, or of an object's first).
+    Faults are: a video that is missing from meta.json, the frames or the masks; an object without
+    frames, with absent frames or with an id outside 1..254; a mask without a frame; two frames of
+    one name; a missing mask.
 
     Args:
-      folder: that holds `JPEGImages`.
-      masks_folder: that holds `Annotations` and `meta.json`; None for the same.
-      every_frame: every frame must have a mask, as in `train`; else those in which meta.json says
-        that an object first appears, as in `valid`.
+      folder: contains `JPEGImages`.
+      masks_folder: contains `Annotations` and `meta.json`; None: the same folder.
+      every_frame: whether every frame must have a mask, as in `train`, or only those in which an
+        object first appears, as in `valid`.
 
     Raises:
       InputError: if a folder or meta.json is missing, or meta.json cannot be read.
@@ -154,61 +155,49 @@ def find_videos(
     for needed in (frames_root, masks_root):
         if not needed.is_dir():
             raise InputError(f"YouTube-VOS: no folder {needed}: expected {needed}/VIDEO")
-    meta_path = masks_folder / "meta.json"
-    objects = _read_meta(meta_path)
+    meta = masks_folder / "meta.json"
+    objects = _read_meta(meta)
+    places = {
+        str(frames_root): set(folders_in(frames_root)),
+        str(masks_root): set(folders_in(masks_root)),
+        str(meta): objects.keys(),
+    }
     videos, faults = [], []
-    with_frames, with_masks = set(folders_in(frames_root)), set(folders_in(masks_root))
-    for name in sorted(objects.keys() | with_frames | with_masks):
-        absent = [
-            place
-            for place, names in (
-                (str(frames_root), with_frames),
-                (str(masks_root), with_masks),
-                (str(meta_path), objects),
-            )
-            if name not in names
-        ]
-        if absent:
+    for name in sorted(set().union(*places.values())):
+        if absent := [place for place, names in places.items() if name not in names]:
             faults.append(f"video {name}: not in {' and not in '.join(absent)}")
             continue
-        frames = files_in(frames_root, name, FRAME_SUFFIXES, "frames", any_number=True)
-        masks = files_in(masks_root, name, {".png"}, "masks", any_number=True)
+        frames = files_in(frames_root, name, FRAME_SUFFIXES, "frames", allow_none=True)
+        masks = files_in(masks_root, name, {".png"}, "masks", allow_none=True)
         if found := list(_faults(frames, masks, objects[name], every_frame)):
             faults.append(f"video {name}: {'; '.join(found)}")
             continue
         index = {path.stem: k for k, path in enumerate(frames)}
-        videos.append(
-            Video(
-                name,
-                frames,
-                masks,
-                tuple(index[path.stem] for path in masks),
-                tuple(
-                    dataclasses.replace(o, first_frame=min(index[frame] for frame in o.listed))
-                    for o in objects[name]
-                ),
-            )
+        annotated = tuple(index[path.stem] for path in masks)
+        placed = tuple(
+            dataclasses.replace(o, first_frame=min(index[frame] for frame in o.listed))
+            for o in objects[name]
         )
-    return SplitVideos(tuple(videos), tuple(faults), meta_path)
+        videos.append(Video(name, frames, masks, annotated, placed))
+    return SplitVideos(tuple(videos), tuple(faults), meta)
 
 
 def _frames_folder(root: Path, split: str) -> Path | None:
-    """The folder that holds a split's `JPEGImages`."""
+    """The folder that contains a split's `JPEGImages`."""
     folders = _ALL_FRAMES if split == "valid_all_frames" else (split,)
-    found = (root / folder for folder in folders)
-    return next((folder for folder in found if (folder / "JPEGImages").is_dir()), None)
+    return next((root / f for f in folders if (root / f / "JPEGImages").is_dir()), None)
 
 
 def _faults(
     frames: tuple[Path, ...], masks: tuple[Path, ...], objects: list[Object], every_frame: bool
 ) -> Iterator[str]:
-    """What does not fit together in one video."""
+    """The faults of one video."""
     names, masked = {path.stem for path in frames}, {path.stem for path in masks}
     if not frames:
         yield "its folder holds no frames"
         return
     if len(names) < len(frames):
-        yield "a frame is there twice"
+        yield "two frames share a name"
     if not objects:
         yield "meta.json names no objects"
     for o in objects:
@@ -227,16 +216,16 @@ def _faults(
 
 
 def _read_meta(path: Path) -> dict[str, list[Object]]:
-    """Each video's objects, their first frames not known yet (0)."""
+    """Each video's objects, with `first_frame` still 0."""
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"YouTube-VOS: no file {path}: it tells each video's objects; take the official one"
+            f"YouTube-VOS: no file {path}, which lists each video's objects: use the official one"
         ) from None
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as JSON ({reason}): get it again") from None
+        raise InputError(f"{path} cannot be read as JSON ({reason}): download it again") from None
     try:
         return {
             name: sorted(

@@ -1,42 +1,26 @@
-"""Draws a scene: its picture at a time, and its exact mask.
+"""Renders a scene: its image and its exact label map at a time.
 
-Masks are exact: a pixel has the label of the topmost figure that covers at least half of it. Only
-pictures have soft edges. What a figure covers is counted on 4x4 points a pixel, of which those on
-its outline count half.
+A pixel has the label of the topmost figure that covers at least half of it; images blend figures by
+coverage. Coverage is counted on 4x4 points per pixel, of which those on an outline count half.
 """
 
-import itertools
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
 from data_pipeline.synthetic.scene import Figure, Scene
 
-FINE = 4  # points a pixel, each way, on which coverage is counted
-POINT = 14  # what one of them counts, so that also the mean of halves is a whole number
-FULL = POINT * FINE**2  # coverage of a whole pixel
+POINTS = 4  # per pixel, each way, on which coverage is counted
+WEIGHT = 14  # of one point; even, so that half of it is a whole number
+FULL = WEIGHT * POINTS**2  # coverage of a whole pixel
 SUBPIXEL_BITS = 4  # of the outline's coordinates
-USUAL_HEIGHT = 240  # of a frame, in pixels
 
 
 def draw_labels(scene: Scene, time: float, height: int, width: int) -> np.ndarray:
-    """The visible objects at a time.
-
-    Args:
-      scene: what is seen.
-      time: in frames.
-      height: of the mask, in pixels.
-      width: of the mask, in pixels.
-
-    Returns:
-      uint8 `[height, width]`: 0 background, 1..n the objects.
-    """
+    """The visible objects at a time: uint8 `[height, width]`, 0 background, 1..n the objects."""
     labels = np.zeros((height, width), np.uint8)
-    # What lies below every object changes nothing.
-    figures = itertools.dropwhile(lambda figure: not figure.label, scene.figures)
-    for figure, _, window, cover in _drawn(scene, figures, time, height, width):
+    for figure, _, window, cover in _visible(scene, time, height, width):
         labels[window][cover >= FULL // 2] = figure.label
     return labels
 
@@ -44,59 +28,45 @@ def draw_labels(scene: Scene, time: float, height: int, width: int) -> np.ndarra
 def draw_image(
     scene: Scene, time: float, height: int, width: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The picture at a time.
-
-    Args:
-      scene: what is seen.
-      time: in frames.
-      height: of the picture, in pixels.
-      width: of the picture, in pixels.
-      rng: of the sensor's noise.
-
-    Returns:
-      uint8 `[height, width, 3]`, RGB.
-    """
-    to_world = np.linalg.inv(_frame_to_pixels(height, width) @ scene.camera.at(time))
-    image = scene.background.sample(to_world, width, height)
-    for figure, place, window, cover in _drawn(scene, scene.figures, time, height, width):
-        y, x = (part.start for part in window)
-        shift = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], float)
-        stuff = figure.texture.sample(np.linalg.inv(place) @ shift, *cover.shape[::-1])
-        share = cover.astype(np.float32) / FULL
-        image[window] = cv2.blendLinear(stuff, image[window], share, 1 - share)
-    gain = np.clip(np.round(128 * scene.light), 0, 255).astype(np.uint8)
-    image = cv2.multiply(image, cv2.resize(gain, (width, height)), scale=1 / 128)
-    noise = scene.grain * rng.standard_normal(image.shape, np.float32)
+    """The image at a time, with sensor noise from `rng`: uint8 `[height, width, 3]`, RGB."""
+    to_background = np.linalg.inv(_to_pixels(height, width) @ scene.camera.at(time))
+    image = scene.background.sample(to_background, width, height)
+    for figure, to_pixels, window, cover in _visible(scene, time, height, width):
+        rows, columns = window
+        corner = np.array([[1.0, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
+        to_figure = np.linalg.inv(to_pixels) @ corner
+        surface = figure.texture.sample(to_figure, *cover.shape[::-1])
+        weight = cover.astype(np.float32) / FULL
+        image[window] = cv2.blendLinear(surface, image[window], weight, 1 - weight)
+    noise = scene.noise * rng.standard_normal(image.shape, np.float32)
     return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
 
 
-def _frame_to_pixels(height: int, width: int) -> np.ndarray:
-    """Frame heights from the middle to pixels, whole numbers at their centres: `[3, 3]`."""
-    return np.array([[height, 0, (width - 1) / 2], [0, height, (height - 1) / 2], [0, 0, 1]], float)
+def _to_pixels(height: int, width: int) -> np.ndarray:
+    """From frame heights about the centre to pixels, integers at pixel centres: `[3, 3]`."""
+    return np.array([[height, 0, (width - 1) / 2], [0, height, (height - 1) / 2], [0, 0, 1]])
 
 
-def _drawn(
-    scene: Scene, figures: Iterable[Figure], time: float, height: int, width: int
+def _visible(
+    scene: Scene, time: float, height: int, width: int
 ) -> Iterator[tuple[Figure, np.ndarray, tuple[slice, slice], np.ndarray]]:
-    """How much of each pixel each figure covers, for those that reach into the picture.
+    """The figures that reach into the frame, from back to front.
 
     Yields:
-      The figure; its place, float64 `[3, 3]`, from its own unit to pixels; the rows and columns of
-      the picture that hold it; and uint8 `[rows, columns]`, 0 to FULL.
+      The figure; float64 `[3, 3]`, from its own unit to pixels; the window of rows and columns that
+      it lies in; and its coverage there, uint8 `[rows, columns]` from 0 to `FULL`.
     """
-    to_pixels = _frame_to_pixels(height, width)
-    for figure in figures:
-        place = to_pixels @ scene.place(figure, time)
-        line = figure.outline(time) @ place[:2, :2].T + place[:2, 2]
-        (left, top), (right, bottom) = line.min(axis=0).tolist(), line.max(axis=0).tolist()
-        x, y = max(math.floor(left), 0), max(math.floor(top), 0)
-        columns, rows = min(math.ceil(right) + 1, width) - x, min(math.ceil(bottom) + 1, height) - y
-        if columns < 1 or rows < 1:
+    for figure in scene.figures:
+        to_pixels = _to_pixels(height, width) @ figure.motion.at(time)
+        line = figure.outline(time) @ to_pixels[:2, :2].T + to_pixels[:2, 2]
+        left, top = np.maximum(np.floor(line.min(axis=0)), 0).astype(int)
+        right, bottom = np.minimum(np.ceil(line.max(axis=0)) + 1, (width, height)).astype(int)
+        if right <= left or bottom <= top:
             continue
-        points = np.zeros((rows * FINE, columns * FINE), np.uint8)
-        fine = (line - (x, y) + 0.5) * FINE - 0.5  # pixel centres to the points' own whole numbers
+        points = np.zeros(((bottom - top) * POINTS, (right - left) * POINTS), np.uint8)
+        fine = (line - (left, top) + 0.5) * POINTS - 0.5
         fixed = np.round(fine * 2**SUBPIXEL_BITS).astype(np.int32)
-        cv2.fillPoly(points, [fixed], FULL, shift=SUBPIXEL_BITS)  # with all points on the line
+        cv2.fillPoly(points, [fixed], FULL, shift=SUBPIXEL_BITS)  # fills points on the line too
         cv2.polylines(points, [fixed], True, FULL // 2, shift=SUBPIXEL_BITS)
-        cover = cv2.resize(points, (columns, rows), interpolation=cv2.INTER_AREA)
-        yield figure, place, (slice(y, y + rows), slice(x, x + columns)), cover
+        cover = cv2.resize(points, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+        yield figure, to_pixels, (slice(top, bottom), slice(left, right)), cover

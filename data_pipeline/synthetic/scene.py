@@ -1,10 +1,9 @@
-"""What happens in a procedural video: drawn at random, then true at any time and in any size.
+"""The content of a procedural video, at any time and any resolution.
 
-A scene is a textured background under a wandering camera and, above it in depth order, figures:
-the objects that are to be followed, and things that belong to the background: fixed clutter,
-something that hides what passes behind it, and look-alikes of an object. Lengths are in frame
-heights from the middle of the frame, x to the right, y down; time is in frames, and may be
-fractional.
+A scene is a textured background that drifts and, above it from back to front, figures: the objects
+to follow, look-alikes of an object, and clutter fixed to the background, some of it in front of the
+objects. Lengths are in frame heights from the centre of the frame, x to the right, y down; times
+are in frames.
 """
 
 import dataclasses
@@ -15,236 +14,172 @@ import numpy as np
 from data_pipeline.synthetic.textures import Texture, draw_texture
 
 LENGTH = 24  # frames
-EDGE = np.array([8 / 9, 0.5])  # of a 16:9 frame, from its middle
-DETAIL = 240.0  # pixels of a texture's tile that a frame height covers, roughly
-COUNTS = {1: 0.35, 2: 0.35, 3: 0.2, 4: 0.1}  # objects, and the chance of so many
-TELLS_APART = 45.0  # distance of an object's mean colour from the background's, in RGB
-POINTS = 72  # of an outline
+EDGE = np.array([8 / 9, 0.5])  # of a 16:9 frame, from its centre
+DETAIL = 240.0  # pixels of a texture's tile per frame height, approximately
+COUNTS = {1: 0.35, 2: 0.35, 3: 0.2, 4: 0.1}  # number of objects: probability
+MIN_CONTRAST = 45.0  # RGB distance between the mean colours of an object and the background
+ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)  # at which an outline is sampled
 
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """A place over time: x, y, angle (radians) and the logarithm of the size.
+    """A place over time: x, y, angle in radians and log size, each swinging about its start.
 
     Attributes:
       start: float64 `[4]`, at time 0.
-      sway: float64 `[4, 3]`: amplitude, radians a frame, phase.
-      away: how it leaves the frame, if it does: (first frame of the way out, first of the way back,
-        frames that a way takes, x where it waits).
+      sway: float64 `[3, 4]`: amplitude, radians per frame, phase.
     """
 
     start: np.ndarray
-    sway: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((4, 3)))
-    away: tuple[float, float, float, float] | None = None
+    sway: np.ndarray
 
     def at(self, time: float) -> np.ndarray:
-        """The place as a matrix: float64 `[3, 3]`, from its own unit to frame heights."""
-        amplitude, speed, phase = self.sway.T
-        swung = amplitude * (np.sin(speed * time + phase) - np.sin(phase))
-        x, y, angle, size = (self.start + swung).tolist()
-        if self.away is not None:
-            leaves, returns, takes, outside = self.away
-            gone = _ease((time - leaves) / takes) - _ease((time - returns) / takes)
-            x += gone * (outside - x)
+        """The place as a matrix: float64 `[3, 3]`, from the figure's own unit to frame heights."""
+        amplitude, speed, phase = self.sway
+        swing = amplitude * (np.sin(speed * time + phase) - np.sin(phase))
+        x, y, angle, size = (self.start + swing).tolist()
         cos, sin = math.exp(size) * math.cos(angle), math.exp(size) * math.sin(angle)
         return np.array([[cos, -sin, x], [sin, cos, y], [0.0, 0.0, 1.0]])
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """Something at its depth in a scene: an outline that bulges as waves run around it.
+    """A textured shape whose outline bulges as waves run around it.
 
     Attributes:
-      label: 1..n of an object, 0 where it belongs to the background.
-      rest: float64 `[n, 2]`: the outline before it moves, in its own unit, around its origin.
-      waves: float64 `[m, 4]`: amplitude (of the distance to the origin), periods around, phase
-        and speed (both in radians, the latter a frame).
-      texture: what it is made of.
-      motion: where it is.
-      fixed: it is fixed to the background, and moves with the camera.
+      label: 1..n of an object, 0 of the background.
+      radius: float64 `[72]`: the outline at `ANGLES`, before the waves.
+      waves: float64 `[4, m]`: amplitude relative to the radius, periods around, phase, radians per
+        frame.
+      texture: its surface.
+      motion: its place.
     """
 
     label: int
-    rest: np.ndarray
+    radius: np.ndarray
     waves: np.ndarray
     texture: Texture
     motion: Motion
-    fixed: bool = False
 
     def outline(self, time: float) -> np.ndarray:
-        """The line at a time: float64 `[n, 2]`, in its own unit."""
-        amplitude, around, phase, speed = self.waves.T
-        angle = np.arctan2(self.rest[:, 1], self.rest[:, 0])
-        stretch = np.cos(angle[:, None] * around + phase + speed * time) @ amplitude
-        return self.rest * (1 + stretch)[:, None]
-
-    def alike(self, rng: np.random.Generator, label: int, motion: Motion) -> "Figure":
-        """Another of the same kind: form and stuff alike, at another moment and place."""
-        waves = self.waves.copy()
-        waves[:, 2] += rng.uniform(-0.6, 0.6, len(waves))
-        start = motion.start.copy()
-        start[3] = self.motion.start[3] + rng.uniform(-0.15, 0.15)
-        motion = dataclasses.replace(motion, start=start)
-        return Figure(label, self.rest, waves, self.texture.alike(rng), motion)
+        """The outline at a time: float64 `[72, 2]`, x and y in the figure's own unit."""
+        amplitude, periods, phase, speed = self.waves
+        stretch = np.cos(ANGLES[:, None] * periods + phase + speed * time) @ amplitude
+        radius = self.radius * np.maximum(1 + stretch, 0.3)
+        return radius[:, None] * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A video, but for its size in pixels.
+    """A video before it is rendered.
 
     Attributes:
-      background: what is behind everything.
+      background: its texture.
       camera: the background's place in the frame.
-      figures: from the back to the front.
-      light: float64 `[3, 4, 3]`: gain of the light on a coarse grid of the frame, for each colour.
-      grain: standard deviation of the sensor's noise, in grey levels of 255.
+      figures: from back to front.
+      noise: standard deviation of the sensor's noise, in grey levels of 255.
     """
 
     background: Texture
     camera: Motion
     figures: tuple[Figure, ...]
-    light: np.ndarray
-    grain: float
+    noise: float
 
     @property
-    def labels(self) -> tuple[int, ...]:
-        """Of the objects, 1..n."""
-        return tuple(sorted({figure.label for figure in self.figures} - {0}))
-
-    @property
-    def leavers(self) -> tuple[int, ...]:
-        """Labels of the objects that leave the frame and return."""
-        return tuple(figure.label for figure in self.figures if figure.motion.away)
-
-    def place(self, figure: Figure, time: float) -> np.ndarray:
-        """Where a figure is: float64 `[3, 3]`, from its outline's unit to frame heights."""
-        place = figure.motion.at(time)
-        return self.camera.at(time) @ place if figure.fixed else place
+    def labels(self) -> set[int]:
+        """The labels of the objects, 1..n."""
+        return {figure.label for figure in self.figures} - {0}
 
 
-def draw_scene(rng: np.random.Generator, *, plain: bool = False) -> Scene:
-    """A scene, in which nothing yet says that its objects can be seen.
-
-    Args:
-      rng: where everything random comes from.
-      plain: one object, and nothing before it.
-    """
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """Draws a scene, whose objects are not guaranteed to be visible."""
     background = draw_texture(rng, DETAIL)
-    spread = rng.random() * np.array([0.35, 0.15, 0.1, 0.2])
-    camera = Motion(np.zeros(4), _sway(rng, spread, (40, 120)))
-    count = 1 if plain else int(rng.choice(list(COUNTS), p=list(COUNTS.values())))
-    movers = [_figure(rng, label, _path(rng), background) for label in range(1, count + 1)]
+    drift = _sway(rng, rng.random() * np.array([0.35, 0.15, 0, 0]), (40, 120))
+    count = int(rng.choice(list(COUNTS), p=list(COUNTS.values())))
+    movers = [_mover(rng, label, background) for label in range(1, count + 1)]
     first = movers[0]
-    if count > 1 and rng.random() < 0.4:  # two objects to be told apart
-        movers[1] = first.alike(rng, 2, _beside(rng, first.motion))
+    if count > 1 and rng.random() < 0.4:
+        movers[1] = _look_alike(rng, first, label=2)
     if rng.random() < 0.3:
         k = int(rng.integers(count))
-        movers[k] = dataclasses.replace(movers[k], motion=_leaving(rng, movers[k]))
-    for _ in range(0 if plain else int(rng.choice(3, p=[0.45, 0.35, 0.2]))):  # one is not asked for
-        movers.append(first.alike(rng, 0, _beside(rng, first.motion)))
+        movers[k] = _leaving(rng, movers[k])
+    for _ in range(rng.choice(3, p=[0.45, 0.35, 0.2])):
+        movers.append(_look_alike(rng, first, label=0))
     rng.shuffle(movers)
-    behind = [_clutter(rng, 1.2) for _ in range(int(rng.integers(1, 5)))]
-    before = [_clutter(rng, 0.6) for _ in range(int(not plain and rng.random() < 0.4))]
-    light = 1 + rng.uniform(0, 0.35) * rng.uniform(-1, 1, (3, 4, 1))
-    tint = 1 + rng.uniform(-0.08, 0.08, 3)
-    return Scene(
-        background, camera, (*behind, *movers, *before), light * tint, grain=rng.uniform(0, 6)
+    behind = [_clutter(rng, drift, 1.2) for _ in range(rng.integers(1, 5))]
+    before = [_clutter(rng, drift, 0.6) for _ in range(rng.random() < 0.4)]
+    camera = Motion(np.zeros(4), drift)
+    return Scene(background, camera, (*behind, *movers, *before), noise=rng.uniform(0, 6))
+
+
+def _mover(rng: np.random.Generator, label: int, background: Texture) -> Figure:
+    """A figure on a path of its own, in a colour unlike the background's."""
+    motion = _path(rng)
+    while True:
+        figure = _figure(rng, label, motion)
+        if np.linalg.norm(figure.texture.colour - background.colour) >= MIN_CONTRAST:
+            return figure
+
+
+def _look_alike(rng: np.random.Generator, other: Figure, *, label: int) -> Figure:
+    """A figure of the same shape, almost the same colour, that starts in the other half."""
+    motion = _path(rng)
+    motion.start[0] = -math.copysign(motion.start[0], other.motion.start[0])
+    motion.start[3] = other.motion.start[3] + rng.uniform(-0.15, 0.15)
+    shade = rng.uniform(-6, 6, (3, 1)) * (0, 1)
+    texture = dataclasses.replace(other.texture, mix=other.texture.mix + shade)
+    return dataclasses.replace(other, label=label, texture=texture, motion=motion)
+
+
+def _leaving(rng: np.random.Generator, figure: Figure) -> Figure:
+    """The figure on a path that leaves the frame to the left or right, and ends where it began."""
+    start, (amplitude, speed, phase) = figure.motion.start, figure.motion.sway.copy()
+    reach = (
+        figure.radius.max()
+        * (1 + np.abs(figure.waves[0]).sum())
+        * np.exp(start[3] + 2 * amplitude[3])
     )
+    outside = rng.choice([-1, 1]) * (EDGE[0] + reach)
+    # x(t) = start + 1.2 (outside - start) sin²(π t / (LENGTH - 1))
+    amplitude[0] = 0.6 * (outside - start[0])
+    speed[0], phase[0] = 2 * np.pi / (LENGTH - 1), -np.pi / 2
+    return dataclasses.replace(figure, motion=Motion(start, np.stack([amplitude, speed, phase])))
 
 
-def _figure(
-    rng: np.random.Generator, label: int, motion: Motion, background: Texture | None = None
-) -> Figure:
-    """A blob or a polygon, of a colour unlike the background's."""
-    size = np.exp(rng.uniform(np.log(0.1), np.log(0.27)))
-    texture = draw_texture(rng, DETAIL * size)
-    while background and np.linalg.norm(texture.colour - background.colour) < TELLS_APART:
-        texture = draw_texture(rng, DETAIL * size)
-    start = motion.start.copy()
-    start[3] = np.log(size)
-    is_blob = rng.random() < 0.6
-    slender = np.sqrt(rng.uniform(0.5, 1))
-    rest = (blob(rng) if is_blob else polygon(rng)) * (1 / slender, slender)
-    count = int(rng.integers(2, 4))
-    waves = np.stack(
-        [
-            (0.12 if is_blob else 0.06) * rng.uniform(0.4, 1, count),
-            rng.integers(2, 5, count),
-            rng.uniform(0, 2 * np.pi, count),
-            rng.choice([-1, 1], count) * 2 * np.pi / rng.uniform(12, 40, count),
-        ],
-        axis=1,
-    )
-    return Figure(label, rest, waves, texture, dataclasses.replace(motion, start=start))
+def _clutter(rng: np.random.Generator, drift: np.ndarray, spread: float) -> Figure:
+    """A figure fixed to the background, at most `spread` of the way from the centre to an edge."""
+    x, y = rng.uniform(-spread, spread, 2) * EDGE
+    start = np.array([x, y, rng.uniform(0, 2 * np.pi), _log_size(rng)])
+    return _figure(rng, 0, Motion(start, drift))
 
 
-def blob(rng: np.random.Generator) -> np.ndarray:
-    """The outline of a smooth round thing with bulges: float64 `[POINTS, 2]`, about 1 in radius."""
-    angle, around = np.linspace(0, 2 * np.pi, POINTS, endpoint=False), np.arange(2, 6)
-    bulges = rng.normal(0, 0.3, 4) / around
-    radius = 1 + np.cos(angle[:, None] * around + rng.uniform(0, 2 * np.pi, 4)) @ bulges
-    return np.maximum(radius, 0.3)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def polygon(rng: np.random.Generator) -> np.ndarray:
-    """Straight sides and sharp corners, convex or a star: float64 `[n, 2]`, about 1 in radius."""
-    corners = int(rng.integers(3, 8))
-    star = corners > 3 and rng.random() < 0.5
-    count = 2 * corners if star else corners
-    angle = 2 * np.pi / count * (np.arange(count) + rng.uniform(-0.2, 0.2, count))
-    radius = rng.uniform(0.85, 1.15, count)
-    if star:
-        radius[1::2] *= rng.uniform(0.45, 0.75)
-    points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    share = np.linspace(0, 1, POINTS // count, endpoint=False)[:, None]  # points along a side
-    sides = points[:, None] + (np.roll(points, -1, axis=0) - points)[:, None] * share
-    return sides.reshape(-1, 2)
-
-
-def _sway(rng: np.random.Generator, spread: np.ndarray, period: tuple[float, float]) -> np.ndarray:
-    """Swings of up to `spread` `[4]`, each with a period of its own, in frames."""
-    speed = 2 * np.pi / rng.uniform(*period, 4)
-    return np.stack([spread * rng.uniform(0.2, 1, 4), speed, rng.uniform(0, 2 * np.pi, 4)], axis=1)
+def _figure(rng: np.random.Generator, label: int, motion: Motion) -> Figure:
+    """A blob or a star on this path."""
+    radius = np.ones_like(ANGLES)
+    if rng.random() < 0.4:
+        corners, depth = rng.integers(3, 8), rng.uniform(0.15, 0.6)
+        radius = 1.2 - depth * np.abs(2 * (ANGLES * corners / (2 * np.pi) % 1) - 1)
+    periods = np.arange(2, 6)
+    amplitude, phase = rng.normal(0, 0.25, 4) / periods, rng.uniform(0, 2 * np.pi, 4)
+    speed = rng.choice([-1, 1], 4) * 2 * np.pi / rng.uniform(12, 40, 4)
+    waves = np.stack([amplitude, periods, phase, speed])
+    texture = draw_texture(rng, DETAIL * np.exp(motion.start[3]))
+    return Figure(label, radius, waves, texture, motion)
 
 
 def _path(rng: np.random.Generator) -> Motion:
-    """How an object moves: it starts well inside the frame."""
+    """A swaying path that starts well inside the frame."""
     x, y = rng.uniform(-0.6, 0.6, 2) * EDGE
     spread = np.exp(rng.uniform(-1.2, 0)) * np.array([0.6, 0.3, 1.2, 0.25])
-    start = np.array([x, y, rng.uniform(0, 2 * np.pi), 0.0])
+    start = np.array([x, y, rng.uniform(0, 2 * np.pi), _log_size(rng)])
     return Motion(start, _sway(rng, spread, (20, 60)))
 
 
-def _beside(rng: np.random.Generator, other: Motion) -> Motion:
-    """A path of its own that starts on the other side of the frame."""
-    motion = _path(rng)
-    motion.start[0] = -math.copysign(motion.start[0], other.start[0])
-    return motion
+def _log_size(rng: np.random.Generator) -> float:
+    return rng.uniform(np.log(0.1), np.log(0.27))
 
 
-def _leaving(rng: np.random.Generator, figure: Figure) -> Motion:
-    """Its path, but for a while outside the frame, left or right of it."""
-    motion = figure.motion
-    growth = np.exp(motion.start[3] + 2 * motion.sway[3, 0])
-    reach = growth * np.hypot(*figure.rest.T).max() * (1 + figure.waves[:, 0].sum())
-    leaves, takes = rng.uniform(3, 6), rng.uniform(4, 5)
-    away = (
-        leaves,
-        leaves + takes + rng.uniform(2, 4),
-        takes,
-        rng.choice([-1, 1]) * (EDGE[0] + reach),
-    )
-    return dataclasses.replace(motion, away=away)
-
-
-def _clutter(rng: np.random.Generator, far: float) -> Figure:
-    """A figure at a place on the background, at most so `far` from the middle (an edge is at 1)."""
-    x, y = rng.uniform(-far, far, 2) * EDGE
-    motion = Motion(np.array([x, y, rng.uniform(0, 2 * np.pi), 0.0]))
-    return dataclasses.replace(_figure(rng, 0, motion), fixed=True)
-
-
-def _ease(share: float) -> float:
-    """0 before 0, 1 after 1, smooth in between."""
-    share = min(max(share, 0.0), 1.0)
-    return share * share * (3 - 2 * share)
+def _sway(rng: np.random.Generator, spread: np.ndarray, period: tuple[float, float]) -> np.ndarray:
+    """Amplitudes up to `spread` `[4]`, with periods drawn from this range of frames."""
+    amplitude = spread * rng.uniform(0.2, 1, 4)
+    return np.stack([amplitude, 2 * np.pi / rng.uniform(*period, 4), rng.uniform(0, 2 * np.pi, 4)])

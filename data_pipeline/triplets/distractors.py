@@ -1,10 +1,10 @@
 """Triplets with a second object, and triplets whose query does not show the target.
 
-Still images mostly show one object, which a network learns to find whatever box it was given. With
-a second one in the frames the box has to tell which is meant: an object of any image, one of the
-same kind, or the target again. Copy and paste, as Ghiasi et al. 2021, "Simple Copy-Paste is a
-Strong Data Augmentation Method for Instance Segmentation". And where the query shows no target at
-all, nothing is to be found.
+Still images mostly show one object, which a network learns to find whatever the box. With a second
+object pasted in, the box has to tell which one is meant: an object of any image, of the same
+dataset, or the target again (Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation
+Method for Instance Segmentation"). A query without the target teaches that there may be nothing to
+find.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from data_pipeline.triplets.triplets import MIN_VISIBLE, Augmentation, Triplet, 
 from data_pipeline.triplets.warp import Warp, affine_view, covered, warp_frames, with_cover
 from qmra_jax.boxes import mask_to_box
 
-SIZE = (0.2, 0.7)  # of the crop: the longer side of what is pasted
-AS_LARGE = (0.75, 1.3)  # times the target: the target pasted a second time
-MOTION = 0.08  # of the crop: standard deviation of its place from frame to frame
-GROWTH = 0.1  # standard deviation of the logarithm of its size from frame to frame
-LEAST_LEFT = 0.4  # of the target must stay visible in each frame; else the object goes behind it
+SIZE = (0.2, 0.7)  # longer side of what is pasted, as a share of the crop
+ITSELF_SIZE = (0.75, 1.3)  # the same of a second copy of the target, relative to the target
+MOTION = 0.08  # standard deviation of its place between frames, as a share of the crop
+GROWTH = 0.1  # standard deviation of its log size between frames
+MIN_LEFT = 0.4  # of the target that must stay visible in each frame; else it goes in front
 
 
 def add_distractor(
@@ -31,22 +31,22 @@ def add_distractor(
     may_be_target: bool,
     size: tuple[float, float] = SIZE,
 ) -> Triplet:
-    """The triplet with the object of another image in it, in front of the target or behind it.
+    """Pastes an object of another image, in front of the target or behind it.
 
-    The object has a motion of its own. Every other time, if it may, it becomes the target and the
-    target a distractor: that something was pasted must not tell which it is.
+    The object has a motion of its own. If `may_be_target`, it becomes the target half of the time,
+    so that being pasted does not tell the two apart.
 
     Args:
-      triplet: images uint8 `[3, s, s, 3]` and their masks; it is not changed.
+      triplet: not changed.
       image: uint8 `[h, w, 3]`, RGB.
       mask: uint8 `[h, w]` in {0, 1}: the object; not empty.
-      rng: where everything random comes from.
-      augmentation: the size of the crop, and how much views and colours change.
-      may_be_target: whether the two may change roles.
-      size: smallest and largest longer side of what is pasted, as a share of the crop.
+      rng: source of all randomness.
+      augmentation: crop size, and range of views and colours.
+      may_be_target: whether the two may swap roles.
+      size: range of the longer side of what is pasted, as a share of the crop.
 
     Returns:
-      A triplet of the same shapes, its target visible in every frame.
+      A triplet of the same shapes, with its target visible in every frame.
     """
     crops = warp_frames(
         [with_cover(image, mask)] * 3, _warps(mask, rng, augmentation, size), augmentation.crop
@@ -60,7 +60,7 @@ def add_distractor(
         masks = shown
     else:
         masks = triplet.masks * (1 - shown)
-        least = np.maximum(LEAST_LEFT * _areas(triplet.masks), visible)
+        least = np.maximum(MIN_LEFT * _areas(triplet.masks), visible)
         if not front or (_areas(masks) < least).any():
             masks = triplet.masks
             cover = cover * (1 - masks)
@@ -70,19 +70,14 @@ def add_distractor(
 
 
 def add_itself(triplet: Triplet, rng: np.random.Generator, augmentation: Augmentation) -> Triplet:
-    """The triplet with its target pasted in a second time, from one of its own frames.
+    """Pastes the target a second time, from one of its own frames; arguments as `add_distractor`.
 
-    The second one is about as large and never the target: only the memory tells the two apart.
-
-    Args:
-      triplet: as `add_distractor` takes it.
-      rng: where everything random comes from.
-      augmentation: the size of the crop, and how much views and colours change.
+    The copy has about the same size and is never the target: only the memory tells them apart.
     """
     frame = int(rng.integers(3))
     image, mask = triplet.images[frame], triplet.masks[frame]
     side = float(mask_to_box(mask)[2:].max()) / augmentation.crop
-    size = (AS_LARGE[0] * side, AS_LARGE[1] * side)
+    size = (ITSELF_SIZE[0] * side, ITSELF_SIZE[1] * side)
     return add_distractor(triplet, image, mask, rng, augmentation, may_be_target=False, size=size)
 
 
@@ -93,14 +88,14 @@ def without_target(
     rng: np.random.Generator,
     augmentation: Augmentation,
 ) -> Triplet:
-    """The triplet with another image as its query, which does not show the target.
+    """Replaces the query by another image, which does not show the target.
 
     Args:
-      triplet: whose memory frames stay; it is not changed.
+      triplet: keeps its memory frames; not changed.
       image: uint8 `[h, w, 3]`, RGB, of another scene.
-      mask: uint8 `[h, w]` in {0, 1}: an object of it, which the query shows; not empty.
-      rng: where everything random comes from.
-      augmentation: how the query is drawn.
+      mask: uint8 `[h, w]` in {0, 1}: an object that the query will show; not empty.
+      rng: source of all randomness.
+      augmentation: of the query.
 
     Returns:
       A triplet of the same shapes; the query's mask is empty and its box all zero.
@@ -117,7 +112,7 @@ def _warps(
     augmentation: Augmentation,
     sizes: tuple[float, float],
 ) -> list[Warp]:
-    """Three views in which the object lies anywhere in the crop, a little apart from each other."""
+    """Three views with the object anywhere in the crop, slightly different from each other."""
     x, y, width, height = (int(v) for v in mask_to_box(mask))
     size = np.exp(rng.uniform(*np.log(sizes)))
     place = rng.uniform(-0.5, 0.5, 2)

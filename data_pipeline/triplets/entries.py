@@ -1,11 +1,11 @@
-"""What `data.static` and `data.videos` name: a dataset an entry, one line of text each.
+"""The entries of `data.static` and `data.videos`, each of which names a dataset.
 
     FOLDER[:SPLIT[:YEAR]][@REPEAT]      davis2016:train   davis2017:train:2017   duts@2
-    synthetic[:SPLIT][@REPEAT]          made-up videos; nothing is read
+    synthetic[:SPLIT][@REPEAT]          procedural videos; nothing is read
 
-FOLDER lies below `data.root`, or is absolute (`/`, `~`), or in a bucket (`gs://`). What lies in it
-says how it is read: a dataset that our builders wrote (FOLDER/1.0.0, FOLDER/CONFIG/1.0.0 or just
-FOLDER), of which SPLIT is "train" unless named; else raw files, as `datasets.folders` tells.
+FOLDER is relative to `data.root`, absolute (`/`, `~`) or in a bucket (`gs://`). Its content decides
+how it is read: a dataset from our builders (FOLDER/1.0.0, FOLDER/CONFIG/1.0.0 or FOLDER itself),
+whose SPLIT is "train" by default; else raw files, see `datasets.folders`.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ class Entry:
     """One dataset of the config.
 
     Attributes:
-      text: as the config has it.
-      setting: where it stands, such as "data.static" or "data.videos".
-      folder: as named; also what its examples' ids begin with.
+      text: as in the config.
+      setting: that contains it: "data.static" or "data.videos".
+      folder: as named; also a prefix of its examples' names.
       split: None if not named.
       year: of DAVIS's lists; None if not named.
-      repeat: how often each item comes in an epoch; above 0, and may be a fraction.
+      repeat: number of times each item comes in an epoch; above 0, may be a fraction.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Entry:
 
     @classmethod
     def parse(cls, text: str, setting: str) -> "Entry":
-        """Reads an entry.
+        """Parses an entry.
 
         Raises:
           InputError: if it has another form.
@@ -60,21 +60,18 @@ class Entry:
         if not match:
             raise InputError(
                 f"{setting} entry {text!r}: expected FOLDER, FOLDER:SPLIT or FOLDER:SPLIT:YEAR,"
-                " such as davis2017:train:2017, and @REPEAT after it where it is to come up more"
-                " often"
+                " such as davis2017:train:2017, and optionally @REPEAT"
             )
-        entry = cls(text, setting, match["folder"], match["split"], match["year"], 1.0)
-        if match["repeat"] is None:
-            return entry
         try:
-            repeat = float(match["repeat"])
+            repeat = 1.0 if match["repeat"] is None else float(match["repeat"])
         except ValueError:
             repeat = math.nan
+        entry = cls(text, setting, match["folder"], match["split"], match["year"], repeat)
         if not 0 < repeat <= MAX_REPEAT:
             raise entry.error(
-                f"expected a number above 0 after @, {MAX_REPEAT} at most, such as {entry.folder}@5"
+                f"expected a number above 0, at most {MAX_REPEAT}, after @: {entry.folder}@5"
             )
-        return dataclasses.replace(entry, repeat=repeat)
+        return entry
 
     def error(self, message: str) -> InputError:
         """An error about this entry."""
@@ -82,29 +79,24 @@ class Entry:
 
 
 def parse_entries(texts: object, setting: str) -> list[Entry]:
-    """Reads a setting's entries.
+    """Parses the entries of a setting.
 
     Raises:
-      InputError: if one has another form, or stands there twice.
+      InputError: if one has another form, or two name the same dataset.
     """
     if isinstance(texts, str) or not isinstance(texts, tuple | list):
         raise InputError(f"{setting}={texts!r}: expected a tuple of texts, such as ('duts',)")
     entries = [Entry.parse(text, setting) for text in texts]
-    for i, entry in enumerate(entries):
-        named = [(e.folder, e.split, e.year) for e in entries[:i]]
-        if (entry.folder, entry.split, entry.year) in named:
-            raise entry.error(
-                f"it is there twice: for a greater share name it once, as {entry.folder}@2"
-            )
+    named = set()
+    for entry in entries:
+        if (dataset := (entry.folder, entry.split, entry.year)) in named:
+            raise entry.error(f"named twice: name it once, for a greater share as {entry.folder}@2")
+        named.add(dataset)
     return entries
 
 
 def open_pairs(entry: Entry, root: str) -> Pairs:
-    """The images and masks that an entry names.
-
-    Args:
-      entry: of `data.static`.
-      root: `data.root`; if empty, the environment variable QMRA_DATA.
+    """The images and masks of an entry of `data.static`; `root` is `data.root`.
 
     Raises:
       InputError: if there are none, or they cannot be used.
@@ -122,11 +114,7 @@ def open_pairs(entry: Entry, root: str) -> Pairs:
 
 
 def open_clips(entry: Entry, root: str) -> Clips:
-    """The videos that an entry names.
-
-    Args:
-      entry: of `data.videos`.
-      root: `data.root`; if empty, the environment variable QMRA_DATA.
+    """The videos of an entry of `data.videos`; `root` is `data.root`.
 
     Raises:
       InputError: if there are none, or they cannot be used.
@@ -147,20 +135,16 @@ def open_clips(entry: Entry, root: str) -> Clips:
 
 
 def resolve(entry: Entry, root: str) -> epath.Path:
-    """The folder of an entry: as it is if absolute, else in `data.root`, else in $QMRA_DATA.
-
-    Args:
-      entry: which it is.
-      root: `data.root`.
+    """The folder of an entry: absolute, or relative to `root` (`data.root`) or else to $QMRA_DATA.
 
     Raises:
-      InputError: if nothing says where it lies, or it is not there.
+      InputError: if a relative folder has no root, or does not exist.
     """
     named, base = epath.Path(entry.folder).expanduser(), root or os.environ.get("QMRA_DATA", "")
     if not base and not named.is_absolute():
         raise InputError(
             f"source {entry.folder!r} is relative, but data.root is empty and QMRA_DATA is not set:"
-            " set one of them to the folder that holds it"
+            " set one of them to the folder that contains it"
         )
     folder = epath.Path(base).expanduser() / named
     if not is_remote(folder) and not folder.is_dir():
@@ -171,7 +155,7 @@ def resolve(entry: Entry, root: str) -> epath.Path:
 
 
 def _find_built(entry: Entry, folder: epath.Path, raw: tuple[str, ...]) -> epath.Path | None:
-    """The version of a dataset that our builders wrote; None if the folder holds raw files."""
+    """The version of a built dataset; None if the folder holds raw files, known by `raw`."""
     if (built := records.find_version(folder)) is not None:
         return built
     if not is_remote(folder) and any((folder / name).is_dir() for name in raw):
@@ -180,13 +164,13 @@ def _find_built(entry: Entry, folder: epath.Path, raw: tuple[str, ...]) -> epath
         return records.find_version(folder / configs[0])
     if configs:
         raise entry.error(
-            f"{folder} holds the datasets {', '.join(configs)}: expected one to be named, such as"
+            f"{folder} holds the datasets {', '.join(configs)}: name one of them, such as"
             f" {entry.folder}/{configs[0]}"
         )
     if is_remote(folder):
         raise entry.error(
-            f"{folder} holds no built dataset (dataset_info.json, or a version such as 1.0.0): raw"
-            " files are read from this machine's disks alone; build the dataset and copy it there"
+            f"{folder} holds no built dataset (dataset_info.json, or a version such as 1.0.0), and"
+            " raw files are read from local disks only: build the dataset and copy it there"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Memory for batches that several processes share."""
+"""Batches in memory that several processes share."""
 
 import dataclasses
 import math
@@ -8,15 +8,15 @@ import tempfile
 
 import numpy as np
 
-_PAGE = 4096  # bytes; a batch begins at a multiple, so that its arrays are aligned for any device
+_PAGE = 4096  # bytes; batches begin at multiples, so that arrays are aligned for any device
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the arrays of batches lie in one block of memory, slot after slot.
+    """The layout of batches in one block of memory, slot after slot.
 
     Attributes:
-      batch: examples of a batch.
+      batch: examples per batch.
       crop: side of the frames, in pixels.
     """
 
@@ -34,16 +34,16 @@ class Layout:
 
     @property
     def slot_bytes(self) -> int:
-        """Size of a slot, which holds one batch."""
+        """Size of a slot of one batch."""
         used = sum(math.prod(s) * np.dtype(kind).itemsize for s, kind in self._arrays.values())
         return -(-used // _PAGE) * _PAGE
 
     def arrays(self, memory: mmap.mmap, slot: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The arrays of a slot, which nothing is copied for.
+        """The arrays of a slot, without a copy.
 
         Returns:
-          An array of all the slot's bytes, which lives as long as any of the others or a view of
-          one; and `images`, `masks` and `boxes`, as `stream.open_stream` tells.
+          An array of all the slot's bytes, which lives as long as any view of it; and its views
+          `images`, `masks` and `boxes`, as in `stream.open_stream`.
         """
         whole = np.frombuffer(memory, np.uint8, self.slot_bytes, slot * self.slot_bytes)
         arrays: dict[str, np.ndarray] = {}
@@ -56,10 +56,10 @@ class Layout:
 
 
 def open_memory(size: int) -> int:
-    """A file descriptor of `size` bytes of memory, for other processes to map.
+    """A file descriptor of `size` bytes of memory that other processes can map.
 
-    It has no name, so nothing is left behind however the processes end; and it does not count
-    towards /dev/shm, of which a container often has 64 MB and no more.
+    It has no name, so nothing remains when the processes end, and it does not count towards
+    /dev/shm, which is often limited to 64 MB in containers.
     """
     if hasattr(os, "memfd_create"):
         memory = os.memfd_create("qmra-batches")

@@ -1,7 +1,7 @@
-"""From a dataset's item to a triplet, wherever the item comes from.
+"""Makes a triplet of a dataset's item.
 
-Raw files (`folders`), what our builders wrote (`built`) and made-up videos (`synthetic`) all give
-pairs or clips; from there on there is one way.
+Raw files (`folders`), built datasets (`built`) and procedural videos (`synthetic`) all provide the
+protocols `Pairs` or `Clips`.
 """
 
 import functools
@@ -16,7 +16,7 @@ from qmra_jax.errors import InputError
 from qmra_jax.images import size_text
 from qmra_jax.masks import VOID, label_counts
 
-VIDEO_DRAWS = 20  # of three frames, before the video is searched from end to end
+VIDEO_DRAWS = 20  # of three frames, before the whole video is searched
 
 
 class NoTriplet(InputError):
@@ -29,18 +29,15 @@ class Pairs(Protocol):
     def __len__(self) -> int: ...
 
     def pair(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """A pair's name, "duts/0012.jpg", its image and its labels.
-
-        Returns:
-          The name, uint8 `[h, w, 3]` RGB, and uint8 `[h, w]` as `instance_masks` takes it.
+        """A pair's name, "duts/0012.jpg"; image, uint8 `[h, w, 3]`, RGB; labels, uint8 `[h, w]`.
 
         Raises:
-          InputError: if it cannot be read; the message names it.
+          InputError: if it cannot be read.
         """
 
 
 class Clip(Protocol):
-    """One video: those of its frames that have a mask, by number and in time order."""
+    """The annotated frames of one video, in temporal order."""
 
     @property
     def name(self) -> str:
@@ -48,7 +45,7 @@ class Clip(Protocol):
 
     @property
     def length(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
 
     def image(self, k: int) -> np.ndarray:
         """Frame k: uint8 `[h, w, 3]`, RGB."""
@@ -63,24 +60,13 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
     def clip(self, item: int) -> Clip:
-        """One of them.
-
-        Raises:
-          InputError: if it cannot be read; the message names it.
-        """
+        """A video; InputError if it cannot be read."""
 
 
 def static_example(
     pairs: Pairs, item: int, rng: np.random.Generator, augmentation: Augmentation
 ) -> tuple[str, Triplet]:
-    """The triplet of one pair; where the mask has several instances, of one drawn at random.
-
-    Returns:
-      Its id, "static/ecssd/0012.jpg#1" (the instance after #), and the triplet.
-
-    Raises:
-      InputError: if a file cannot be read, the sizes differ or the mask is empty.
-    """
+    """The name and triplet of a random object of one pair; see `one_object`."""
     name, image, mask = one_object(pairs, item, rng)
     return name, static_triplet(image, mask, rng, augmentation)
 
@@ -88,10 +74,11 @@ def static_example(
 def one_object(
     pairs: Pairs, item: int, rng: np.random.Generator
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """An image and one object of it, drawn at random where its mask has several instances.
+    """A random object of one pair.
 
     Returns:
-      Its id, as `static_example`'s, uint8 `[h, w, 3]` RGB, and uint8 `[h, w]` in {0, 1}.
+      Its name, "static/ecssd/0012.jpg#1" (the instance after #); the image, uint8 `[h, w, 3]`, RGB;
+      and the object's mask, uint8 `[h, w]` in {0, 1}.
 
     Raises:
       InputError: if a file cannot be read, the sizes differ or the mask is empty.
@@ -108,18 +95,18 @@ def one_object(
 def video_example(
     clips: Clips, item: int, rng: np.random.Generator, augmentation: Augmentation, max_gap: int
 ) -> tuple[str, Triplet]:
-    """Three frames of one video, in temporal order, and one object that shows in all three.
+    """The triplet of three frames of one video, in temporal order, and an object in all three.
 
     Args:
       clips: the dataset.
-      item: the video's number.
-      rng: where everything random comes from.
-      augmentation: what else is drawn.
-      max_gap: largest distance between neighbours, in frames that have a mask.
+      item: number of the video.
+      rng: source of all randomness.
+      augmentation: its settings.
+      max_gap: largest distance between neighbours, in annotated frames.
 
     Returns:
-      Its id, "davis2016/bear/object 1/frames 3,5,9" (counted from 0, of those with a mask), and
-      the triplet.
+      Its name, "davis2016/bear/object 1/frames 3,5,9" (of the annotated frames, from 0), and the
+      triplet.
 
     Raises:
       NoTriplet: if no three frames share an object.
@@ -141,14 +128,14 @@ def _draw(
     """Frames, object, and the object's masks uint8 `[h, w]`."""
     if clip.length < 3:
         raise NoTriplet(
-            f"video {clip.name}: {clip.length} frames with a mask are fewer than the 3 of a triplet"
+            f"video {clip.name}: {clip.length} frames with a mask, fewer than the 3 of a triplet"
         )
     labels = functools.cache(clip.labels)
     for frames in _random_frames(clip.length, max_gap, rng):
-        first, second, third = (labels(k) for k in frames)
-        _check_size(f"video {clip.name}: mask {frames[1]}", second, f"mask {frames[0]}", first)
-        _check_size(f"video {clip.name}: mask {frames[2]}", third, f"mask {frames[0]}", first)
-        areas = np.stack([_areas(first), _areas(second), _areas(third)])
+        maps = [labels(k) for k in frames]
+        for k, other in zip(frames, maps, strict=True):
+            _check_size(f"video {clip.name}: mask {k}", other, f"mask {frames[0]}", maps[0])
+        areas = np.stack([_areas(shown) for shown in maps])
         if (targets := np.flatnonzero((areas >= MIN_TARGET).all(axis=0))).size:
             target = int(rng.choice(targets))
             break
@@ -168,14 +155,14 @@ def _random_frames(
 
 
 def _search(clip: Clip, max_gap: int, rng: np.random.Generator) -> tuple[tuple[int, int, int], int]:
-    """Three frames and an object that is too rare to be drawn by luck; or else too small.
+    """Three frames of an object that random draws missed, as it is rare or small.
 
-    If any three frames with such gaps show an object, so do three between which it is never seen.
-    Where there are none, the closest three do, whatever their gaps.
+    Only consecutive appearances of an object need to be searched: if any three of its frames are
+    within the gap, so are three consecutive ones. If none are, the closest three are taken.
     """
     areas = np.stack([_areas(clip.labels(k)) for k in range(clip.length)])
     for seen in (areas >= MIN_TARGET, areas > 0):
-        found = []  # the larger gap, the frames, the object
+        found = []  # larger gap, frames, object
         for target in np.flatnonzero(seen.any(axis=0)).tolist():
             shown = np.flatnonzero(seen[:, target])
             gaps = np.diff(shown)
@@ -189,7 +176,7 @@ def _search(clip: Clip, max_gap: int, rng: np.random.Generator) -> tuple[tuple[i
 
 
 def _areas(labels: np.ndarray) -> np.ndarray:
-    """The share of the picture that each label covers; 0 for background and void."""
+    """The share of the image that each label covers, float64 [256]; 0 for background and void."""
     areas = label_counts(labels) / labels.size
     areas[[0, VOID]] = 0
     return areas

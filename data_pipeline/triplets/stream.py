@@ -1,10 +1,9 @@
 """The training stream: batches of triplets, a pure function of (seed, step).
 
-Example i of a step is `Examples(step · global_batch + i)`, made from the seed alone. So nothing
-needs a checkpoint, a run that resumes at step t sees what it would have seen, and the global batch
-is the same for one host and for many. `data.loader` only says who runs the examples side by side
-and ahead of time: tf.data's threads, or processes, which need no TensorFlow. The batches are the
-same, bit for bit.
+Example i of a step is `Examples(step · global_batch + i)`. So nothing needs a checkpoint, a run
+that resumes at step t sees what it would have seen, and the global batch is the same for any number
+of hosts. `data.loader` chooses what makes the examples in parallel: threads of tf.data, or
+processes, which need no TensorFlow. The batches are bit-identical.
 """
 
 import os
@@ -13,8 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data_pipeline.triplets.examples import open_examples
-from data_pipeline.triplets.host_examples import HostExamples
+from data_pipeline.triplets.examples import HostExamples, open_examples
 from qmra_jax.errors import InputError
 
 LOADERS = ("tf.data", "processes")
@@ -24,7 +22,7 @@ class Stream(Iterator[dict[str, np.ndarray]], Protocol):
     """Batches, until it is closed."""
 
     def close(self) -> None:
-        """Ends what makes the batches. Those that were given stay as they are."""
+        """Ends the threads or processes; batches that were returned stay valid."""
 
 
 def open_stream(
@@ -41,22 +39,22 @@ def open_stream(
     Args:
       data: the `data` part of a config.
       seed: of the run.
-      global_batch: examples a step over all hosts; each takes its contiguous part.
-      start_step: the first batch is this step's.
+      global_batch: examples per step over all hosts; each host takes its contiguous part.
+      start_step: step of the first batch.
       host_index: of this host.
-      host_count: how many there are.
+      host_count: number of hosts.
 
     Returns:
-      An iterator to be closed after use. It gives dictionaries, with b = global_batch / host_count:
+      An iterator, to be closed after use, over dictionaries with b = global_batch / host_count:
         images: uint8 `[b, 3, s, s, 3]`, RGB; two memory frames, then the query.
         masks: uint8 `[b, 3, s, s]` in {0, 1}.
         boxes: int32 `[b, 3, 4]`, the masks' tight boxes: x, y, width, height.
-        id: bytes `[b]`, where each is from.
-      A bad file ends it with the `InputError` of the example that needs it, when its turn comes.
+        id: bytes `[b]`, the examples' names.
+      A bad file ends it with an `InputError` at the batch that needs it.
 
     Raises:
       InputError: as `open_examples`, or if there is no such loader, a number is out of range or the
-        hosts cannot share the batch evenly; before any thread or process is started.
+        hosts cannot share the batch evenly.
     """
     if data.loader not in LOADERS:
         raise InputError(f"data.loader={data.loader!r}: expected one of {', '.join(LOADERS)}")
@@ -82,7 +80,7 @@ def open_stream(
         from data_pipeline.triplets.process_stream import ProcessStream
 
         return ProcessStream(examples, workers=workers, prefetch=data.prefetch)
-    # Not above: it imports TensorFlow, which takes seconds and need not be installed for the other.
+    # Imports TensorFlow, which takes seconds and need not be installed for the other loader.
     from data_pipeline.triplets import tf_stream
 
     return tf_stream.batches(

@@ -1,6 +1,6 @@
-"""The training stream by tf.data: examples side by side in threads of this process.
+"""The training stream with tf.data, which runs the examples in threads of this process.
 
-tf.data only runs them; OpenCV, which does the work, lets go of Python's lock.
+OpenCV, which does the work, releases Python's lock.
 """
 
 import atexit
@@ -10,19 +10,19 @@ from collections.abc import Generator
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline.triplets.host_examples import HostExamples
+from data_pipeline.triplets.examples import HostExamples
 from qmra_jax.errors import InputError
 
 tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is the model's
 
 
 def make_dataset(examples: HostExamples, *, workers: int, prefetch: int) -> tf.data.Dataset:
-    """Batches of examples in order, without end, as `stream.open_stream` tells.
+    """Endless batches of this host's examples, as `stream.open_stream` describes them.
 
     Args:
       examples: of this host.
-      workers: examples made side by side.
-      prefetch: batches made ahead.
+      workers: number of examples made in parallel.
+      prefetch: number of batches made ahead.
     """
     size = examples.crop
 
@@ -49,13 +49,13 @@ def make_dataset(examples: HostExamples, *, workers: int, prefetch: int) -> tf.d
 
 
 def batches(dataset: tf.data.Dataset) -> Generator[dict[str, np.ndarray], None, None]:
-    """The dataset's batches as NumPy arrays; a bad file ends it with the `InputError` it raised.
+    """The dataset's batches as NumPy arrays.
 
     Raises:
-      InputError: of the example that failed; tf.data wraps it in an error of its own.
+      InputError: of the first example that failed; tf.data wraps it in an error of its own.
     """
     running = [dataset.as_numpy_iterator()]
-    # A worker that is inside an example while the interpreter ends would abort the process.
+    # A worker inside an example while the interpreter exits would abort the process.
     atexit.register(running.clear)
     try:
         while True:

@@ -1,7 +1,7 @@
 """Three frames with one target, from a still image or from three frames of a video.
 
-The first two frames are the memory, the third is the query. Nothing here reads files; everything
-random comes from the generator that is passed in.
+The first two frames are the memory, the third is the query. All functions are pure, given their
+random generator.
 """
 
 import dataclasses
@@ -23,27 +23,30 @@ from data_pipeline.triplets.warp import (
 from qmra_jax.boxes import mask_to_box
 from qmra_jax.errors import InputError
 
-cv2.setNumThreads(1)  # the stream works on several triplets at once instead
+cv2.setNumThreads(1)  # the stream makes several triplets in parallel instead
 
-MIN_VISIBLE = 1 / 512  # of the crop must be target, in every frame (72 pixels of 192x192)
-MIDDLE = 0.6  # of the crop, each way: where the target's drawn pixel may land
-STRENGTHS = (1.0, 0.85, 0.7, 0.5, 0.3, 0.1)  # of the augmentation, from draw to draw
+MIN_VISIBLE = 1 / 512  # of the crop that is target, in every frame (72 pixels of 192x192)
+MIDDLE = 0.6  # of the crop, each way: where a random pixel of the target lands
+STRENGTHS = (1.0, 0.85, 0.7, 0.5, 0.3, 0.1)  # of the augmentation, in successive draws
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How a triplet is drawn.
+    """Settings of the augmentation.
 
     Attributes:
       crop: side of the frames, in pixels; a multiple of 16.
-      rotation: largest, in degrees.
+      rotation: largest angle, in degrees.
       scale: smallest and largest zoom; at 1 the image's shorter side fills the crop.
-      shift: largest, as a share of the crop.
-      shear: largest, in degrees.
-      flip: mirror every other triplet.
-      tps: standard deviation of the thin-plate spline's control points, as a share of the crop;
-        0 for none. Still images only: a video has motion of its own.
+      shift: largest shift, as a share of the crop.
+      shear: largest angle, in degrees.
+      flip: mirror half of the triplets.
+      tps: standard deviation of the thin-plate spline's control points, as a share of the crop; for
+        still images only.
       colour_jitter: largest relative change of brightness, contrast, saturation and hue.
+
+    Raises:
+      InputError: if a value is out of range.
     """
 
     crop: int = 384
@@ -74,11 +77,7 @@ class Augmentation:
 
     @classmethod
     def from_config(cls, data: Any) -> "Augmentation":
-        """Reads the fields of the same names from the `data` part of a config.
-
-        Raises:
-          InputError: if a value is out of range.
-        """
+        """Takes the fields of the same names from the `data` part of a config."""
         values = {field.name: getattr(data, field.name) for field in dataclasses.fields(cls)}
         return cls(**(values | {"scale": tuple(values["scale"])}))
 
@@ -100,17 +99,16 @@ class Triplet(NamedTuple):
 def static_triplet(
     image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, augmentation: Augmentation
 ) -> Triplet:
-    """Three frames out of one image: each rotates, zooms, shifts, shears and bends by itself.
+    """Three frames from one image, each with its own rotation, zoom, shift, shear and spline.
 
-    The place and the mirroring are drawn once, so the three frames look at the same scene.
+    The place and the mirroring are shared, so that the three frames show the same scene.
 
     Args:
       image: uint8 `[h, w, 3]`, RGB.
       mask: uint8 `[h, w]` in {0, 1}: the target; not empty.
-      rng: where everything random comes from.
-      augmentation: what is drawn.
+      rng: source of all randomness.
+      augmentation: its settings.
     """
-
     fit = float(min(mask.shape))
 
     def draw(strength: float) -> list[Warp]:
@@ -133,15 +131,14 @@ def video_triplet(
     rng: np.random.Generator,
     augmentation: Augmentation,
 ) -> Triplet:
-    """Three frames of a video through one shared view, near the target's place in the first frame.
+    """Three frames of a video in one shared view, near the target's place in the first frame.
 
     Args:
       images: three times uint8 `[h, w, 3]`, RGB, in temporal order.
       masks: three times uint8 `[h, w]` in {0, 1}: the target; none empty.
-      rng: where everything random comes from.
-      augmentation: what is drawn; `shift` and `tps` are for still images.
+      rng: source of all randomness.
+      augmentation: its settings; `shift` and `tps` do not apply.
     """
-
     fit = float(min(masks[0].shape))
 
     def draw(strength: float) -> list[Warp]:
@@ -161,14 +158,14 @@ def _triplet(
     rng: np.random.Generator,
     augmentation: Augmentation,
 ) -> Triplet:
-    """Draws warps, ever milder, until the target shows in all three."""
+    """Draws ever milder warps until the target is visible in all three frames."""
     size = augmentation.crop
     for strength in STRENGTHS:
         crops = warp_frames(frames, draw(strength), size)
         seen = [covered(crop) for crop in crops]
         if min(map(cv2.countNonZero, seen)) >= MIN_VISIBLE * size**2:
             break
-    else:  # tiny, or moving out of every crop: a window fitted around it shows it for certain
+    else:  # tiny, or moving out of every crop: fit a window around it
         crops = warp_frames(frames, [Warp(_fitted_view(masks))] * 3, size)
         seen = [covered(crop, least=0) for crop in crops]
     images = [cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB) for crop in crops]
@@ -178,9 +175,9 @@ def _triplet(
 
 
 def _place(mask: np.ndarray, side: float, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """A window's centre (x, y): some pixel of the target lands anywhere in its middle part.
+    """A window's centre (x, y), such that a random pixel of the target lies in its `MIDDLE`.
 
-    The window then moves into the image as far as it fits, so that little is black.
+    The window is then moved into the image as far as possible, so that little is black.
     """
     inside = cv2.findNonZero(mask)[:, 0]  # x, y
     spread = strength * MIDDLE / 2 * side
@@ -210,13 +207,13 @@ def _view(
 def _bend(
     rng: np.random.Generator, augmentation: Augmentation, strength: float
 ) -> np.ndarray | None:
-    """The control points' displacement; a crop is 2 wide in u and v."""
+    """The control points' displacement; the crop is 2 wide in u and v."""
     if not augmentation.tps:
         return None
     return 2 * strength * augmentation.tps * rng.normal(size=(CONTROL_POINTS**2, 2))
 
 
 def _fitted_view(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """A window, a quarter larger than the box that holds the target in every frame."""
+    """A window that is a quarter larger than the box around the target in all frames."""
     x, y, width, height = mask_to_box(np.maximum.reduce(masks))
     return affine_view((x + width / 2, y + height / 2), 1.25 * max(width, height))

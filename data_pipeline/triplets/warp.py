@@ -1,35 +1,34 @@
-"""One resampling a frame: an affine view and a thin-plate spline, composed before any pixel moves.
+"""Affine views and thin-plate splines, composed so that each frame is resampled once.
 
 Coordinates of the crop are normalised: u and v run from -1 (left, top edge) to 1 (right, bottom
-edge), and the centre of pixel j of s lies at (2j + 1) / s - 1. A *view* is a 2x3 matrix that takes
-(u, v, 1) to pixels of the source (x to the right, y down, whole numbers at pixel centres, which is
-OpenCV's convention). The spline bends the crop before the view is applied:
+edge), and the centre of pixel j of s lies at (2j + 1) / s - 1. A *view* is a 2x3 matrix that maps
+(u, v, 1) to pixels of the source (x to the right, y down, integers at pixel centres, as in OpenCV).
+The spline bends the crop before the view is applied:
 
     source = view · [ (u, v) + d(u, v), 1 ],    d(p_i) = delta_i at each control point p_i.
 
-d is linear in the delta_i, so it is written as a sum of fixed basis images, computed once a crop
-size (Bookstein 1989, eq. 4-8, solved for unit displacements). A frame's sampling positions are
-then one small matrix product, exact at every pixel.
+d is linear in the delta_i, hence a sum of fixed basis images, computed once per crop size
+(Bookstein 1989, eq. 4-8, solved for unit displacements). The sampling positions of a frame are then
+one small matrix product, exact at every pixel.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-CONTROL_POINTS = 4  # a side: the grid is 4x4, from edge to edge of the crop
-OUTSIDE = (0, 0, 0, 0)  # beyond the image: black, as the padding at inference; never target
+CONTROL_POINTS = 4  # per side: the grid is 4x4, from edge to edge of the crop
+OUTSIDE = (0, 0, 0, 0)  # beyond the image: black, as padding at inference, and not target
 
 
 class Warp(NamedTuple):
-    """How a frame is sampled.
+    """The sampling of a frame.
 
     Attributes:
       view: float64 `[2, 3]`, from `affine_view`.
-      displacement: float64 `[n * n, 2]`, delta of the `control_points` in u, v; None: no spline.
+      displacement: float64 `[16, 2]`, delta of the `control_points` in u, v; None: no spline.
     """
 
     view: np.ndarray
@@ -47,15 +46,15 @@ def affine_view(
     """The affine view of a square window of the source.
 
     Args:
-      centre: x, y of the window's centre, in source pixels, measured from the image's top left
-        corner (so a 4x4 image has its centre at 2, 2).
+      centre: x, y of the window's centre in source pixels, from the image's top left corner (a 4x4
+        image has its centre at 2, 2).
       side: of the window, in source pixels.
       rotation: degrees; the content turns clockwise.
       shear: degrees, along x.
-      flip: mirror the content left to right, before the rest.
+      flip: mirror the content left to right first.
 
     Returns:
-      float64 `[2, 3]`: (u, v, 1) of the crop to x, y of the source.
+      float64 `[2, 3]`: maps (u, v, 1) of the crop to x, y of the source.
     """
     angle, slant = np.deg2rad(rotation), np.tan(np.deg2rad(shear))
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -64,32 +63,28 @@ def affine_view(
     return np.concatenate([side / 2 * linear, offset], axis=1)
 
 
-def control_points(points: int = CONTROL_POINTS) -> np.ndarray:
-    """The spline's control points, float64 `[points * points, 2]`: u, v, row by row."""
-    line = np.linspace(-1.0, 1.0, points)
+def control_points() -> np.ndarray:
+    """The spline's control points, float64 `[16, 2]`: u, v, row by row."""
+    line = np.linspace(-1.0, 1.0, CONTROL_POINTS)
     v, u = np.meshgrid(line, line, indexing="ij")
     return np.stack([u.ravel(), v.ravel()], axis=1)
 
 
 def positions(warps: Sequence[Warp], size: int) -> np.ndarray:
-    """Where in the source each pixel of the crops looks.
+    """The source position of each pixel of the crops: float32 `[n, 2, size, size]`, x and y.
 
     Args:
-      warps: n of them; all bend by a spline, or none does.
+      warps: n of them, all with a spline or all without.
       size: of the crops, in pixels.
-
-    Returns:
-      float32 `[n, 2, size, size]`: x and y of the source.
     """
     coefficients = np.concatenate([_coefficients(warp) for warp in warps])
-    points = math.isqrt(coefficients.shape[1] - 3)
-    # All in one product: to read the basis from memory takes longer than to multiply by it.
-    rows = coefficients.astype(np.float32) @ _basis(size, points)
+    # One product for all: reading the basis from memory takes longer than multiplying by it.
+    rows = coefficients.astype(np.float32) @ _basis(size, bent=coefficients.shape[1] > 3)
     return rows.reshape(size, len(warps), 2, size).transpose(1, 2, 0, 3)
 
 
 def _coefficients(warp: Warp) -> np.ndarray:
-    """Of the `_basis`, for x and y of the source: float64 `[2, 3 or 3 + points * points]`."""
+    """The weights of the `_basis` that give x and y of the source: float64 `[2, 3 or 19]`."""
     affine = warp.view[:, [2, 0, 1]]
     if warp.displacement is None:
         return affine
@@ -97,31 +92,27 @@ def _coefficients(warp: Warp) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _basis(size: int, points: int) -> np.ndarray:
-    """Images of 1, u, v and, for each control point, of d where that point alone moves by 1.
+def _basis(size: int, bent: bool) -> np.ndarray:
+    """Images of 1, u, v and, if `bent`, of d where one control point moves by 1, for each point.
 
-    Returns:
-      float32 `[size, 3 + points * points, size]`: row by row, for one small product a row. In one
-      large product BLAS would start threads, which cost several times the work.
+    float32 `[size, 3 or 19, size]`: row by row, for one small product per row. For one large
+    product BLAS would start threads, which cost several times the work.
     """
     line = (2 * np.arange(size) + 1) / size - 1
     v, u = np.meshgrid(line, line, indexing="ij")
     pixels = np.stack([u.ravel(), v.ravel()], axis=1)  # [size * size, 2]
     affine = np.concatenate([np.ones((len(pixels), 1)), pixels], axis=1)
-    if not points:
-        return _by_row(affine, size)
-    control = control_points(points)
-    n = len(control)
-    system = np.zeros((n + 3, n + 3))
-    system[:n, :n] = _kernel(control, control)
-    system[:n, n:] = np.concatenate([np.ones((n, 1)), control], axis=1)
-    system[n:, :n] = system[:n, n:].T
-    weights = np.linalg.inv(system)[:, :n]  # of unit displacements: [n + 3, n]
-    moved = np.concatenate([_kernel(pixels, control), affine], axis=1) @ weights
-    return _by_row(np.concatenate([affine, moved], axis=1), size)
-
-
-def _by_row(basis: np.ndarray, size: int) -> np.ndarray:
+    basis = affine
+    if bent:
+        control = control_points()
+        n = len(control)
+        system = np.zeros((n + 3, n + 3))
+        system[:n, :n] = _kernel(control, control)
+        system[:n, n:] = np.concatenate([np.ones((n, 1)), control], axis=1)
+        system[n:, :n] = system[:n, n:].T
+        weights = np.linalg.inv(system)[:, :n]  # of unit displacements: [n + 3, n]
+        moved = np.concatenate([_kernel(pixels, control), affine], axis=1) @ weights
+        basis = np.concatenate([affine, moved], axis=1)
     rows = basis.reshape(size, size, -1).transpose(0, 2, 1)
     return np.ascontiguousarray(rows, np.float32)
 
@@ -133,14 +124,10 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def with_cover(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """An image and its mask as one array, so that one resampling moves both.
-
-    Args:
-      image: uint8 `[h, w, 3]`.
-      mask: uint8 `[h, w]` in {0, 1}.
+    """An image, uint8 `[h, w, 3]`, and its mask, uint8 `[h, w]` in {0, 1}, to resample together.
 
     Returns:
-      uint8 `[h, w, 4]`: the image, and how much of each pixel is target, 255 for all of it.
+      uint8 `[h, w, 4]`: the image, and the share of each pixel that is target, 255 for all of it.
     """
     frame = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     frame[..., 3] = mask * np.uint8(255)
@@ -148,28 +135,22 @@ def with_cover(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def covered(frame: np.ndarray, least: float = 0.5) -> np.ndarray:
-    """The mask of a frame that has been resampled: what the target covers enough of.
+    """The mask of a resampled frame: uint8 `[h, w]` in {0, 1}.
 
     Args:
-      frame: uint8 `[h, w, 4]`, as `with_cover` makes it.
-      least: share of a pixel that must be target; 0 keeps whatever is touched.
-
-    Returns:
-      uint8 `[h, w]` in {0, 1}.
+      frame: uint8 `[h, w, 4]`, from `with_cover`.
+      least: share of a pixel that must be exceeded; at 0 any touched pixel is target.
     """
     return cv2.threshold(cv2.extractChannel(frame, 3), int(255 * least), 1, cv2.THRESH_BINARY)[1]
 
 
 def warp_frames(frames: Sequence[np.ndarray], warps: Sequence[Warp], size: int) -> list[np.ndarray]:
-    """The crops of frames, bilinear, black and without target beyond their borders.
+    """Samples a crop per frame, uint8 `[size, size, 4]`, bilinearly; black beyond the border.
 
     Args:
       frames: uint8 `[h, w, 4]`, from `with_cover`.
-      warps: where each crop looks; all bend by a spline, or none does.
+      warps: of the frames, all with a spline or all without.
       size: of the crops, in pixels.
-
-    Returns:
-      As many, uint8 `[size, size, 4]`.
     """
     sources = [_shrink(frame, warp, size) for frame, warp in zip(frames, warps, strict=True)]
     looks = positions([warp for _, warp in sources], size)
@@ -180,12 +161,7 @@ def warp_frames(frames: Sequence[np.ndarray], warps: Sequence[Warp], size: int) 
 
 
 def _shrink(array: np.ndarray, warp: Warp, size: int) -> tuple[np.ndarray, Warp]:
-    """Averages the source first where neighbouring pixels of the crop would skip several of it.
-
-    Returns:
-      The array, smaller by the whole factor that is skipped (as it was, below 2), and the warp
-      into it.
-    """
+    """Shrinks the source by an integer factor where the crop would skip pixels; adapts the warp."""
     (a, b), (c, d) = warp.view[:, :2]
     step = int(2 * np.sqrt(abs(a * d - b * c)) / size + 1e-6)
     if step < 2:

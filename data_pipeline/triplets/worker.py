@@ -1,10 +1,10 @@
 """A process that makes examples for `data_pipeline.triplets.process_stream`.
 
-It is told which by a pipe that all workers read from, so that whoever is free takes the next; puts
-their arrays into memory that it shares with its parent; and says so by a pipe of its own. It ends
-when either pipe has lost its other end, which is so however the parent ended.
+It reads the examples' numbers from a pipe shared by all workers, so that a free worker takes the
+next; writes their arrays to memory shared with the parent; and reports through a pipe of its own.
+It exits when either pipe loses its other end, that is, however the parent ends.
 
-Nothing is imported here but what starts at once: what examples need, their pickle imports.
+Imports are few, for a quick start: unpickling the examples imports what these need.
 """
 
 import contextlib
@@ -22,48 +22,47 @@ from typing import Any
 
 from qmra_jax.errors import InputError
 
-# An example's number, and the slot that its batch is made in. Reads and writes of so few bytes are
-# whole, though many processes read from the same pipe: it holds whole tasks alone, and 4096, the
-# size of its pages, is a multiple of theirs.
+# An example's number, and the slot of its batch. Many processes can read from one pipe, as reads
+# and writes of so few bytes are atomic and the pipe's pages (4096 bytes) hold whole tasks.
 TASK = struct.Struct("=qq")
 
-# What a worker says, a line of JSON each: [MADE, number, id], [REFUSED, number, the InputError's
-# text], [FAILED, number, traceback] or [WARNED, 0, text].
+# A worker's reports, one line of JSON each: [MADE, number, id], [REFUSED, number, message of the
+# InputError], [FAILED, number, traceback] or [WARNED, 0, message].
 MADE, REFUSED, FAILED, WARNED = "made", "refused", "failed", "warned"
 
 
 class _Forward(logging.Handler):
-    """Leaves it to the parent to warn: of many workers, each would say the same."""
+    """Forwards warnings to the parent, as every worker would print the same."""
 
-    def __init__(self, say: Callable[[str, int, str], None]):
+    def __init__(self, report: Callable[[str, int, str], None]):
         super().__init__()
-        self._say = say
+        self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(WARNED, 0, record.getMessage())
+        self._report(WARNED, 0, record.getMessage())
 
 
 def main(arguments: Sequence[str]) -> None:
     """Works until the parent is gone.
 
     Args:
-      arguments: file descriptors of the memory, of tasks and of what to say; then where in the
-        memory the pickle of (examples, layout) begins, and how long it is.
+      arguments: file descriptors of the memory, the tasks and the reports; then the first byte and
+        the length of the pickle of (examples, layout) in the memory.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which ends its workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent ends its workers
         signal.signal(number, signal.SIG_IGN)
-    memory_file, tasks, answers, start, length = map(int, arguments)
+    memory_file, tasks, reports, start, length = map(int, arguments)
     memory = mmap.mmap(memory_file, 0)
     examples, layout = pickle.loads(memory[start : start + length])
     slots: dict[int, dict[str, Any]] = {}
 
-    def say(kind: str, number: int, text: str) -> None:
+    def report(kind: str, number: int, text: str) -> None:
         print(json.dumps([kind, number, text]), file=output, flush=True)
 
-    # The suppressed error is that the parent is gone. `os._exit`, as closing would raise it anew.
+    # BrokenPipeError: the parent is gone. `os._exit`, as closing `output` would raise it again.
     with contextlib.suppress(BrokenPipeError):
-        output = open(answers, "w", encoding="ascii")  # noqa: SIM115
-        logging.basicConfig(handlers=[_Forward(say)])
+        output = open(reports, "w", encoding="ascii")  # noqa: SIM115
+        logging.basicConfig(handlers=[_Forward(report)])
         while task := os.read(tasks, TASK.size):
             number, slot = TASK.unpack(task)
             if slot not in slots:
@@ -71,13 +70,13 @@ def main(arguments: Sequence[str]) -> None:
             try:
                 name, triplet = examples(number)
             except InputError as error:
-                say(REFUSED, number, str(error))
+                report(REFUSED, number, str(error))
             except Exception:
-                say(FAILED, number, traceback.format_exc())
+                report(FAILED, number, traceback.format_exc())
             else:
                 for field, value in triplet._asdict().items():
                     slots[slot][field][number % layout.batch] = value
-                say(MADE, number, name)
+                report(MADE, number, name)
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The sheet of triplets shows what the network gets: names, masks and boxes of all three frames."""
+"""The sheet of triplets shows what the network sees: names, masks and boxes of all frames."""
 
 import subprocess
 import sys
@@ -15,24 +15,24 @@ from data_pipeline.triplets.triplets import Triplet
 from qmra_jax.boxes import mask_to_box
 from tests.support.processes import complaints
 
-HERE = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 CELL = 100
 
 
-def triplet(side=50):
+def triplet(grey=120, side=50):
     """Grey frames, in which a square lies ever further to the right."""
     masks = np.zeros((3, side, side), np.uint8)
     for k in range(3):
         masks[k, 20:40, 5 + 10 * k : 15 + 10 * k] = 1
-    return Triplet(np.full((3, side, side, 3), 120, np.uint8), masks, mask_to_box(masks))
+    return Triplet(np.full((3, side, side, 3), grey, np.uint8), masks, mask_to_box(masks))
 
 
-def frames(picture):
+def frames(image):
     """The three cells of a sheet of one row, and the line above them."""
-    top = picture.shape[0] - CELL
-    gap = (picture.shape[1] - 3 * CELL) // 2
-    cells = [picture[top:, k * (CELL + gap) :][:, :CELL] for k in range(3)]
-    return cells, picture[:top]
+    top = image.shape[0] - CELL
+    gap = (image.shape[1] - 3 * CELL) // 2
+    cells = [image[top:, k * (CELL + gap) :][:, :CELL] for k in range(3)]
+    return cells, image[:top]
 
 
 def test_every_frame_shows_its_mask_and_its_box_in_place():
@@ -48,7 +48,7 @@ def test_every_frame_shows_its_mask_and_its_box_in_place():
         assert not changed[~near].any()
 
 
-def test_the_name_stands_above_its_row_whatever_its_length():
+def test_the_name_is_above_its_row_whatever_its_length():
     def ink(name):
         _, line = frames(sheet([name], [triplet()], cell=CELL))
         return np.argwhere(line.min(axis=-1) < 128)
@@ -59,43 +59,42 @@ def test_the_name_stands_above_its_row_whatever_its_length():
 
 
 def test_rows_follow_in_order():
-    given = [triplet(), triplet()._replace(images=np.full((3, 50, 50, 3), 30, np.uint8))]
-    picture = sheet(["a", "b"], given, cell=CELL)
-    one = sheet(["a"], given[:1], cell=CELL)
-    assert picture.shape == (2 * one.shape[0], *one.shape[1:])
-    assert np.array_equal(picture[: one.shape[0]], one)
-    assert (picture[-1, -1] == 30).all()
+    both = sheet(["a", "b"], [triplet(), triplet(30)], cell=CELL)
+    one = sheet(["a"], [triplet()], cell=CELL)
+    assert both.shape == (2 * one.shape[0], *one.shape[1:])
+    assert np.array_equal(both[: one.shape[0]], one)
+    assert (both[-1, -1] == 30).all()
 
 
 def run(*arguments):
     command = [sys.executable, "-m", "data_pipeline.show", "--config=configs/smoke.py", *arguments]
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_it_shows_synthetic_videos_with_nothing_on_disk(tmp_path):
+def test_the_command_draws_synthetic_videos_with_nothing_on_disk(tmp_path):
     output = tmp_path / "sheet.png"
-    found = run(f"--output={output}", "--count=2", "--step=3", "--config.data.crop=64")
-    assert found.returncode == 0, found.stderr
+    done = run(f"--output={output}", "--count=2", "--step=3", "--config.data.crop=64")
+    assert done.returncode == 0, done.stderr
     config = smoke.get_config()
     config.data.crop = 64
     examples = open_examples(config.data, seed=config.seed, global_batch=config.batch_size)
     names, triplets = zip(*(examples(3 * config.batch_size + i) for i in range(2)), strict=True)
-    assert found.stdout.splitlines() == [*names, f"wrote {output}"]
-    with Image.open(output) as picture:
-        assert np.array_equal(np.asarray(picture), sheet(names, triplets))
+    assert done.stdout.splitlines() == [*names, f"wrote {output}"]
+    with Image.open(output) as image:
+        assert np.array_equal(np.asarray(image), sheet(names, triplets))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
         (["--output=a.png", "--config.data.crop=50"], "data.crop=50"),
-        (["--output=a/b.png"], "--output=a/b.png: expected a .png in a folder that exists"),
+        (["--output=a/b.png"], "--output=a/b.png"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, message):
-    found = run(*arguments)
-    assert found.returncode == 2
-    told = complaints(found)
-    assert told.startswith("error: ")
-    assert message in told
-    assert told.count("\n") == 1
+def test_bad_input_is_one_line_and_status_2(arguments, named):
+    done = run(*arguments)
+    assert done.returncode == 2
+    message = complaints(done)
+    assert message.startswith("error: ")
+    assert named in message
+    assert message.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Examples that tell about the process that makes them; workers import this, so it is light."""
+"""Examples that reveal the process that makes them; light, as workers import this."""
 
 import dataclasses
 import logging
@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from data_pipeline.triplets.host_examples import HostExamples
+from data_pipeline.triplets.examples import HostExamples
 from data_pipeline.triplets.triplets import Triplet
 
 HEAVY = {"jax", "jaxlib", "flax", "tensorflow", "tensorflow_datasets", "av", "google.protobuf"}
@@ -16,7 +16,7 @@ HEAVY = {"jax", "jaxlib", "flax", "tensorflow", "tensorflow_datasets", "av", "go
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """The examples, each under the names of the heavy modules that are loaded once it is made."""
+    """Examples named after the heavy modules that are loaded once they are made."""
 
     examples: HostExamples
 
@@ -35,7 +35,7 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class Stub:
-    """Blank triplets that count, under the process's id; `slow` and `broken` are numbers."""
+    """Triplet n is filled with n and named after the process; `slow` and `broken` are numbers."""
 
     batch: int = 4
     crop: int = 16

@@ -12,9 +12,15 @@ import tensorflow_datasets as tfds
 from pycocotools import mask as coco_mask
 
 from data_pipeline.builders.base import PairBuilder
-from data_pipeline.builders.items import ByDesign, Item, Listing, Record, index_png
+from data_pipeline.builders.items import (
+    IMAGE_KINDS,
+    Item,
+    Listing,
+    Record,
+    SkippedByDesign,
+    index_png,
+)
 from data_pipeline.builders.pairs import find_root, read_encoded
-from data_pipeline.builders.unread import IMAGE_SUFFIXES
 from data_pipeline.datasets.davis import visible_files
 from data_pipeline.datasets.targets import MAX_ID
 from qmra_jax.errors import InputError
@@ -27,25 +33,18 @@ _FOLDERS = {"train": "train2017", "val": "val2017"}
 class Builder(PairBuilder):
     """COCO instances as masks, splits `train` and `val`.
 
-    Larger instances are painted first, so that small ones stay on top; crowds are void, below all.
-    Images without instances are left out.
+    Larger instances are painted first, so that small ones stay on top; crowds are void, below all
+    instances. Images without instances are left out.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "COCO 2017's instance segmentations as masks of ids 1..n; crowds are 255, void."
     HOMEPAGE = "https://cocodataset.org/#download"
     LICENSE = "Annotations: CC BY 4.0. Images: of Flickr, each under its own terms."
-    CITATION = """@inproceedings{lin2014microsoft,
-  title     = {Microsoft {COCO}: Common Objects in Context},
-  author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and
-               Perona, Pietro and Ramanan, Deva and Doll{\\'a}r, Piotr and Zitnick, C. Lawrence},
-  booktitle = {European Conference on Computer Vision},
-  year      = {2014}
-}"""
+    CITATION = "Lin et al.: Microsoft COCO: Common Objects in Context. ECCV 2014."
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack train2017.zip, val2017.zip and
 annotations_trainval2017.zip into manual_dir: train2017/*.jpg, val2017/*.jpg and
-annotations/instances_{train,val}2017.json. Where only one of the image folders is there, its split
-alone is built."""
+annotations/instances_{train,val}2017.json. One of the image folders suffices to build its split."""
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
         root = find_root(manual_dir, ["coco", "COCO"], list(_FOLDERS.values()))
@@ -58,7 +57,7 @@ alone is built."""
 
 def _listing(folder: Path, path: Path) -> Listing:
     images, by_image = _read_annotations(path)
-    on_disk = {path.name for path in visible_files(folder, IMAGE_SUFFIXES)}
+    on_disk = {path.name for path in visible_files(folder, IMAGE_KINDS)}
     listed = {image["file_name"] for image in images}
     faults = [
         f"image {folder / name} is in {path.name}, but not there" for name in listed - on_disk
@@ -77,7 +76,7 @@ def _listing(folder: Path, path: Path) -> Listing:
 
 
 def _read_annotations(path: Path) -> tuple[list[dict], Mapping[int, list[dict]]]:
-    """The images that a file of instances names, and the instances of each by its id."""
+    """The images of an annotation file, and the instances of each image by its id."""
     try:
         content = json.loads(path.read_bytes())
         keys = ("id", "file_name", "height", "width")
@@ -101,13 +100,13 @@ def make_record(
 
     Args:
       path: of the image.
-      expected: its (height, width), which polygons refer to.
-      instances: COCO's annotations: `segmentation` (polygons, or RLE as counts or compressed) and
+      expected: its annotated (height, width).
+      instances: COCO annotations: `segmentation` (polygons, RLE as counts, or compressed RLE) and
         `iscrowd`.
 
     Raises:
-      InputError: if the image is no whole one or not of this size, or a segmentation is bad.
-      ByDesign: if there are no instances but crowds.
+      InputError: if the image cannot be read or has another size, or a segmentation is bad.
+      SkippedByDesign: if there are only crowds.
     """
     data, size = read_encoded(path)
     if size != expected:
@@ -117,7 +116,7 @@ def make_record(
     labels, hidden = paint(instances, size, str(path))
     objects = len(objects_in(labels))
     if not objects:
-        raise ByDesign("images with nothing but crowds")
+        raise SkippedByDesign("images with nothing but crowds")
     features = {"name": path.name, "image": data, "mask": index_png(labels)}
     crowds = sum(bool(instance["iscrowd"]) for instance in instances)
     return Record(
@@ -129,18 +128,18 @@ def make_record(
 def paint(
     instances: Sequence[Mapping[str, Any]], size: tuple[int, int], name: str
 ) -> tuple[np.ndarray, int]:
-    """Instances as one mask of ids 1..n, in the order of the annotations.
+    """Paints instances as one mask of ids 1..n, in the order of the annotations.
 
     Args:
-      instances: as `make_record` takes them.
+      instances: as in `make_record`.
       size: (height, width) of the image.
       name: of the image, for messages.
 
     Returns:
-      uint8 `[h, w]`, and how many instances show no pixel.
+      uint8 `[h, w]`, and the number of instances without a visible pixel.
 
     Raises:
-      InputError: if a segmentation is not of this size, or there are more than 127 instances.
+      InputError: if a segmentation has another size, or there are more than 127 instances.
     """
     crowds: list[np.ndarray] = []
     masks: list[np.ndarray] = []
@@ -155,15 +154,14 @@ def paint(
     areas = [int(mask.sum()) for mask in masks]
     for index in sorted(range(len(masks)), key=lambda index: -areas[index]):
         labels[masks[index]] = index + 1
-    present = objects_in(labels)
-    # Without gaps, so that ids count the objects.
+    present = objects_in(labels)  # renumbered, so that ids have no gaps
     table = np.zeros(256, np.uint8)
     table[[*present, VOID]] = [*range(1, len(present) + 1), VOID]
     return table[labels], len(masks) - len(present)
 
 
 def _decoded(segmentation: Any, size: tuple[int, int], name: str) -> np.ndarray:
-    """Bool [h, w] of polygons, of RLE as counts, or of compressed RLE."""
+    """A segmentation as bool [h, w]."""
     try:
         if isinstance(segmentation, list):
             rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
@@ -172,7 +170,7 @@ def _decoded(segmentation: Any, size: tuple[int, int], name: str) -> np.ndarray:
         else:
             rle = segmentation
         mask = coco_mask.decode(rle).astype(bool)
-    except Exception as error:  # pycocotools raises nothing more special
+    except Exception as error:  # pycocotools raises no narrower class
         raise InputError(f"image {name}: a segmentation cannot be decoded ({error!r})") from None
     if mask.shape != size:
         raise InputError(

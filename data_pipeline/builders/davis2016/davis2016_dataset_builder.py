@@ -1,4 +1,4 @@
-"""DAVIS 2016, from the official archive; or DAVIS 2017's files as 2016 uses them."""
+"""DAVIS 2016, from the official archive or from DAVIS 2017's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,19 +17,15 @@ class Builder(VideoBuilder):
     DESCRIPTION = "30 training and 20 validation videos, one object each, every frame with a mask."
     HOMEPAGE = "https://davischallenge.org/davis2016/code.html"
     LICENSE = "CC BY-NC 4.0"
-    CITATION = """@inproceedings{perazzi2016benchmark,
-  title={A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation},
-  author={Perazzi, Federico and Pont-Tuset, Jordi and McWilliams, Brian and Van Gool, Luc and
-    Gross, Markus and Sorkine-Hornung, Alexander},
-  booktitle={CVPR},
-  year={2016}
-}"""
+    CITATION = (
+        "Perazzi et al.: A Benchmark Dataset and Evaluation Methodology for Video Object"
+        " Segmentation. CVPR 2016."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Unpack DAVIS-data.zip (2016) or DAVIS-2017-trainval-480p.zip; manual_dir is the folder"
         " that holds JPEGImages, Annotations and ImageSets, or the one that holds DAVIS."
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """The splits whose list is there; see `VideoBuilder.listings`."""
         splits: dict[str, Masks] = {"train": "every", "val": "every"}
-        return official_listings(Path(manual_dir), "2016", splits, labels="merged")
+        return official_listings(manual_dir, "2016", splits, labels="merged")

@@ -11,19 +11,16 @@ from data_pipeline.datasets.davis import Masks
 
 
 class Builder(VideoBuilder):
-    """Splits `train` and `val`, and `test-dev` where it is there, with first masks only."""
+    """Splits `train`, `val` and, where it exists, `test-dev`, which has first masks only."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "60 training, 30 validation and 30 test-dev videos of one or more objects."
     HOMEPAGE = "https://davischallenge.org/davis2017/code.html"
     LICENSE = "CC BY-NC 4.0"
-    CITATION = """@article{ponttuset2017davis,
-  title={The 2017 {DAVIS} Challenge on Video Object Segmentation},
-  author={Pont-Tuset, Jordi and Perazzi, Federico and Caelles, Sergi and Arbel{\\'a}ez, Pablo and
-    Sorkine-Hornung, Alexander and Van Gool, Luc},
-  journal={arXiv preprint arXiv:1704.00675},
-  year={2017}
-}"""
+    CITATION = (
+        "Pont-Tuset et al.: The 2017 DAVIS Challenge on Video Object Segmentation."
+        " arXiv:1704.00675."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Unpack DAVIS-2017-trainval-480p.zip and, if wanted, DAVIS-2017-test-dev-480p.zip over it;"
         " manual_dir is the folder that holds JPEGImages, Annotations and ImageSets, or the one"
@@ -31,6 +28,5 @@ class Builder(VideoBuilder):
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """The splits whose list is there; see `VideoBuilder.listings`."""
         splits: dict[str, Masks] = {"train": "every", "val": "every", "test-dev": "first"}
-        return official_listings(Path(manual_dir), "2017", splits, labels="ids")
+        return official_listings(manual_dir, "2017", splits, labels="ids")

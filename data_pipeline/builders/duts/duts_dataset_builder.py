@@ -18,16 +18,12 @@ class Builder(PairBuilder):
     DESCRIPTION = "Salient object detection: images of ImageNet DET and SUN with binary masks."
     HOMEPAGE = "http://saliencydetection.net/duts/"
     LICENSE = "None named. The images are ImageNet's and SUN's: non-commercial research."
-    CITATION = """@inproceedings{wang2017learning,
-  title     = {Learning to Detect Salient Objects with Image-level Supervision},
-  author    = {Wang, Lijun and Lu, Huchuan and Wang, Yifan and Feng, Mengyang and Wang, Dong and
-               Yin, Baocai and Ruan, Xiang},
-  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
-  year      = {2017}
-}"""
+    CITATION = (
+        "Wang et al.: Learning to Detect Salient Objects with Image-level Supervision. CVPR 2017."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack DUTS-TR.zip and DUTS-TE.zip into manual_dir:
 DUTS-TR/DUTS-TR-Image/*.jpg, DUTS-TR/DUTS-TR-Mask/*.png, DUTS-TE likewise.
-Where only one of the two is there, its split alone is built."""
+One of the two suffices to build its split."""
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
         root = find_root(manual_dir, ["DUTS"], list(_FOLDERS.values()))

@@ -16,15 +16,9 @@ class Builder(PairBuilder):
     DESCRIPTION = "Salient objects in semantically meaningful, complex scenes; binary masks."
     HOMEPAGE = "https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html"
     LICENSE = "None named: for research."
-    CITATION = """@article{shi2016hierarchical,
-  title   = {Hierarchical Image Saliency Detection on Extended {CSSD}},
-  author  = {Shi, Jianping and Yan, Qiong and Xu, Li and Jia, Jiaya},
-  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
-  volume  = {38},
-  number  = {4},
-  pages   = {717--729},
-  year    = {2016}
-}"""
+    CITATION = (
+        "Shi et al.: Hierarchical Image Saliency Detection on Extended CSSD. TPAMI 38(4), 2016."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack images.zip and ground_truth_mask.zip into manual_dir:
 images/*.jpg and ground_truth_mask/*.png, in manual_dir itself or in ECSSD below it."""
 

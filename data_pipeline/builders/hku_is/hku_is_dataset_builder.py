@@ -10,18 +10,13 @@ from data_pipeline.builders.pairs import find_root, pair_listing
 
 
 class Builder(PairBuilder):
-    """HKU-IS, one split, `train`: pre-training uses all of it; its .mat lists are not read."""
+    """HKU-IS, one split, `train`, of all images; its .mat lists are not read."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "Salient objects, several or off the centre, with binary masks."
     HOMEPAGE = "https://i.cs.hku.hk/~gbli/deep_saliency.html"
     LICENSE = "None named: free for academic use, the authors say."
-    CITATION = """@inproceedings{li2015visual,
-  title     = {Visual Saliency Based on Multiscale Deep Features},
-  author    = {Li, Guanbin and Yu, Yizhou},
-  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
-  year      = {2015}
-}"""
+    CITATION = "Li and Yu: Visual Saliency Based on Multiscale Deep Features. CVPR 2015."
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack HKU-IS.zip (or .rar) into manual_dir: imgs/*.png
 and gt/*.png, in manual_dir itself or in HKU-IS below it."""
 

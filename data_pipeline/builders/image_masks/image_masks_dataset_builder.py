@@ -1,4 +1,4 @@
-"""One's own images and masks, binary or instance ids."""
+"""Your own images and masks, binary or instance ids."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +12,14 @@ from qmra_jax.errors import InputError
 
 
 class Builder(PairBuilder):
-    """One's own images and masks; the splits are the sub-folders, or else `train`.
+    """The splits are the sub-folders of `manual_dir`, or else `train`.
 
-    Give each folder a `data_dir` of its own: they would all be called image_masks/1.0.0.
+    Give each folder a `data_dir` of its own: every one becomes image_masks/1.0.0.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "A folder of images and their masks: instance ids, or binary."
-    HOMEPAGE = ""
     LICENSE = ""
-    CITATION = ""
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Put images (JPEG or PNG) into manual_dir/images and masks of
 the same names (PNG) into manual_dir/masks; or, for several splits, into manual_dir/SPLIT/images and
 manual_dir/SPLIT/masks. A mask holds ids 1..127, with 255 as void, or is binary: 0/1 or 0/255."""

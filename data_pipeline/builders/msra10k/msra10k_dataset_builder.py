@@ -16,16 +16,7 @@ class Builder(PairBuilder):
     DESCRIPTION = "One salient object an image, with pixel-accurate binary masks."
     HOMEPAGE = "https://mmcheng.net/msra10k/"
     LICENSE = "None named: for research; the images are Microsoft Research Asia's MSRA set."
-    CITATION = """@article{cheng2015global,
-  title   = {Global Contrast Based Salient Region Detection},
-  author  = {Cheng, Ming-Ming and Mitra, Niloy J. and Huang, Xiaolei and Torr, Philip H. S. and
-             Hu, Shi-Min},
-  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
-  volume  = {37},
-  number  = {3},
-  pages   = {569--582},
-  year    = {2015}
-}"""
+    CITATION = "Cheng et al.: Global Contrast Based Salient Region Detection. TPAMI 37(3), 2015."
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack MSRA10K_Imgs_GT.zip into manual_dir:
 MSRA10K_Imgs_GT/Imgs/*.jpg with the masks, *.png, beside them."""
 

@@ -15,24 +15,21 @@ _EMPTY = "images without a salient object"
 class Builder(PairBuilder):
     """SOC, splits `train`, `val` and `test`.
 
-    Half of its images show nothing salient on purpose: they have an empty mask or none, and are
-    left out. So a mask that got lost cannot be told from one that never was.
+    Half of its images show nothing salient by design: they have an empty mask or none, and are left
+    out. So a lost mask goes unnoticed.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "Salient objects in clutter, with binary masks; images without one are left out."
     HOMEPAGE = "https://mmcheng.net/socbenchmark/"
     LICENSE = "None named: for research; the images are MS COCO's and others'."
-    CITATION = """@inproceedings{fan2018salient,
-  title     = {Salient Objects in Clutter: Bringing Salient Object Detection to the Foreground},
-  author    = {Fan, Deng-Ping and Cheng, Ming-Ming and Liu, Jiang-Jiang and Gao, Shang-Hua and
-               Hou, Qibin and Borji, Ali},
-  booktitle = {European Conference on Computer Vision},
-  year      = {2018}
-}"""
+    CITATION = (
+        "Fan et al.: Salient Objects in Clutter: Bringing Salient Object Detection to the"
+        " Foreground. ECCV 2018."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Unpack SOC6K_Release.zip into manual_dir:
 SOC6K_Release/TrainSet/Imgs/*.jpg and SOC6K_Release/TrainSet/gt/*.png, ValSet and TestSet likewise.
-A split whose folder is not there is not built, nor is `test` without its masks."""
+Splits without a folder are not built, nor is `test` without its masks."""
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
         root = find_root(manual_dir, ["SOC6K_Release", "SOC"], list(_FOLDERS.values()))

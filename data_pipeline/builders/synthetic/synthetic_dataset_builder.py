@@ -1,8 +1,7 @@
-"""Procedural videos with exact masks, drawn by `data_pipeline.synthetic`; no download."""
+"""Procedural videos with exact masks, rendered by `data_pipeline.synthetic`; no download."""
 
 import dataclasses
 import functools
-import types
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,17 +22,17 @@ _CODE = tuple(sorted(Path(videos.__file__).parent.glob("*.py")))
 
 @dataclasses.dataclass(eq=False)
 class Config(tfds.core.BuilderConfig):
-    """How many videos of each split there are, from its first on, and how high their frames."""
+    """The number of videos of each split, and the height of their frames in pixels."""
 
     train: int = 50
     val: int = 10
-    height: int = videos.USUAL_HEIGHT
+    height: int = videos.DEFAULT_HEIGHT
 
 
 class Builder(VideoBuilder):
     """Splits `train` and `val`: the first videos of the splits of `SyntheticVideos`."""
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("3.0.0")
     BUILDER_CONFIGS = (
         Config(name="small", description="50 and 10 videos.", train=50, val=10),
         Config(name="medium", description="1000 and 20 videos.", train=1000, val=20),
@@ -43,26 +42,16 @@ class Builder(VideoBuilder):
         "Textured, deforming shapes that move, hide one another and resemble one another over a"
         " moving background: 24 frames a video, every one with an exact mask."
     )
-    HOMEPAGE = ""
     LICENSE = "Apache-2.0, as the code that draws them."
-    CITATION = ""
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Nothing is downloaded, and manual_dir is not looked at."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Nothing to download; manual_dir is ignored."
     READS_FILES: ClassVar[bool] = False
-    SHARD_BYTES: ClassVar[int] = 8 << 20  # of code, which stands for the files: some 200 videos
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """Both splits, whatever the folder; see `VideoBuilder.listings`."""
         config = self.builder_config
         return {
             split: Listing(tuple(_item(split, config.height, k) for k in range(count)))
             for split, count in (("train", config.train), ("val", config.val))
         }
-
-    def _download_and_prepare(self, dl_manager, download_config=None) -> None:
-        del dl_manager  # it would refuse to go on without a manual_dir with something in it
-        super()._download_and_prepare(
-            types.SimpleNamespace(manual_dir=_CODE[0].parent), download_config
-        )
 
 
 def _item(split: str, height: int, item: int) -> Item:
@@ -70,11 +59,7 @@ def _item(split: str, height: int, item: int) -> Item:
 
 
 def make_record(split: str, height: int, item: int) -> Record:
-    """Draws and encodes a video; arguments as `videos.SyntheticVideos` has them.
-
-    Raises:
-      InputError: if there is no such split, or the height is too small.
-    """
+    """Renders and encodes a video; arguments as `videos.SyntheticVideos`."""
     clip = videos.SyntheticVideos(split, height).clip(item)
     labels = [clip.labels(k) for k in range(clip.length)]
     images = [clip.image(k) for k in range(clip.length)]

@@ -1,4 +1,4 @@
-"""One's own videos, in the DAVIS layout."""
+"""Your own videos, in the DAVIS layout."""
 
 import re
 from collections.abc import Mapping
@@ -13,13 +13,11 @@ from qmra_jax.errors import InputError
 
 
 class Builder(VideoBuilder):
-    """A split for each list in ImageSets; without any, the one split `train` of all videos."""
+    """A split for each list in ImageSets; without lists, all videos are the split `train`."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = "Videos from a folder in the DAVIS layout, with masks of some or all frames."
-    HOMEPAGE = ""
     LICENSE = "The files' own."
-    CITATION = ""
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "manual_dir holds JPEGImages/VIDEO/00000.jpg and Annotations/VIDEO/00000.png, with or"
         " without a level 480p above VIDEO; frames may lack masks. A mask holds ids 1..127 (255 is"
@@ -28,22 +26,20 @@ class Builder(VideoBuilder):
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """The splits that are listed; see `VideoBuilder.listings`."""
-        root = Path(manual_dir)
-        years = _lists(root)
+        years = _lists(manual_dir)
         if not years:
-            return {"train": listing(root, "", None, "some", "ids or binary")}
-        return listings(root, years, dict.fromkeys(years, "some"), "ids or binary")
+            return {"train": listing(manual_dir, "", None, "some", "ids or binary")}
+        return listings(manual_dir, years, dict.fromkeys(years, "some"), "ids or binary")
 
 
 def _lists(root: Path) -> dict[str, str]:
     """Each split's folder under ImageSets."""
     years: dict[str, str] = {}
-    for found in davis.available_splits(root):
-        year, _, split = found.rpartition("/")
+    for name in davis.available_splits(root):
+        year, _, split = name.rpartition("/")
         if not re.fullmatch(r"\w[\w-]*", split) or split == "all":
             raise InputError(
-                f"list {found} in {root / 'ImageSets'}: a split's name is made of letters, digits,"
+                f"list {name} in {root / 'ImageSets'}: a split's name consists of letters, digits,"
                 " _ and -, and is not 'all': rename the file"
             )
         names = davis.read_split(root, year, split)

@@ -11,11 +11,11 @@ from data_pipeline.datasets import youtube_vos
 from data_pipeline.datasets.davis import folders_in
 from qmra_jax.errors import InputError
 
-_VALID = {"2018": 474, "2019": 507}  # videos: by them alone can the editions' files be told apart
+_VALID = {"2018": 474, "2019": 507}  # videos; nothing else tells the editions apart
 
 
 class Builder(VideoBuilder):
-    """Splits `train`, `valid` and `valid_all_frames`: those whose folders are there."""
+    """Splits `train`, `valid` and `valid_all_frames`: those whose folders exist."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = (
@@ -28,13 +28,10 @@ class Builder(VideoBuilder):
     )
     HOMEPAGE = "https://youtube-vos.org/"
     LICENSE = "Annotations: CC BY 4.0; videos: their owners', for research."
-    CITATION = """@article{xu2018youtube,
-  title={{YouTube-VOS}: A Large-Scale Video Object Segmentation Benchmark},
-  author={Xu, Ning and Yang, Linjie and Fan, Yuchen and Yue, Dingcheng and Liang, Yuchen and
-    Yang, Jianchao and Huang, Thomas},
-  journal={arXiv preprint arXiv:1809.03327},
-  year={2018}
-}"""
+    CITATION = (
+        "Xu et al.: YouTube-VOS: A Large-Scale Video Object Segmentation Benchmark."
+        " arXiv:1809.03327."
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Unpack train.zip, valid.zip and valid_all_frames.zip (or some of them; the last needs"
         " valid.zip too) of one edition, 2018 or 2019, into one folder, which is the manual_dir; or"
@@ -44,8 +41,7 @@ class Builder(VideoBuilder):
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:
-        """The splits that are there; see `VideoBuilder.listings`."""
-        root = self._edition(Path(manual_dir))
+        root = self._edition(manual_dir)
         splits = youtube_vos.splits_in(root)
         if not splits:
             raise InputError(
@@ -55,7 +51,7 @@ class Builder(VideoBuilder):
         return {split: _listing(youtube_vos.find_split(root, split)) for split in splits}
 
     def _edition(self, manual_dir: Path) -> Path:
-        """The folder of this edition; where there is but one, its files tell only by `valid`."""
+        """The folder of this edition; without sub-folders, `valid` tells the editions apart."""
         edition = self.builder_config.name
         names = [config.name for config in self.BUILDER_CONFIGS]
         there = [name for name in names if (manual_dir / name).is_dir()]
@@ -77,7 +73,7 @@ class Builder(VideoBuilder):
         return manual_dir
 
 
-def _listing(found: youtube_vos.SplitVideos) -> Listing:
+def _listing(split: youtube_vos.SplitVideos) -> Listing:
     videos = [
         VideoFiles(
             video.name,
@@ -85,8 +81,8 @@ def _listing(found: youtube_vos.SplitVideos) -> Listing:
             video.masks,
             video.annotated,
             categories={o.id: o.category for o in video.objects},
-            told_by=found.meta,
+            meta_file=split.meta,
         )
-        for video in found.videos
+        for video in split.videos
     ]
-    return video_listing(videos, found.faults)
+    return video_listing(videos, split.faults)

@@ -1,6 +1,5 @@
-"""Every static dataset's official layout becomes the records it should; bad files are told."""
+"""Every static dataset's official layout is built correctly; bad files are reported."""
 
-import importlib
 import json
 import re
 import subprocess
@@ -17,36 +16,14 @@ from data_pipeline.builders import pairs
 from data_pipeline.builders.coco_masks.coco_masks_dataset_builder import paint
 from qmra_jax.errors import InputError
 from qmra_jax.masks import PALETTE, VOID, decode_labels
+from tests.support.datasets import SIZE, picture, save, square
+from tests.support.reading import builder_class as builder
 from tests.support.reading import built, decoded, records, summary
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ impl:DeprecationWarning")  # pycocotools
 
 ROOT = Path(__file__).parents[3]
-SIZE = (24, 32)  # height, width
-
-
-def builder(name):
-    return importlib.import_module(f"data_pipeline.builders.{name}.{name}_dataset_builder").Builder
-
-
-def save(path, pixels, palette=None, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
-    if palette is not None:
-        image.putpalette(palette.tobytes())
-    image.save(path, **options)
-    return path
-
-
-def picture(seed=0, size=SIZE):
-    small = np.random.default_rng(seed).integers(0, 255, (3, 4, 3), np.uint8)
-    return cv2.resize(small, size[::-1])
-
-
-def square(value=255, left=4, size=SIZE):
-    mask = np.zeros(size, np.uint8)
-    mask[6:18, left : left + 12] = value
-    return mask
+SHAPE = SIZE[::-1]
 
 
 def add(image, mask, pixels=None, seed=0):
@@ -80,7 +57,7 @@ LAYOUTS = {
     "ecssd": {"train": ("images/{}.jpg", "ground_truth_mask/{}.png")},
     "image_masks": {"train": ("images/{}.jpeg", "masks/{}.png")},
 }
-INNER = {  # the folder that an archive makes, which may be given as well, or the one above
+INNER = {  # the folder that an archive makes; manual_dir is it, or contains it
     "duts": "DUTS",
     "hku_is": "HKU-IS",
     "msra10k": "MSRA10K_Imgs_GT",
@@ -112,7 +89,7 @@ def listings(name, manual_dir):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_the_official_layout_becomes_records_of_the_very_bytes(name, tmp_path):
+def test_the_official_layout_becomes_records_with_the_files_own_bytes(name, tmp_path):
     images = make_tree(name, tmp_path / "downloads")
     folder = built(builder(name), tmp_path / "downloads", tmp_path / "data")
     assert folder == tmp_path / f"data/{name}/1.0.0"
@@ -123,12 +100,12 @@ def test_the_official_layout_becomes_records_of_the_very_bytes(name, tmp_path):
             np.testing.assert_array_equal(masks_of(folder, split)[path.name], square(1, left=k))
         assert summary(folder, split)["counts"] == {"objects": 3}
     first = decoded(folder)[0]
-    assert first["image"].shape == (*SIZE, 3)
+    assert first["image"].shape == (*SHAPE, 3)
     assert set(np.unique(first["mask"])) == {0, 1}
 
 
 @pytest.mark.parametrize("name", INNER)
-def test_the_folder_above_or_the_one_the_archive_makes_is_found_too(name, tmp_path):
+def test_manual_dir_may_be_the_archive_s_folder_or_the_one_above(name, tmp_path):
     make_tree(name, tmp_path, stems=("a",))
     inner = tmp_path / INNER[name]
     if not inner.exists():  # the archive has no folder of its own: users make one
@@ -142,30 +119,30 @@ def test_the_folder_above_or_the_one_the_archive_makes_is_found_too(name, tmp_pa
 
 
 @pytest.mark.parametrize("name", [*LAYOUTS, "coco_masks"])
-def test_another_layout_is_refused_with_what_was_expected_and_found(name, tmp_path):
+def test_another_layout_is_refused(name, tmp_path):
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(InputError, match=r"expected .*found .*pictures"):
+    with pytest.raises(InputError, match=r"found .*pictures"):
         listings(name, tmp_path)
 
 
-def test_duts_without_its_test_half_is_its_training_half(tmp_path):
+def test_duts_may_lack_its_test_half(tmp_path):
     make_tree("duts", tmp_path)
     (tmp_path / "DUTS-TE").rename(tmp_path / "elsewhere")
     assert list(listings("duts", tmp_path)) == ["train"]
 
 
-def test_soc_s_images_without_a_salient_object_are_told_and_left_out(tmp_path):
+def test_soc_s_images_without_a_salient_object_are_skipped(tmp_path):
     make_tree("soc", tmp_path / "in")
     train = tmp_path / "in/SOC6K_Release/TrainSet"
     add(train / "Imgs/empty.jpg", train / "gt/empty.png", square(0))
     save(train / "Imgs/none.jpg", picture())
     folder = built(builder("soc"), tmp_path / "in", tmp_path / "data")
-    assert len(records(folder, "train")) == 3
+    assert len(records(folder)) == 3
     assert summary(folder)["skipped"] == {"images without a salient object": 2}
     assert summary(folder)["faults"] == []
 
 
-# Bad data, and data to be mended
+# Bad and repaired files
 
 
 @pytest.fixture
@@ -176,15 +153,15 @@ def ecssd(tmp_path):
     return tmp_path / "in"
 
 
-SPOILED = {  # what is done to the image and mask of b; what is told; whether b stays
-    "cut short": (lambda i, m: i.write_bytes(i.read_bytes()[:-80]), r"b\.jpg cannot", False),
+SPOILED = {  # change to the image and mask of b; fault; whether b is still built
+    "cut short": (lambda i, m: i.write_bytes(i.read_bytes()[:-80]), r"b\.jpg", False),
     "WebP": (lambda i, m: Image.open(i).save(i, "WEBP"), r"b\.jpg is neither JPEG", False),
-    "sizes": (lambda i, m: save(m, square(size=(24, 31))), r"b\.png is 31x24 .*32x24", False),
+    "sizes": (lambda i, m: save(m, square(size=(40, 31))), r"b\.png is 40x31 .*40x32", False),
     "empty mask": (lambda i, m: save(m, square(0)), r"b\.png is empty", False),
-    "colours": (lambda i, m: save(m, picture()), r"b\.png: .* RGB", False),
+    "colours": (lambda i, m: save(m, picture()), r"b\.png.* RGB", False),
     "ids": (lambda i, m: save(m, square(2)), r"b\.png holds values up to 2", False),
-    "broken mask": (lambda i, m: m.write_bytes(b"\x89PNG\r\n\x1a\n"), r"b\.png.* cannot", False),
-    "no bytes": (lambda i, m: m.write_bytes(b""), r"b\.png cannot be read \(no image\)", False),
+    "broken mask": (lambda i, m: m.write_bytes(b"\x89PNG\r\n\x1a\n"), r"b\.png", False),
+    "no bytes": (lambda i, m: m.write_bytes(b""), r"b\.png.*no image", False),
     "no mask": (lambda i, m: m.unlink(), r"b\.jpg has no mask", False),
     "no image": (lambda i, m: i.unlink(), r"b\.png has no image", False),
     "twice": (lambda i, m: save(i.with_suffix(".png"), picture()), r"b\.png: .* as b\.jpg", True),
@@ -194,10 +171,10 @@ SPOILED = {  # what is done to the image and mask of b; what is told; whether b 
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-def test_a_bad_pair_stops_the_build_or_is_left_out_and_told(ecssd, tmp_path, monkeypatch, kind):
+def test_a_bad_pair_stops_the_build_or_is_left_out(ecssd, tmp_path, monkeypatch, kind):
     spoil, message, stays = SPOILED[kind]
     spoil(ecssd / "images/b.jpg", ecssd / "ground_truth_mask/b.png")
-    with pytest.raises(InputError, match=f"(?s)1 fault, so no dataset was written.*{message}"):
+    with pytest.raises(InputError, match=f"(?s)1 fault,.*{message}"):
         built(builder("ecssd"), ecssd, tmp_path / "data")
     assert not (tmp_path / "data/ecssd/1.0.0").exists()
     monkeypatch.setenv("QMRA_SKIP_BAD", "1")
@@ -206,7 +183,7 @@ def test_a_bad_pair_stops_the_build_or_is_left_out_and_told(ecssd, tmp_path, mon
     assert len(summary(folder)["faults"]) == 1
 
 
-def test_in_one_folder_of_images_and_masks_both_kinds_are_read_and_others_told(tmp_path):
+def test_one_folder_of_images_and_masks_may_hold_no_other_images(tmp_path):
     make_tree("msra10k", tmp_path)
     folder = tmp_path / "MSRA10K_Imgs_GT/Imgs"
     assert listings("msra10k", tmp_path)["train"].faults == ()
@@ -219,7 +196,7 @@ def test_in_one_folder_of_images_and_masks_both_kinds_are_read_and_others_told(t
 SOFT = cv2.GaussianBlur(square(), (5, 5), 1)
 WHITE_IS_0 = np.zeros((256, 3), np.uint8)  # a palette
 WHITE_IS_0[0] = 255
-BINARY = {  # a mask, and its palette if it has one
+BINARY = {  # mask and palette
     "one": (square(1), None),
     "soft": (SOFT, None),
     "rgb": (np.repeat(square()[..., None], 3, axis=-1), None),
@@ -229,7 +206,7 @@ BINARY = {  # a mask, and its palette if it has one
 }
 
 
-def test_binary_masks_of_every_kind_become_0_and_1_and_repairs_are_counted(tmp_path):
+def test_binary_masks_of_every_kind_become_0_and_1(tmp_path):
     for stem, (mask, palette) in BINARY.items():
         save(tmp_path / f"in/images/{stem}.jpg", picture())
         save(tmp_path / f"in/ground_truth_mask/{stem}.png", mask, palette)
@@ -244,8 +221,8 @@ def test_binary_masks_of_every_kind_become_0_and_1_and_repairs_are_counted(tmp_p
     }
 
 
-def test_image_masks_keep_ids_also_of_a_palette_png_and_split_folders(tmp_path):
-    labels = square(3) + square(7, left=18)
+def test_image_masks_keep_ids_and_split_folders(tmp_path):
+    labels = square(3, left=4) + square(7, left=18)
     labels[0, :5] = VOID
     greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None] * 40, 3, axis=1)
     for split, stem, mask, palette in (
@@ -260,18 +237,18 @@ def test_image_masks_keep_ids_also_of_a_palette_png_and_split_folders(tmp_path):
         np.testing.assert_array_equal(masks_of(folder)[file], labels)
     np.testing.assert_array_equal(masks_of(folder, "held_out")["q.jpg"], square(1))
     assert summary(folder)["counts"] == {"objects": 4}
-    shown = decoded(folder)[0]["mask"][..., 0]  # TFDS's own decoder sees the ids too
+    shown = decoded(folder)[0]["mask"][..., 0]  # by TFDS's own decoder
     np.testing.assert_array_equal(shown, labels)
 
 
-def test_ids_and_binary_masks_are_told_apart_and_what_could_be_either_is_refused():
+def test_ids_and_binary_masks_are_distinguished_and_ambiguous_ones_refused():
     labels, cut = pairs.as_index(SOFT, "ids or binary", "m.png")
     np.testing.assert_array_equal(labels, SOFT >= 128)
     assert cut
     labels, cut = pairs.as_index(square(9), "ids or binary", "m.png")
     np.testing.assert_array_equal(labels, square(9))
     assert not cut
-    with pytest.raises(InputError, match=r"m\.png"):  # as tests of `targets` tell in full
+    with pytest.raises(InputError, match=r"m\.png"):
         pairs.as_index(cv2.GaussianBlur(square(200), (5, 5), 1), "ids or binary", "m.png")
 
 
@@ -288,7 +265,7 @@ def rle(mask, compressed):
 
 
 def rectangle(left, top, width, height):
-    mask = np.zeros(SIZE, np.uint8)
+    mask = np.zeros(SHAPE, np.uint8)
     mask[top : top + height, left : left + width] = 1
     return mask
 
@@ -308,7 +285,7 @@ def coco(tmp_path):
             save(root / name / file, picture())
         content = {
             "images": [
-                {"id": 10 + k, "file_name": file, "height": SIZE[0], "width": SIZE[1]}
+                {"id": 10 + k, "file_name": file, "height": SHAPE[0], "width": SHAPE[1]}
                 for k, file in enumerate(files)
             ],
             "annotations": [
@@ -334,13 +311,13 @@ def coco(tmp_path):
     return root
 
 
-def test_coco_s_instances_become_ids_small_ones_on_top_and_crowds_void(coco, tmp_path):
+def test_coco_instances_become_ids_with_small_ones_on_top_and_crowds_void(coco, tmp_path):
     folder = built(builder("coco_masks"), coco.parent, tmp_path / "data")
     expected = VOID * rectangle(0, 0, 32, 3)
     expected[2:14, 2:14] = 2
     expected[4:8, 4:8] = 1
     np.testing.assert_array_equal(masks_of(folder)["000001.jpg"], expected)
-    (record,) = records(folder, "train")
+    (record,) = records(folder)
     assert record["image"] == [(coco / "train2017/000001.jpg").read_bytes()]
     assert summary(folder)["counts"] == {"objects": 2, "crowds made void": 1}
     assert summary(folder)["skipped"] == {
@@ -353,7 +330,7 @@ def test_coco_s_instances_become_ids_small_ones_on_top_and_crowds_void(coco, tmp
 def test_an_instance_hidden_by_others_leaves_no_gap_in_the_ids():
     shapes = [polygon(2, 2, 9, 9), polygon(2, 2, 9, 9), polygon(20, 2, 4, 4)]
     instances = [{"segmentation": shape, "iscrowd": 0} for shape in shapes]
-    labels, hidden = paint(instances, SIZE, "x.jpg")
+    labels, hidden = paint(instances, SHAPE, "x.jpg")
     np.testing.assert_array_equal(np.unique(labels), [0, 1, 2])
     assert hidden == 1
 
@@ -370,18 +347,18 @@ def change_annotations(coco, change):
     [
         (lambda c: c["images"].pop(), r"000003\.jpg is not in instances_train2017\.json"),
         (lambda c: c["images"].append(c["images"][0] | {"file_name": "no.jpg"}), r"no\.jpg"),
-        (lambda c: c["images"][0].update(height=99), r"000001\.jpg is 32x24, .* 32x99"),
-        (lambda c: c["annotations"][1]["segmentation"].update(size=[32, 24]), r"1\.jpg.* 24x32"),
+        (lambda c: c["images"][0].update(height=99), r"000001\.jpg is 40x32, .* 40x99"),
+        (lambda c: c["annotations"][1]["segmentation"].update(size=[40, 32]), r"1\.jpg.* 32x40"),
         (lambda c: c["annotations"][0].update(segmentation="polygon"), r"000001\.jpg: a segm"),
     ],
 )
-def test_coco_files_that_do_not_fit_their_annotations_are_faults(coco, tmp_path, change, message):
+def test_coco_files_that_contradict_their_annotations_are_faults(coco, tmp_path, change, message):
     change_annotations(coco, change)
     with pytest.raises(InputError, match=f"(?s)1 fault, .*{message}"):
         built(builder("coco_masks"), coco, tmp_path / "data")
 
 
-def test_coco_images_of_any_ending_must_be_in_the_annotations(coco):
+def test_coco_images_of_any_kind_must_be_annotated(coco):
     save(coco / "train2017/up.JPG", picture())
     save(coco / "train2017/p.png", picture())
     (coco / "train2017/b.bmp").touch()
@@ -391,14 +368,14 @@ def test_coco_images_of_any_ending_must_be_in_the_annotations(coco):
     ]
 
 
-def test_a_file_that_is_no_coco_annotations_is_refused(coco):
+def test_a_wrong_annotation_file_is_refused(coco):
     change_annotations(coco, lambda content: content.pop("images"))
-    with pytest.raises(InputError, match=r"instances_train2017\.json are no COCO instances"):
+    with pytest.raises(InputError, match=r"instances_train2017\.json .*KeyError"):
         listings("coco_masks", coco)
 
 
 @pytest.mark.slow  # TFDS's command imports Beam and more
-def test_tfds_build_takes_the_builder_s_folder(tmp_path):
+def test_tfds_build_accepts_the_builder_s_folder(tmp_path):
     pytest.importorskip("apache_beam", reason="tfds build imports it")
     pytest.importorskip("mlcroissant", reason="tfds build imports it")
     for part in ("TR", "TE"):

@@ -1,45 +1,39 @@
-"""Video builders make one record a video: frames untouched, masks exact, bad videos told."""
+"""Video builders make one record per video: frames unchanged, masks exact, bad videos reported."""
 
-import importlib
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from data_pipeline.datasets import folders
 from qmra_jax.errors import InputError
 from qmra_jax.masks import PALETTE, VOID, decode_labels, read_labels, write_labels
-from tests.support import video_trees as trees
-from tests.support.video_trees import label_map
+from tests.support import datasets as trees
+from tests.support.datasets import label_map
+from tests.support.reading import builder_class, built, decoded
 
 
 @pytest.fixture
 def builder(tmp_path):
-    def make(name: str, config: str | None = None):
-        module = importlib.import_module(f"data_pipeline.builders.{name}.{name}_dataset_builder")
-        return module.Builder(data_dir=tmp_path / "tfds", config=config)
-
-    return make
+    return lambda name, config=None: builder_class(name)(data_dir=tmp_path / "tfds", config=config)
 
 
-def build(builder, manual_dir: Path):
-    """The dataset as anyone reads it who knows TFDS alone."""
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    builder.download_and_prepare(download_config=config)
-    return tfds.builder_from_directory(builder.data_dir)
+def add_video(root, name, masks, frames=None, **options):
+    trees.add_video(root, name, masks, frames=frames, suffix=".jpg", **options)
 
 
-def records(dataset, split: str) -> dict[str, dict]:
-    return {r["name"].decode(): r for r in tfds.as_numpy(dataset.as_dataset(split=split))}
+def by_name(folder, split="train"):
+    """The records as anyone reads them who knows TFDS alone."""
+    return {record["name"].decode(): record for record in decoded(folder, split)}
 
 
 def made(builder, manual_dir: Path, split: str = "train"):
-    """Each record of a split by its key, without writing anything."""
+    """The records of a split by key, without writing anything."""
     items = builder.listings(manual_dir)[split].items
     return {item.key: item.make() for item in items}
 
@@ -50,7 +44,7 @@ def masks_of(record) -> list[np.ndarray]:
 
 def one_video(root: Path, masks: list[np.ndarray], **options) -> Path:
     """A folder in the DAVIS layout that holds the video `cow`."""
-    trees.add_video(root, "cow", dict(zip(trees.names(len(masks)), masks, strict=True)), **options)
+    add_video(root, "cow", masks, **options)
     return root
 
 
@@ -59,8 +53,8 @@ def davis(tmp_path) -> Path:
     """DAVIS 2017 with all its lists, test-dev among them."""
     root = tmp_path / "data" / "DAVIS"
     for name, ids in (("bear", [1]), ("bike", [1, 2]), ("cats", [1, 2, 3])):
-        trees.add_video(root, name, {stamp: label_map(ids) for stamp in trees.names(3)})
-    trees.add_video(root, "taxi", {"00000": label_map([1, 2])}, frames=trees.names(3))
+        add_video(root, name, [label_map(ids)] * 3)
+    add_video(root, "taxi", {"00000": label_map([1, 2])}, frames=trees.names(3))
     trees.add_list(root, "2016/train", ["bear"])
     trees.add_list(root, "2016/val", ["bike"])
     trees.add_list(root, "2017/train", ["bike", "bear"])
@@ -69,13 +63,12 @@ def davis(tmp_path) -> Path:
     return root
 
 
-def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path):
+def test_youtube_vos_reads_back_as_it_was_stored(tmp_path):
     root = trees.youtube_vos(tmp_path / "YouTubeVOS")
-    dataset = build(builder("youtube_vos", "2019"), root)
-    assert dataset.info.full_name == "youtube_vos/2019/1.0.0"
-    assert set(dataset.info.splits) == {"train", "valid", "valid_all_frames"}
+    folder = built(builder_class("youtube_vos"), root, tmp_path / "tfds", config="2019")
+    assert folder == tmp_path / "tfds/youtube_vos/2019/1.0.0"
 
-    video = records(dataset, "train")["0a1b"]
+    video = by_name(folder)["0a1b"]
     expected = [label_map(ids) for ids in ([1], [1], [1, 2], [1, 2])]
     np.testing.assert_array_equal(video["masks"][..., 0], expected)
     np.testing.assert_array_equal(video["annotated"], [0, 1, 2, 3])
@@ -84,16 +77,16 @@ def test_youtube_vos_reads_back_as_it_was_stored(builder, tmp_path):
     assert video["objects"]["category"].tolist() == [b"penguin", b"person"]
     np.testing.assert_array_equal(video["objects"]["first_frame"], [0, 2])
 
-    sparse = records(dataset, "valid")["fe98"]
+    sparse = by_name(folder, "valid")["fe98"]
     np.testing.assert_array_equal(sparse["annotated"], [0, 2])
-    full = records(dataset, "valid_all_frames")["fe98"]
+    full = by_name(folder, "valid_all_frames")["fe98"]
     assert len(full["frames"]) == 16
     np.testing.assert_array_equal(full["annotated"], [0, 10])
     np.testing.assert_array_equal(full["objects"]["first_frame"], [0, 10])
     np.testing.assert_array_equal(full["masks"], sparse["masks"])
 
 
-def test_frames_keep_their_bytes_masks_become_grey_pngs_and_both_are_counted(builder, tmp_path):
+def test_frames_keep_their_bytes_and_masks_become_grey_pngs(builder, tmp_path):
     root = trees.youtube_vos(tmp_path)
     record = made(builder("youtube_vos", "2018"), root)["0a1b"]
     files = sorted((root / "train/JPEGImages/0a1b").iterdir())
@@ -109,7 +102,7 @@ def test_frames_keep_their_bytes_masks_become_grey_pngs_and_both_are_counted(bui
     }
 
 
-def test_an_item_names_all_its_files_and_can_be_sent_to_another_process(builder, tmp_path):
+def test_an_item_names_all_its_files_and_can_be_pickled(builder, tmp_path):
     root = trees.youtube_vos(tmp_path)
     item = builder("youtube_vos", "2018").listings(root)["valid"].items[0]
     assert set(item.sources) == {
@@ -120,31 +113,27 @@ def test_an_item_names_all_its_files_and_can_be_sent_to_another_process(builder,
     assert pickle.loads(pickle.dumps(item)).make() == item.make()
 
 
-def test_editions_of_youtube_vos_are_not_taken_for_each_other(builder, tmp_path, monkeypatch):
+def test_editions_of_youtube_vos_are_not_confused(builder, tmp_path, monkeypatch):
     root = trees.youtube_vos(tmp_path / "2019")
-    module = importlib.import_module(builder("youtube_vos", "2019").__module__)
+    module = sys.modules[builder_class("youtube_vos").__module__]
     monkeypatch.setitem(module._VALID, "2019", 1)
     assert "valid" in builder("youtube_vos", "2019").listings(root)
-    with pytest.raises(InputError, match=r"is the edition 2019 and not 2018, .*--config=2019"):
+    with pytest.raises(InputError, match=r"2019 and not 2018, .*--config=2019"):
         builder("youtube_vos", "2018").listings(root)
     assert set(made(builder("youtube_vos", "2019"), tmp_path)) == {"0a1b", "0c2d"}
     with pytest.raises(InputError, match=r"holds 2019 and not 2018"):
         builder("youtube_vos", "2018").listings(tmp_path)
-    with pytest.raises(InputError, match=r"expected YouTube-VOS's folders train.*found none"):
+    with pytest.raises(InputError, match=r"tfds: .*train, valid, valid_all_frames"):
         builder("youtube_vos", "2019").listings(tmp_path / "tfds")
 
 
-def test_davis_2017_keeps_ids_and_has_test_dev_with_first_masks_alone(builder, davis):
-    dataset = build(builder("davis2017"), davis.parent)  # the folder that holds DAVIS
-    assert {split: info.num_examples for split, info in dataset.info.splits.items()} == {
-        "train": 2,
-        "val": 1,
-        "test-dev": 1,
-    }
-    cats = records(dataset, "val")["cats"]
+def test_davis_2017_keeps_ids_and_has_test_dev_with_first_masks_alone(davis, tmp_path):
+    folder = built(builder_class("davis2017"), davis.parent, tmp_path / "tfds")  # contains DAVIS
+    assert set(by_name(folder)) == {"bear", "bike"}
+    (cats,) = decoded(folder, "val")
     np.testing.assert_array_equal(cats["masks"][..., 0], [label_map([1, 2, 3])] * 3)
     np.testing.assert_array_equal(cats["objects"]["id"], [1, 2, 3])
-    taxi = records(dataset, "test-dev")["taxi"]
+    (taxi,) = decoded(folder, "test-dev")
     assert len(taxi["frames"]) == 3
     np.testing.assert_array_equal(taxi["annotated"], [0])
 
@@ -173,8 +162,8 @@ def stray(ids):
 
 
 def raw(root, split=None):
-    """The same video read from its files without building, void taken for background."""
-    (clip,) = folders.find_videos(root, "own", split)
+    """The same video read without a build, with void as background."""
+    (clip,) = folders.open_videos(root, "own", split).clips
     maps = [clip.labels(k) for k in range(clip.length)]
     return [np.where(labels == VOID, 0, labels) for labels in maps]
 
@@ -188,7 +177,7 @@ ONE_OBJECT = {
 
 
 @pytest.mark.parametrize("kind", ONE_OBJECT)
-def test_masks_of_one_object_are_built_as_they_are_read_without_building(builder, tmp_path, kind):
+def test_masks_of_one_object_are_built_as_raw_files_are_read(builder, tmp_path, kind):
     masks = ONE_OBJECT[kind]
     expected = [(mask > 0).astype(np.uint8) for mask in masks]
     root = one_video(tmp_path / "own", masks)
@@ -205,11 +194,11 @@ def test_masks_of_one_object_are_built_as_they_are_read_without_building(builder
 def test_ids_of_davis_2017_are_never_0_and_255(builder, tmp_path):
     root = one_video(tmp_path, ONE_OBJECT["0/255 alone"])
     trees.add_list(root, "2017/train", ["cow"])
-    with pytest.raises(InputError, match=r"video cow: its masks hold 0 and 255 only"):
+    with pytest.raises(InputError, match=r"video cow: .*0 and 255"):
         made(builder("davis2017"), root)
 
 
-def test_255_beside_ids_stays_void_even_in_a_frame_of_void_alone(builder, tmp_path):
+def test_255_beside_ids_is_void_even_in_a_frame_of_void_alone(builder, tmp_path):
     masks = [label_map([1, 2, 255]), label_map([1, 2, 255]), label_map([255])]
     root = one_video(tmp_path / "own", masks)
     (cow,) = made(builder("vos_folder"), root).values()
@@ -222,10 +211,10 @@ def test_255_beside_ids_stays_void_even_in_a_frame_of_void_alone(builder, tmp_pa
     np.testing.assert_array_equal(raw(root, "train"), expected)
 
 
-def test_objects_merge_beside_masks_of_0_and_255_as_without_building(builder, tmp_path):
+def test_objects_merge_beside_masks_of_0_and_255_as_in_raw_files(builder, tmp_path):
     masks = [label_map([255]), label_map([1, 2]), label_map([255])]
     root = one_video(tmp_path / "own", masks)
-    with pytest.raises(InputError, match=r"cow: its masks hold 0, 1, 2, 255, 00001\.png 0, 1, 2:"):
+    with pytest.raises(InputError, match=r"cow: .* 0, 1, 2, 255, 00001\.png 0, 1, 2:"):
         made(builder("vos_folder"), root)
     trees.add_list(root, "2016/train", ["cow"])
     (cow,) = made(builder("davis2016"), root).values()
@@ -242,36 +231,37 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("kind", UNCLEAR)
-def test_masks_in_which_255_may_be_the_object_or_void_are_told(builder, tmp_path, kind):
+def test_masks_in_which_255_may_be_the_object_or_void_are_refused(builder, tmp_path, kind):
     root = one_video(tmp_path / "own", UNCLEAR[kind])
     # By DAVIS 2017's rules the masks of "0/255 last" are ids, and no more void than ids.
     lists = {"vos_folder": None, "davis2016": "480p/train", "davis2017": "2017/train"}
     for name in list(lists)[: 2 if kind == "0/255 last" else 3]:
         if lists[name]:
             trees.add_list(root, lists[name], ["cow"])
-        with pytest.raises(InputError, match=r"^video cow: .*255 may be the object or void.*$"):
+        with pytest.raises(InputError, match=r"^video cow: .*255 may be.*$"):
             made(builder(name), root)
 
 
-def test_images_of_kinds_that_are_not_read_are_told_and_their_video_left_out(builder, tmp_path):
-    masks = {stamp: label_map([1]) for stamp in trees.names(3)}
+def test_a_video_beside_images_of_other_kinds_is_reported_and_left_out(builder, tmp_path):
     for name in ("ant", "bee", "cow"):
-        trees.add_video(tmp_path, name, masks, frames=trees.names(5))
+        add_video(tmp_path, name, [label_map([1])] * 3, frames=trees.names(5))
     Image.fromarray(label_map([1])).save(mask(tmp_path, 3).with_suffix(".JPG"))
     (tmp_path / "JPEGImages/480p/bee/00009.webp").write_bytes(b"")
     (tmp_path / "JPEGImages/480p/ant/notes.txt").write_text("no image")
     listing = builder("vos_folder").listings(tmp_path)["train"]
     assert [item.key for item in listing.items] == ["ant"]
     bee, cow = listing.faults
-    assert "480p/bee: images of kinds that are not read: 1 (00009.webp); expected frames" in bee
-    assert "Annotations/480p/cow: images of kinds that are not read: 1 (00003.JPG)" in cow
+    assert "480p/bee: " in bee
+    assert "1 (00009.webp)" in bee
+    assert "Annotations/480p/cow: " in cow
+    assert "1 (00003.JPG)" in cow
 
 
 def test_frames_without_a_mask_and_videos_too_short_for_a_triplet_are_counted(builder, tmp_path):
     masks = [label_map([1, 2]), label_map([1]), label_map([1])]
-    trees.add_video(tmp_path, "cow", dict(zip("012", masks, strict=True)), frames=list("012345"))
-    trees.add_video(tmp_path, "dog", {"0": label_map([1]), "1": label_map([1])}, frames=list("01"))
-    trees.add_video(tmp_path, "eel", {k: label_map([int(k)]) for k in "1234"})
+    add_video(tmp_path, "cow", dict(zip("012", masks, strict=True)), frames=list("012345"))
+    add_video(tmp_path, "dog", {"0": label_map([1]), "1": label_map([1])}, frames=list("01"))
+    add_video(tmp_path, "eel", {k: label_map([int(k)]) for k in "1234"})
     videos = made(builder("vos_folder"), tmp_path)
     assert videos["cow"].counts["frames without a mask"] == 3
     short = [video.counts["videos no triplet can be drawn from"] for video in videos.values()]
@@ -280,14 +270,11 @@ def test_frames_without_a_mask_and_videos_too_short_for_a_triplet_are_counted(bu
     assert shown == [[3, 1], [2], [1, 1, 1, 1]]
 
 
-def test_a_folder_without_lists_is_one_split_and_may_lack_masks_and_the_480p_level(
-    builder, tmp_path
-):
+def test_a_folder_without_lists_is_one_split_and_may_lack_masks_and_the_480p_level(tmp_path):
     frames = [f"frame_{k}" for k in range(12)]  # not padded: 10 comes after 9
     masks = {"frame_2": label_map([3]), "frame_10": label_map([3, 7])}
-    trees.add_video(tmp_path / "own", "cow", masks, frames=frames, level="")
-    dataset = build(builder("vos_folder"), tmp_path / "own")
-    cow = records(dataset, "train")["cow"]
+    add_video(tmp_path / "own", "cow", masks, frames=frames, level="")
+    (cow,) = decoded(built(builder_class("vos_folder"), tmp_path / "own", tmp_path / "tfds"))
     assert cow["frame_names"].tolist() == [name.encode() for name in frames]
     np.testing.assert_array_equal(cow["annotated"], [2, 10])
     np.testing.assert_array_equal(cow["masks"][..., 0], list(masks.values()))
@@ -297,7 +284,7 @@ def test_a_folder_without_lists_is_one_split_and_may_lack_masks_and_the_480p_lev
 
 def test_each_list_of_a_folder_is_a_split(builder, tmp_path):
     for name in ("cow", "dog", "eel"):
-        trees.add_video(tmp_path, name, {"0": label_map([1])})
+        add_video(tmp_path, name, {"0": label_map([1])})
     trees.add_list(tmp_path, "train", ["cow"])
     trees.add_list(tmp_path, "2030/held_out", ["dog"])
     listings = builder("vos_folder").listings(tmp_path)
@@ -307,10 +294,10 @@ def test_each_list_of_a_folder_is_a_split(builder, tmp_path):
     }
     assert listings["train"].skipped == {"in no list held_out, train of ImageSets": 1}
     trees.add_list(tmp_path, "2031/train", ["dog"])
-    with pytest.raises(InputError, match=r"two different lists train"):
+    with pytest.raises(InputError, match=r"lists train"):
         builder("vos_folder").listings(tmp_path)
     trees.add_list(tmp_path, "my split", ["dog"])
-    with pytest.raises(InputError, match=r"list my split .*letters, digits"):
+    with pytest.raises(InputError, match=r"list my split"):
         builder("vos_folder").listings(tmp_path)
 
 
@@ -332,7 +319,7 @@ def save(path, pixels, kind=None):
 
 def cut_png(frame, _):
     frame.unlink()
-    noise = np.random.default_rng(0).integers(0, 256, (*trees.SIZE, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     save(frame.with_suffix(".png"), noise)
     cut(frame.with_suffix(".png"))
 
@@ -344,51 +331,51 @@ def all_empty(_, mask):
 
 SOFT = cv2.GaussianBlur(label_map([255]), (3, 3), 0)
 COLOURS = PALETTE[label_map([1, 2])]
-BAD = {  # what is done to a frame and its mask; what is told
+BAD = {  # change to a frame and its mask; error
     "frame's size": (lambda f, m: save(f, COLOURS[:20]), r"1\.jpg is 32x20 but .* is 32x24"),
     "mask's size": (lambda f, m: write_labels(m, label_map([1], (20, 30))), r"1\.png is 30x20 "),
-    "frame cut short": (lambda f, m: cut(f), r"1\.jpg cannot be read .*truncated"),
+    "frame cut short": (lambda f, m: cut(f), r"1\.jpg"),
     "cut header": (lambda f, m: f.write_bytes(f.read_bytes()[:30]), r"1\.jpg cannot be read"),
     "empty frame": (lambda f, m: f.write_bytes(b""), r"1\.jpg cannot be read"),
-    "PNG cut short": (cut_png, r"1\.png cannot be read"),
+    "PNG cut short": (cut_png, r"1\.png"),
     "BMP": (lambda f, m: save(f, COLOURS, "BMP"), r"1\.jpg is a BMP file"),
-    "mask cut short": (lambda f, m: cut(m), r"mask .*1\.png.*cannot be read"),
-    "coloured mask": (lambda f, m: save(m, COLOURS), r"1\.png: .*RGB"),
-    "blended mask": (lambda f, m: save(m, SOFT), r"1\.png holds \d+, .*blended"),
+    "mask cut short": (lambda f, m: cut(m), r"mask .*1\.png"),
+    "coloured mask": (lambda f, m: save(m, COLOURS), r"1\.png.* RGB"),
+    "blended mask": (lambda f, m: save(m, SOFT), r"1\.png holds \d+, "),
     "all masks empty": (all_empty, r"video cow: all 3 masks are empty"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_bad_in_a_file_is_told(builder, tmp_path, kind):
+def test_a_bad_file_is_named(builder, tmp_path, kind):
     root = one_video(tmp_path, [label_map([1])] * 3)
     assert set(made(builder("vos_folder"), root)) == {"cow"}
     spoil, message = BAD[kind]
     spoil(frame(root), mask(root))
-    with pytest.raises(InputError, match=f"^.*{message}.*$"):  # in one line
+    with pytest.raises(InputError, match=f"^.*{message}.*$"):
         made(builder("vos_folder"), root)
 
 
-def test_a_jpeg_with_something_after_its_end_is_whole(builder, tmp_path):
+def test_a_jpeg_with_data_after_its_end_is_complete(builder, tmp_path):
     root = one_video(tmp_path, [label_map([1])] * 2)
     frame(root).write_bytes(frame(root).read_bytes() + b"a camera's own notes" * 10)
     assert set(made(builder("vos_folder"), root)) == {"cow"}
 
 
-def test_objects_that_meta_json_and_the_masks_disagree_on_are_told(builder, tmp_path):
+def test_objects_on_which_meta_json_and_masks_disagree_are_named(builder, tmp_path):
     root = trees.youtube_vos(tmp_path)
     meta = trees.read_meta(root / "train")
     extra = meta["0c2d"]["objects"] | {"4": {"category": "dog", "frames": ["00005"]}}
     trees.write_meta(root / "train", meta | {"0c2d": {"objects": extra}})
-    with pytest.raises(InputError, match=r"video 0c2d: object 4 appears in no mask"):
+    with pytest.raises(InputError, match=r"video 0c2d: object 4 "):
         made(builder("youtube_vos", "2018"), root)
     del meta["0a1b"]["objects"]["2"]
     trees.write_meta(root / "train", meta)
-    with pytest.raises(InputError, match=r"0a1b: its masks hold object 2, which .*meta\.json does"):
+    with pytest.raises(InputError, match=r"video 0a1b: .*object 2, .*meta\.json"):
         made(builder("youtube_vos", "2018"), root)
 
 
-def test_davis_lists_every_incomplete_sequence(builder, davis):
+def test_every_incomplete_sequence_of_davis_is_listed(builder, davis):
     (davis / "Annotations/480p/bear/00001.png").unlink()
     (davis / "JPEGImages/480p/bike/00002.jpg").unlink()
     mask = davis / "Annotations/480p/taxi/00000.png"
@@ -398,7 +385,7 @@ def test_davis_lists_every_incomplete_sequence(builder, davis):
     assert faults == {"train": ["bike", "bear"], "val": [], "test-dev": ["taxi"]}
 
 
-def test_the_real_davis_2016_has_no_faults_and_its_masks_come_back_exactly(builder):
+def test_the_real_davis_2016_has_no_faults_and_its_masks_are_exact(builder):
     root = Path(os.environ.get("QMRA_DATA", ""), "davis2016")
     if not root.is_dir() or "QMRA_DATA" not in os.environ:
         pytest.skip("QMRA_DATA names no folder with davis2016")

@@ -1,4 +1,4 @@
-"""The official YouTube-VOS layout is read whole, and whatever does not fit together is told."""
+"""The official YouTube-VOS layout is read completely; inconsistent videos are reported."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from data_pipeline.datasets import youtube_vos
 from data_pipeline.datasets.youtube_vos import find_split, find_videos, has_layout, splits_in
 from qmra_jax.errors import InputError
-from tests.support import video_trees as trees
+from tests.support import datasets as trees
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def stems(paths):
     return [path.stem for path in paths]
 
 
-def test_train_gives_each_video_with_a_mask_a_frame_and_the_objects_of_meta_json(root):
+def test_train_videos_have_a_mask_per_frame_and_the_objects_of_meta_json(root):
     later, leaves = find_split(root, "train").complete()
     assert (later.name, leaves.name) == ("0a1b", "0c2d")
     assert later.frames[1] == root / "train/JPEGImages/0a1b/00005.jpg"
@@ -40,7 +40,7 @@ def test_valid_has_masks_only_where_objects_appear(root):
 
 
 @pytest.mark.parametrize("inside", ["", "valid", "valid_all_frames"])
-def test_valid_at_the_full_frame_rate_takes_the_masks_and_meta_json_of_valid(tmp_path, inside):
+def test_valid_all_frames_uses_the_masks_and_meta_json_of_valid(tmp_path, inside):
     root = trees.youtube_vos(tmp_path, inside)
     (video,) = find_split(root, "valid_all_frames").complete()
     assert stems(video.frames) == trees.names(16)
@@ -50,7 +50,7 @@ def test_valid_at_the_full_frame_rate_takes_the_masks_and_meta_json_of_valid(tmp
     assert video.objects[1].listed == ("00010", "00015")
 
 
-def test_the_splits_that_are_there_are_found_and_told_from_the_davis_layout(root):
+def test_existing_splits_are_found_and_distinguished_from_the_davis_layout(root):
     assert splits_in(root) == ("train", "valid", "valid_all_frames")
     (root / "valid").rename(root / "put_away")
     assert splits_in(root) == ("train", "valid_all_frames")
@@ -66,12 +66,12 @@ def test_hidden_files_and_folders_are_not_data(root):
 
 
 def lists(objects):
-    """Changes meta.json: the first video has these objects, id -> frames, beside or none."""
+    """Adds objects, id -> frames, to the first video of meta.json; or removes all if none."""
 
     def change(train):
         meta = trees.read_meta(train)
         old = meta["0a1b"]["objects"] if objects else {}
-        new = {key: {"category": "ape", "frames": frames} for key, frames in objects.items()}
+        new = trees.meta_entry(objects, {})["objects"]
         trees.write_meta(train, meta | {"0a1b": {"objects": old | new}})
 
     return change
@@ -102,12 +102,12 @@ FAULTS = {
         lambda t: (t / "JPEGImages/0a1b/00005.jpg").unlink(),
         r"absent frames of object 1: 00005; masks without a frame: 00005$",
     ),
-    "frame twice": (lambda t: (t / "JPEGImages/0a1b/00005.png").touch(), r"there twice$"),
+    "frame twice": (lambda t: (t / "JPEGImages/0a1b/00005.png").touch(), r"share a name$"),
 }
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_fault_is_told_with_its_video_which_is_left_out(root, kind):
+def test_a_faulty_video_is_reported_and_left_out(root, kind):
     break_it, message = FAULTS[kind]
     break_it(root / "train")
     found = find_split(root, "train")
@@ -115,28 +115,28 @@ def test_a_fault_is_told_with_its_video_which_is_left_out(root, kind):
     (fault,) = found.faults
     assert fault.startswith("video 0a1b: ")
     assert re.search(message, fault)
-    with pytest.raises(InputError, match=r"1 at fault: video 0a1b"):
+    with pytest.raises(InputError, match=r" 1 .*: video 0a1b"):
         found.complete()
 
 
-def test_in_valid_only_the_masks_of_first_frames_are_needed(root):
+def test_valid_needs_masks_of_first_frames_only(root):
     (root / "valid/Annotations/fe98/00010.png").unlink()
     for split in ("valid", "valid_all_frames"):
         (fault,) = find_split(root, split).faults
-        assert fault.endswith("frames in which objects first appear, without a mask: 00010")
+        assert fault.endswith("first appear, without a mask: 00010")
 
 
-def test_the_first_faults_and_their_number_are_told_in_one_line(root):
-    trees.write_meta(root / "train", {f"{k:04d}": trees.entry({}) for k in range(8)})
-    with pytest.raises(InputError, match=r"^.*10 at fault: .*video 0004: .*; and 5 more:.*$"):
+def test_the_first_faults_and_their_number_are_reported_in_one_line(root):
+    trees.write_meta(root / "train", {f"{k:04d}": trees.meta_entry({}, {}) for k in range(8)})
+    with pytest.raises(InputError, match=r"^.* 10 .*video 0004: .*; and 5 more:.*$"):
         find_split(root, "train").complete()
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"videos": {', "cannot be read as JSON"),
-        ("[]", "is not YouTube-VOS's"),
+        ('{"videos": {', "JSON"),
+        ("[]", "TypeError"),
         ('{"videos": {"0a1b": {}}}', "KeyError: 'objects'"),
         ('{"videos": {"0a1b": {"objects": {"one": {"frames": []}}}}}', "ValueError.*'one'"),
         ('{"videos": {"0a1b": {"objects": {"1": {"frames": "00000"}}}}}', "frames of object 1"),
@@ -148,17 +148,16 @@ def test_an_unreadable_meta_json_is_refused(root, text, message):
         find_split(root, "train")
 
 
-def test_folders_that_are_not_there_are_told_with_what_was_expected(root, tmp_path):
-    with pytest.raises(InputError, match=r"split test .*test/JPEGImages; found train, valid,"):
-        find_split(root, "test")
-    with pytest.raises(InputError, match=r"found none of train"):
-        find_split(tmp_path / "nowhere", "train")
+def test_missing_folders_are_named(root, tmp_path):
+    def refused(message, split="train", folder=root):
+        with pytest.raises(InputError, match=message):
+            find_split(folder, split)
+
+    refused(r"split test .*test/JPEGImages; found train, valid,", "test")
+    refused(r"found none of train", folder=tmp_path / "nowhere")
     (root / "train/meta.json").unlink()
-    with pytest.raises(InputError, match=r"no file .*train/meta\.json"):
-        find_split(root, "train")
+    refused(r"train/meta\.json")
     (root / "train/Annotations").rename(tmp_path / "away")
-    with pytest.raises(InputError, match=r"no folder .*train/Annotations"):
-        find_split(root, "train")
+    refused(r"train/Annotations")
     (root / "valid").rename(tmp_path / "put_away")
-    with pytest.raises(InputError, match=r"expected .*valid as well.*unpack valid\.zip"):
-        find_split(root, "valid_all_frames")
+    refused(r"expected .*valid as well.*valid\.zip", "valid_all_frames")

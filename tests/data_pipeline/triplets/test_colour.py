@@ -1,4 +1,4 @@
-"""One affine map of RGB does brightness, contrast, saturation and hue, each as it is called."""
+"""One affine map of RGB changes brightness, contrast, saturation and hue."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def test_no_colour_change_is_the_identity():
     np.testing.assert_allclose(colour_matrix(np.zeros(4)), np.eye(3, 4), atol=1e-12)
 
 
-def test_colour_changes_do_what_they_are_called():
+def test_each_change_has_its_usual_meaning():
     pixel = np.array([[[200, 100, 60]]], np.uint8)
     grey = np.full((1, 1, 3), 128, np.uint8)
 
@@ -25,13 +25,13 @@ def test_colour_changes_do_what_they_are_called():
     np.testing.assert_allclose(turned, [60, 200, 100], atol=1)
 
 
-def test_each_frame_has_the_map_of_its_own_jitter():
+def test_each_frame_has_the_map_of_its_jitter():
     jitter = draw_jitter(np.random.default_rng(0), 0.8)
     alone = [colour_matrix(frame) for frame in jitter]
     np.testing.assert_allclose(colour_matrix(jitter), alone, rtol=1e-12)
 
 
-def test_what_leaves_the_range_is_clipped():
+def test_colours_are_clipped():
     image = np.array([[[250, 250, 250], [5, 5, 5]]], np.uint8)
     bright, contrast = (change_colour(image, colour_matrix(np.array(j)))
                         for j in ([0.5, 0, 0, 0], [0, 0.8, 0, 0]))  # fmt: skip

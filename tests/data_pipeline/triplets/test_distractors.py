@@ -1,11 +1,11 @@
-"""A pasted object: where it lies, who is the target then, and that the target stays visible."""
+"""A pasted object: its place, which one is the target, and that the target stays visible."""
 
 import numpy as np
 import pytest
 
 from data_pipeline.triplets.distractors import (
-    AS_LARGE,
-    LEAST_LEFT,
+    ITSELF_SIZE,
+    MIN_LEFT,
     add_distractor,
     add_itself,
     without_target,
@@ -42,7 +42,7 @@ def colours(image):
     return r - b > 120, b - r > 120
 
 
-def test_the_mask_is_what_shows_of_one_object_and_the_other_is_background():
+def test_the_mask_is_what_is_visible_of_one_object_and_the_other_is_background():
     roles = set()
     for seed in range(60):
         after = pasted(seed)
@@ -51,7 +51,7 @@ def test_the_mask_is_what_shows_of_one_object_and_the_other_is_background():
             is_blue = bool((mask & blue).sum() > (mask & red).sum())
             roles.add(is_blue)
             target, other = (blue, red) if is_blue else (red, blue)
-            # To the pixel, but for the soft border of what was pasted.
+            # Exact except for the soft border of what was pasted.
             assert (target & (mask == 0)).sum() <= 0.15 * mask.sum() + 4
             assert not (other & (mask == 1)).sum() > 0.15 * mask.sum() + 4
     assert roles == {True, False}
@@ -65,7 +65,7 @@ def test_the_target_stays_visible_and_its_box_is_tight():
             areas = after.masks.sum(axis=(1, 2))
             assert (areas >= MIN_VISIBLE * SIDE**2).all()
             if not may:
-                assert (areas >= LEAST_LEFT * before.masks.sum(axis=(1, 2))).all()
+                assert (areas >= MIN_LEFT * before.masks.sum(axis=(1, 2))).all()
                 assert not (after.masks > before.masks).any()
             np.testing.assert_array_equal(after.boxes, mask_to_box(after.masks))
 
@@ -84,7 +84,7 @@ def test_it_lies_in_front_behind_and_anywhere_and_moves_from_frame_to_frame():
     assert (np.ptp(places, axis=0) > 0.6 * SIDE).all()
 
 
-def test_the_triplet_given_and_all_beyond_the_two_objects_stay_as_they_were():
+def test_the_input_and_everything_beyond_the_two_objects_stay_unchanged():
     before = triplet()
     for seed in range(20):
         after = pasted(seed, before)
@@ -100,15 +100,17 @@ def test_the_target_pasted_again_is_about_as_large_and_never_the_target():
     for seed in range(30):
         after = add_itself(before, np.random.default_rng(seed), PLAIN)
         assert not (after.masks > before.masks).any()
-        assert (after.masks.sum(axis=(1, 2)) >= LEAST_LEFT * 144).all()
+        assert (after.masks.sum(axis=(1, 2)) >= MIN_LEFT * 144).all()
         beside = colours(after.images)[0] & (before.masks == 0)
         sizes += mask_to_box(beside)[:, 2:].max(axis=1).tolist()
-    whole = [size for size in sizes if size > 0.5 * 12]  # others lie beyond a border or behind
+    whole = [
+        size for size in sizes if size > 0.5 * 12
+    ]  # others lie partly beyond a border or behind
     assert len(whole) > len(sizes) / 2
-    assert max(whole) < 1.5 * AS_LARGE[1] * 12 * np.sqrt(2)  # its size changes, and it turns
+    assert max(whole) < 1.5 * ITSELF_SIZE[1] * 12 * np.sqrt(2)  # it grows, and it rotates
 
 
-def test_a_query_without_the_target_is_of_the_other_image_and_has_no_box():
+def test_a_query_without_the_target_shows_the_other_image_and_has_no_box():
     before = triplet()
     after = without_target(before, IMAGE, MASK, np.random.default_rng(0), PLAIN)
     np.testing.assert_array_equal(after.images[:2], before.images[:2])
@@ -120,7 +122,7 @@ def test_a_query_without_the_target_is_of_the_other_image_and_has_no_box():
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.4])
-def test_its_colours_change_as_the_triplet_s_do(jitter):
+def test_its_colours_are_jittered(jitter):
     grey = np.full_like(IMAGE, 128)
     augmentation = Augmentation(crop=SIDE, colour_jitter=jitter)
     empty = Triplet(np.zeros((3, SIDE, SIDE, 3), np.uint8), triplet().masks, triplet().boxes)

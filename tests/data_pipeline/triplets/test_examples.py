@@ -1,4 +1,4 @@
-"""Every example has a number: datasets mix as their repeats and the schedules say."""
+"""Examples are numbered; datasets mix by their repeats and the schedules."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
     for i in range(10):
         add_pair(root / ("one" if i < 6 else "two"), str(i))
     for folder, video in (("d", "bear"), ("e", "swan")):
-        add_video(root / folder, video, [square()] * 30)
+        add_video(root / folder, video, [square()] * 30, "train")
     return root
 
 
@@ -42,14 +42,14 @@ def names(data, numbers, seed=0):
     return [examples(k)[0] for k in numbers]
 
 
-def test_an_epoch_shows_every_item_once_in_another_order_than_the_next(data):
+def test_every_epoch_has_each_item_once_in_another_order(data):
     first, second = (names(data, range(10 * epoch, 10 * epoch + 10)) for epoch in (0, 1))
     assert len(set(first)) == len(set(second)) == 10
     assert set(first) == set(second)
     assert first != second
 
 
-def test_a_share_of_examples_has_another_image_s_object_whatever_the_rest_is(data):
+def test_a_share_of_examples_has_an_object_of_another_image(data):
     data.update(video_share=((0, 0.5),), distractors=0.25)
     found = names(data, range(400))
     beside = [name.split(" and ")[1] for name in found if " and " in name]
@@ -60,7 +60,7 @@ def test_a_share_of_examples_has_another_image_s_object_whatever_the_rest_is(dat
     assert [name.split(" and ")[0] for name in found] == names(data, range(400))
 
 
-def test_a_look_alike_is_of_the_target_s_set_or_the_target_again(data):
+def test_a_look_alike_is_from_the_target_s_dataset_or_the_target_again(data):
     data.update(video_share=((0, 0.3),), distractors=1.0, lookalikes=1.0)
     named = [name.split(" and ") for name in names(data, range(200))]
     sets = {(name.split("/")[0], beside.split("/")[0]) for name, beside in named}
@@ -72,7 +72,7 @@ def test_a_look_alike_is_of_the_target_s_set_or_the_target_again(data):
     assert 0.3 < np.mean([name == "itself" for name in beside]) < 0.7
 
 
-def test_a_share_of_queries_is_another_image_without_the_target(data):
+def test_a_share_of_queries_shows_another_image(data):
     data.update(video_share=((0, 0.5),), negatives=0.25, distractors=1.0)
     examples = opened(data)
     made = [examples(k) for k in range(200)]
@@ -83,9 +83,9 @@ def test_a_share_of_queries_is_another_image_without_the_target(data):
         assert triplet.masks.any(axis=(1, 2)).tolist() == [True, True, not is_negative]
 
 
-def test_videos_that_are_held_out_are_never_drawn(data, root):
+def test_held_out_videos_are_never_drawn(data, root):
     for name in ("bear", "wolf"):
-        add_video(root / "f", name, [square()] * 3)
+        add_video(root / "f", name, [square()] * 3, "train")
     data.update(static=(), video_share=((0, 1.0),), videos=("f:train", "e:train", "synthetic"))
     data.held_out = ("f/bear",)
     assert [len(dataset) for dataset in opened(data).videos.datasets] == [1, 1, 10_000]
@@ -93,7 +93,7 @@ def test_videos_that_are_held_out_are_never_drawn(data, root):
     assert {name.rsplit("/", 2)[0] for name in names(data, range(12))} == {"f/wolf", "e/swan"}
 
 
-def test_repeats_are_how_often_an_item_comes_in_an_epoch(data):
+def test_an_item_comes_as_often_in_an_epoch_as_its_repeat_says(data):
     for static, epoch, epochs, one, two in (
         (("one", "two@3"), 6 + 3 * 4, 1, 1, 3),
         (("one@0.5", "two@1.25"), 3 + 5, 4, 2, 5),
@@ -104,7 +104,7 @@ def test_repeats_are_how_often_an_item_comes_in_an_epoch(data):
         assert [counts[f"two/{i}.jpg#1"] for i in range(6, 10)] == [two] * 4
 
 
-def test_places_go_through_the_items_in_turn_from_epoch_to_epoch():
+def test_places_cycle_through_the_items_from_epoch_to_epoch():
     mixture = Mixture(("abc", "xy"), (2, 4))
     items = [[mixture.item(epoch, place) for place in range(len(mixture))] for epoch in (0, 1, 2)]
     assert [[item for dataset, item in row if dataset == "abc"] for row in items] == [
@@ -141,42 +141,30 @@ def test_the_largest_gap_follows_its_schedule(data):
     assert [largest_gap(data, range(s, s + 10)) for s in (0, 10, 20)] == [1, 3, 8]
 
 
-@pytest.mark.parametrize("form", [3, (3,), [3], [[0, 3]]], ids=str)
-def test_one_gap_for_all_steps_may_be_a_number_as_it_was_in_older_configs(form, data):
-    data.update(static=(), video_share=((0, 1.0),), max_gap=((0, 3),))
-    examples = opened(data)
-    plain = ConfigDict(data.to_dict() | {"max_gap": 1}).unlock()
-    with plain.ignore_type():
-        plain.max_gap = form
-    assert opened(plain).max_gap == examples.max_gap == ((0, 3),)
-
-
-def test_videos_are_equally_likely_and_raw_as_repeated(data):
+def test_videos_are_as_likely_as_their_repeats(data):
     data.update(static=(), video_share=((0, 1.0),), videos=("d:train", "e:train@2"))
     counts = Counter(name.split("/")[0] for name in names(data, range(30)))
     assert counts == {"d": 10, "e": 20}
 
 
-def test_a_video_without_a_triplet_is_told_once_and_another_drawn(tmp_path, caplog):
+def test_a_video_without_a_triplet_is_reported_once_and_replaced(tmp_path, caplog):
     empty = np.zeros_like(square())
     for folder, labels in (("d", [square()] * 6), ("e", [square(), empty, empty, square()])):
-        add_video(tmp_path / folder, "walk", labels)
+        add_video(tmp_path / folder, "walk", labels, "train")
     data = common.get_config().data
     data.update(root=str(tmp_path), videos=("d:train", "e:train"), crop=32)
     with caplog.at_level("WARNING"):
         drawn = names(data, range(12))
     assert all(name.startswith("d/walk/") for name in drawn)
     assert drawn == names(data, range(12))
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [
-        "video e/walk: no three frames show the same object: another video is drawn in its place"
-    ]
+    (warning,) = caplog.messages
+    assert "video e/walk" in warning
     data.videos = ("e:train",)
-    with pytest.raises(InputError, match="videos in a row have no three frames with one object"):
+    with pytest.raises(InputError, match="50 videos in a row"):
         names(data, [0])
 
 
-def test_the_default_config_trains_on_synthetic_videos_without_any_folder(monkeypatch):
+def test_the_default_config_needs_no_data_folder(monkeypatch):
     monkeypatch.delenv("QMRA_DATA", raising=False)
     data = common.get_config().data
     data.crop = 32
@@ -190,7 +178,7 @@ def test_videos_that_are_never_drawn_are_not_opened(data):
     assert opened(data).videos is None
 
 
-STILLS_ASKED = {"static": (), "video_share": ((0, 1.0),)}
+VIDEOS_ALONE = {"static": (), "video_share": ((0, 1.0),)}
 
 
 @pytest.mark.parametrize(
@@ -200,29 +188,23 @@ STILLS_ASKED = {"static": (), "video_share": ((0, 1.0),)}
         ({"distractors": 1.5}, r"data\.distractors=1\.5"),
         ({"lookalikes": -0.1}, r"data\.lookalikes=-0\.1"),
         ({"negatives": float("nan")}, r"data\.negatives=nan"),
-        ({"distractors": 0.5} | STILLS_ASKED, r"data\.distractors=0\.5 .* data\.static is empty"),
-        ({"negatives": 0.5} | STILLS_ASKED, r"data\.negatives=0\.5 .* data\.static is empty"),
-        ({"held_out": "d/bear"}, r"data\.held_out='d/bear': expected a tuple"),
+        ({"distractors": 0.5} | VIDEOS_ALONE, r"data\.distractors=0\.5 .*data\.static"),
+        ({"negatives": 0.5} | VIDEOS_ALONE, r"data\.negatives=0\.5 .*data\.static"),
+        ({"held_out": "d/bear"}, r"data\.held_out='d/bear'"),
         ({"held_out": ("d/bears",)}, r"data\.held_out names 'd/bears'"),
-        ({"held_out": ("d/bear",)}, r"'d:train': data\.held_out names all"),
-        ({"max_gap": 0}, r"data\.max_gap="),
+        ({"held_out": ("d/bear",)}, r"'d:train': data\.held_out"),
+        ({"max_gap": 5}, r"data\.max_gap=5"),
         ({"max_gap": ((0, 2), (5, 0))}, r"data\.max_gap="),
-        ({"max_gap": ((1, 2),)}, r"data\.max_gap=.*the first from step 0"),
-        ({"max_gap": ((0, 2.5),)}, r"data\.max_gap=.*expected pairs \(from step, frames"),
-        ({"max_gap": ()}, r"data\.max_gap="),
-        ({"video_share": ((5, 0.1),)}, r"data\.video_share="),
-        ({"video_share": ((0, 0.1), (0, 0.2))}, r"data\.video_share="),
-        ({"video_share": (0, 0.1)}, r"data\.video_share=.*expected pairs"),
-        ({"video_share": ((0, 1.5),)}, r"data\.video_share=.*from 0 to 1"),
-        ({"videos": ()}, r"data\.video_share=.* but data\.videos is empty"),
-        ({"static": ()}, r"data\.video_share=.* but data\.static is empty"),
-        ({"video_share": ((0, 1.0),)}, r"data\.static names 'one', but .* is videos alone"),
-        ({"static": ("nowhere",)}, r"source 'nowhere': no folder .*nowhere"),
-        ({"static": ("one", "one")}, r"'one': it is there twice"),
-        ({"static": ("one", "two@0.1")}, r"'two@0\.1': of 4 items .* none: .*0\.2"),
-        ({"videos": ("d",)}, r"has the splits 2016/train: .* such as d:train:2016"),
-        ({"videos": ("d:val",)}, r"split 2016/val of .*d: expected .*val\.txt"),
-        ({"videos": ("d:",)}, r"'d:': expected FOLDER, FOLDER:SPLIT"),
+        ({"video_share": ((0, 1.5),)}, r"data\.video_share="),
+        ({"videos": ()}, r"data\.video_share=.*data\.videos"),
+        ({"static": ()}, r"data\.video_share=.*data\.static"),
+        ({"video_share": ((0, 1.0),)}, r"data\.static names 'one', .*data\.video_share"),
+        ({"static": ("nowhere",)}, r"source 'nowhere'"),
+        ({"static": ("one", "one")}, r"entry 'one'"),
+        ({"static": ("one", "two@0.1")}, r"'two@0\.1': .* 4 items.*0\.2"),
+        ({"videos": ("d",)}, r"2016/train: .*d:train:2016"),
+        ({"videos": ("d:val",)}, r"split 2016/val .*val\.txt"),
+        ({"videos": ("d:",)}, r"entry 'd:'"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_in_one_line(data, change, message):

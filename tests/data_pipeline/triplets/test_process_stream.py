@@ -1,4 +1,4 @@
-"""Training without TensorFlow: processes make the very batches that tf.data makes, and end."""
+"""Processes make the same batches as tf.data, without TensorFlow, and leave nothing behind."""
 
 import contextlib
 import gc
@@ -16,15 +16,14 @@ import pytest
 
 from configs import common
 from data_pipeline.triplets import worker
-from data_pipeline.triplets.examples import open_examples
-from data_pipeline.triplets.host_examples import HostExamples
+from data_pipeline.triplets.examples import HostExamples, open_examples
 from data_pipeline.triplets.process_stream import HELD, ProcessStream
 from data_pipeline.triplets.stream import open_stream
 from qmra_jax.errors import InputError
 from tests.support.datasets import add_pair, add_video, save, square
 from tests.support.stub_examples import Probe, Stub
 
-HERE = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[3]
 BATCH = 4
 
 
@@ -37,7 +36,7 @@ def root(tmp_path_factory):
         noise = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
         save(root / f"stills/images/{i}.png", noise)
     for name in ("bear", "swan"):
-        add_video(root / "davis", name, [square(left=5 + k) for k in range(6)])
+        add_video(root / "davis", name, [square(left=5 + k) for k in range(6)], "train")
     return root
 
 
@@ -63,18 +62,16 @@ def assert_same(a, b):
 
 
 def workers():
-    """The worker processes of this one, which other tests may have left other children to."""
+    """The worker processes of this one; other tests may have left other children."""
     return [c for c in psutil.Process().children() if worker.__name__ in c.cmdline()]
 
 
 def test_the_batches_are_those_of_tf_data_from_any_step_on(data):
-    other = data.copy_and_resolve_references()
-    other.loader = "tf.data"
     ran = take(data, 2 * HELD + 4)  # more than it may hold without a copy
-    for ours, theirs in zip(ran, take(other, 2 * HELD + 4), strict=True):
+    resumed = take(data, len(ran) - 5, start_step=5)
+    data.loader = "tf.data"
+    for ours, theirs in zip(ran + resumed, take(data, len(ran)) + ran[5:], strict=True):
         assert_same(ours, theirs)
-    for ours, resumed in zip(ran[5:], take(data, len(ran) - 5, start_step=5), strict=True):
-        assert_same(ours, resumed)
 
 
 def test_workers_import_neither_jax_nor_tensorflow(data):
@@ -84,7 +81,7 @@ def test_workers_import_neither_jax_nor_tensorflow(data):
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
-def test_no_later_batch_is_written_where_an_array_is_still_held(prefetch):
+def test_no_batch_overwrites_an_array_that_is_still_held(prefetch):
     held = {}
     with contextlib.closing(ProcessStream(Stub(), workers=2, prefetch=prefetch)) as stream:
         for step, batch in enumerate(itertools.islice(stream, 40)):
@@ -98,7 +95,7 @@ def test_no_later_batch_is_written_where_an_array_is_still_held(prefetch):
         np.testing.assert_array_equal(part[:, 0, 0], BATCH * step + np.arange(1, 4))
 
 
-def test_arrays_are_handed_over_without_a_copy_as_long_as_few_are_held():
+def test_arrays_are_not_copied_as_long_as_few_are_held():
     with contextlib.closing(ProcessStream(Stub(), workers=1, prefetch=1)) as stream:
         kept = [next(stream) for _ in range(HELD - 1)]
         assert all(next(stream)["images"].base is not None for _ in range(6))
@@ -107,14 +104,14 @@ def test_arrays_are_handed_over_without_a_copy_as_long_as_few_are_held():
         assert len(kept) + len([last]) == HELD
 
 
-def test_a_slow_example_holds_up_no_others():
+def test_a_slow_example_delays_no_others():
     with contextlib.closing(ProcessStream(Stub(slow=0), workers=2, prefetch=1)) as stream:
         first, second = next(stream), next(stream)
     slow, *others = [*first["id"], *second["id"]]
     assert slow not in others
 
 
-def test_a_bad_file_ends_it_when_its_turn_comes(data, root, tmp_path):
+def test_a_bad_file_ends_the_stream_at_its_batch(data, root, tmp_path):
     for i in range(6):
         add_pair(tmp_path / "stills", f"{i}", size=(200, 160))
     torn = tmp_path / "stills/images/3.jpg"
@@ -124,35 +121,35 @@ def test_a_bad_file_ends_it_when_its_turn_comes(data, root, tmp_path):
     messages = set()
     for loader in ("processes", "tf.data"):
         data.loader = loader
-        stream, given = open_stream(data, seed=3, global_batch=2), 0
-        with pytest.raises(InputError, match=r"^image .*3\.jpg cannot be read.*replace") as error:  # noqa: PT012
+        stream, count = open_stream(data, seed=3, global_batch=2), 0
+        with pytest.raises(InputError, match=r"image .*3\.jpg") as error:  # noqa: PT012
             for _ in stream:
-                given += 1
+                count += 1
         assert next(stream, None) is None
-        messages.add((given, str(error.value)))
+        messages.add((count, str(error.value)))
     assert len(messages) == 1
     assert not workers()
 
 
-def test_what_fails_otherwise_is_told_with_its_traceback():
+def test_any_other_error_is_raised_with_its_traceback():
     with contextlib.closing(ProcessStream(Stub(broken=5), workers=2, prefetch=2)) as stream:
         next(stream)
-        with pytest.raises(RuntimeError, match=r"(?s)failed:\nTraceback.*ZeroDivisionError: exam"):
+        with pytest.raises(RuntimeError, match=r"(?s)Traceback.*ZeroDivisionError: exam"):
             next(stream)
 
 
-def test_a_killed_worker_is_told_and_nothing_waits_for_it():
+def test_a_killed_worker_is_an_error_and_not_waited_for():
     stream = ProcessStream(Stub(), workers=2, prefetch=1)
     next(stream)
     victim = workers()[0]
     victim.kill()
-    with pytest.raises(RuntimeError, match=f"pid {victim.pid}. was ended by SIGKILL: if the mach"):
+    with pytest.raises(RuntimeError, match=f"pid {victim.pid}.* by SIGKILL"):
         list(itertools.islice(stream, 100))
     assert next(stream, None) is None
     assert not workers()
 
 
-def test_workers_leave_it_to_their_parent_to_stop():
+def test_workers_ignore_signals_that_are_meant_for_their_parent():
     with contextlib.closing(ProcessStream(Stub(), workers=2, prefetch=1)) as stream:
         next(stream)
         for number, worker in itertools.product((signal.SIGTERM, signal.SIGINT), workers()):
@@ -162,27 +159,27 @@ def test_workers_leave_it_to_their_parent_to_stop():
         assert len(workers()) == 2
 
 
-def test_a_closed_or_forgotten_stream_leaves_nothing():
-    def ours():
+def test_a_closed_or_deleted_stream_leaves_nothing_behind():
+    def resources():
         return os.listdir("/proc/self/fd"), Path("/proc/self/maps").read_text().count("qmra-batch")
 
     gc.collect()
-    before = ours()
+    before = resources()
     stream = ProcessStream(Stub(), workers=2, prefetch=1)
     batch = next(stream)
     assert len(workers()) == 2
-    assert ours() != before
+    assert resources() != before
     stream.close()
     stream.close()
     assert not workers()
     assert next(stream, None) is None
-    assert set(batch["images"][2].flat) == {2}  # what was given stays
-    forgotten = ProcessStream(Stub(), workers=1, prefetch=1)
+    assert set(batch["images"][2].flat) == {2}  # still valid
+    other = ProcessStream(Stub(), workers=1, prefetch=1)
     assert len(workers()) == 1
-    del stream, batch, forgotten
+    del stream, batch, other
     gc.collect()
     assert not workers()
-    assert ours() == before
+    assert resources() == before
 
 
 def test_workers_end_when_their_parent_is_killed():
@@ -195,7 +192,7 @@ def test_workers_end_when_their_parent_is_killed():
         "print(*(child.pid for child in psutil.Process().children()), flush=True)\n"
         "time.sleep(60)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=HERE, stdout=subprocess.PIPE)
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
     started = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     parent.kill()
     parent.wait()
@@ -204,7 +201,7 @@ def test_workers_end_when_their_parent_is_killed():
     assert not psutil.wait_procs(started, timeout=10)[1]
 
 
-def test_each_warning_is_told_once(caplog):
+def test_each_warning_is_logged_once(caplog):
     with contextlib.closing(ProcessStream(Stub(warning="odd"), workers=2, prefetch=1)) as stream:
         next(stream), next(stream)
     assert caplog.messages == ["odd"]
@@ -225,12 +222,12 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 
 
 def without_tensorflow(folder, *arguments):
-    """Runs Python, and all that it starts, as if TensorFlow were not installed."""
-    (folder / "sitecustomize.py").write_text(WITHOUT)  # which Python imports when it starts
+    """Runs Python and its child processes as if TensorFlow were not installed."""
+    (folder / "sitecustomize.py").write_text(WITHOUT)  # imported when Python starts
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=HERE,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -241,7 +238,7 @@ def without_tensorflow(folder, *arguments):
 def test_the_trainer_can_be_imported_without_tensorflow(tmp_path):
     done = without_tensorflow(tmp_path, "-c", "import train, tensorflow")
     assert "No module named 'tensorflow'" in done.stderr
-    assert done.stderr.count("File ") == 1  # it is the command's own import that fails
+    assert done.stderr.count("File ") == 1  # the command's own import fails
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""An item of any dataset becomes a triplet of the right target; what is wrong is said by name."""
+"""An item of any dataset becomes a triplet of the right target; bad items are named."""
 
 import dataclasses
 
@@ -67,7 +67,7 @@ def frames_of(name):
 HERE, GONE = square(1), square(0)
 
 
-def test_every_instance_of_a_pair_is_drawn_sooner_or_later():
+def test_every_instance_of_a_pair_is_drawn():
     left, right = square(1, left=8), square(2, left=20)
     drawn = set()
     for seed in range(20):
@@ -95,7 +95,7 @@ def test_three_frames_are_decoded_and_no_more():
     assert tuple(video.images_read) == tuple(video.masks_read) == frames
 
 
-def test_the_target_of_a_video_shows_in_all_three_frames():
+def test_the_target_of_a_video_is_visible_in_all_three_frames():
     drawn = {
         frames_of(moving(Video(HERE, GONE, HERE, HERE, HERE, GONE, GONE, GONE), seed)[0])
         for seed in range(20)
@@ -103,7 +103,7 @@ def test_the_target_of_a_video_shows_in_all_three_frames():
     assert drawn == {(0, 2, 3), (0, 2, 4), (0, 3, 4), (2, 3, 4)}
 
 
-def test_each_object_is_drawn_sooner_or_later_and_void_never():
+def test_each_object_is_drawn_and_void_never():
     labels = square(1, left=2) + square(2, left=24)
     labels[0:6] = 255
     drawn = {moving(Video(*[labels] * 3), seed)[0] for seed in range(20)}
@@ -116,7 +116,7 @@ def test_three_rare_frames_are_found_by_searching():
     assert frames_of(moving(Video(*masks))[0]) == (150, 153, 158)
 
 
-def test_an_object_too_small_to_be_drawn_is_still_a_target_where_there_is_no_other():
+def test_a_tiny_object_is_a_target_only_without_others():
     speck = np.zeros((100, 100), np.uint8)
     speck[5, 5] = 7
 
@@ -131,7 +131,7 @@ def test_an_object_too_small_to_be_drawn_is_still_a_target_where_there_is_no_oth
     assert names == {"x/walk/object 3/frames 0,1,2"}
 
 
-def test_an_object_too_rare_for_the_gap_shows_in_its_closest_frames():
+def test_an_object_too_rare_for_the_gap_is_taken_from_its_closest_frames():
     far = [HERE, GONE, GONE, HERE, GONE, GONE, HERE, GONE, GONE, GONE, HERE]
     for gap in (1, 2, 3):
         assert frames_of(moving(Video(*far), max_gap=gap)[0]) == (0, 3, 6)
@@ -145,12 +145,12 @@ ODD = square(1, size=(50, 30))
     [
         (still, Pair(GONE), InputError, r"x/a\.jpg: its mask is empty"),
         (still, Pair(ODD), InputError, r"x/a\.jpg: its mask is 50x30 but its image is 40x32"),
-        (moving, Video(*[GONE] * 4), NoTriplet, "video x/walk: no three frames show the same"),
-        (moving, Video(HERE, HERE), NoTriplet, "video x/walk: 2 frames with a mask are fewer"),
+        (moving, Video(*[GONE] * 4), NoTriplet, "video x/walk: no three frames"),
+        (moving, Video(HERE, HERE), NoTriplet, "video x/walk: 2 frames"),
         (moving, Video(HERE, ODD, HERE), InputError, "x/walk: mask 1 is 50x30 but mask 0 is 40x32"),
         (moving, Video(ODD, ODD, ODD), InputError, "x/walk: mask 0 is 50x30 but frame 0 is 40x32"),
     ],
 )
-def test_a_source_that_cannot_be_used_is_named(make, source, kind, message):
+def test_an_unusable_item_is_named(make, source, kind, message):
     with pytest.raises(kind, match=message):
         make(source)

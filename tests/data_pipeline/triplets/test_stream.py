@@ -1,4 +1,4 @@
-"""The stream is a function of (seed, step): no state, the same for any number of hosts."""
+"""The stream is a function of (seed, step), the same for any number of hosts."""
 
 import contextlib
 import itertools
@@ -12,36 +12,25 @@ from data_pipeline.datasets.records import Records
 from data_pipeline.triplets.examples import open_examples
 from data_pipeline.triplets.stream import open_stream
 from qmra_jax.errors import InputError
-from tests.support import datasets
-from tests.support.datasets import (
-    add_pair,
-    add_video,
-    pair_record,
-    save,
-    square,
-    video_record,
-    write_records,
-)
+from tests.support.datasets import add_pair, add_video, save, square
+from tests.support.reading import build_as
 
 BATCH = 4
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Ten image and mask pairs in two folders, and two videos of six frames; and built in tfds/."""
+    """Ten pairs in two folders and two videos of six frames; and the same as records in tfds."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for i in range(10):
         folder = root / ("one" if i < 6 else "two")
         add_pair(folder, str(i), suffix=".png")
         save(folder / f"images/{i}.png", rng.integers(0, 256, (32, 40, 3), dtype=np.uint8))
     for name in ("bear", "swan"):
-        add_video(root / "davis", name, [square(left=5 + k) for k in range(6)])
+        add_video(root / "davis", name, [square(left=5 + k) for k in range(6)], "train")
     for folder in ("one", "two"):
-        images, masks = (sorted((root / folder / kind).iterdir()) for kind in ("images", "masks"))
-        pairs = [pair_record(*files) for files in zip(images, masks, strict=True)]
-        write_records(root / "tfds" / folder / "1.0.0", datasets.PAIR, pairs, shards=2)
-    videos = [video_record(root / "davis", name) for name in ("bear", "swan")]
-    write_records(root / "tfds/davis/1.0.0", datasets.VIDEO, videos, shards=2, offsets=True)
+        build_as(root / f"tfds/{folder}/1.0.0", "image_masks", root / folder, num_shards=2)
+    build_as(root / "tfds/davis/1.0.0", "vos_folder", root / "davis", num_shards=2)
     return root
 
 
@@ -63,7 +52,7 @@ def built(data) -> ConfigDict:
 
 @pytest.fixture(params=["raw", "built"])
 def any_data(request, data, built) -> ConfigDict:
-    """Settings of raw files and of records in turn."""
+    """Settings for raw files and for records."""
     return built if request.param == "built" else data
 
 
@@ -79,7 +68,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_batches_hold_the_numbered_examples_in_order_and_have_the_promised_shapes(data):
+def test_batches_contain_the_numbered_examples_in_order(data):
     examples = open_examples(data, seed=3, global_batch=BATCH)
     kinds = {"images": np.uint8, "masks": np.uint8, "boxes": np.int32}
     for step, batch in enumerate(take(data, 3)):
@@ -91,13 +80,13 @@ def test_batches_hold_the_numbered_examples_in_order_and_have_the_promised_shape
                 np.testing.assert_array_equal(batch[field][i], value)
 
 
-def test_a_stream_that_starts_at_step_4_goes_on_as_one_that_ran_there(any_data):
+def test_a_stream_that_starts_at_step_4_continues_as_one_that_ran_there(any_data):
     for ran, resumed in zip(take(any_data, 6)[4:], take(any_data, 2, start_step=4), strict=True):
         assert_same(ran, resumed)
 
 
 @pytest.mark.parametrize("step", [0, 100_000, 10**9])
-def test_starting_late_reads_no_more_than_starting_at_once(step, built, monkeypatch):
+def test_starting_late_reads_no_more_records(step, built, monkeypatch):
     read = []
 
     def counted(records, i, original=Records.__getitem__):
@@ -107,11 +96,11 @@ def test_starting_late_reads_no_more_than_starting_at_once(step, built, monkeypa
     monkeypatch.setattr(Records, "__getitem__", counted)
     (batch,) = take(built, 1, start_step=step)
     assert batch["boxes"][..., 2:].min() > 0
-    ahead = built.prefetch + 1  # batches, and what the workers hold
+    ahead = built.prefetch + 1  # in batches; the workers hold more
     assert BATCH <= len(read) <= (1 + ahead) * BATCH + built.workers
 
 
-def test_records_give_the_very_triplets_of_the_raw_files(data, built):
+def test_records_give_the_same_triplets_as_raw_files(data, built):
     for raw, recorded in zip(take(data, 8), take(built, 8), strict=True):
         recorded["id"] = np.array([name.removeprefix(b"tfds/") for name in recorded["id"]], object)
         assert_same(raw, recorded)
@@ -152,9 +141,7 @@ def test_hosts_share_the_batch_of_one_host(any_data):
         ({}, {"seed": -1}, "seed=-1"),
     ],
 )
-def test_bad_settings_are_refused_before_tensorflow_starts(
-    data, change, options, named, monkeypatch
-):
+def test_bad_settings_are_refused_before_anything_starts(data, change, options, named, monkeypatch):
     monkeypatch.delattr("data_pipeline.triplets.tf_stream.make_dataset")
     data.update(change)
     with pytest.raises(InputError, match=named):

@@ -1,4 +1,4 @@
-"""A triplet shows one target in three frames, whatever is drawn, with tight boxes."""
+"""A triplet shows one target in all three frames, with tight boxes."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def moving(step):
     return [image for image, _ in scenes], [mask for _, mask in scenes]
 
 
-def test_shapes_and_kinds():
+def test_shapes_and_types():
     triplet = static_triplet(*scene(), rng(), FULL)
     assert (triplet.images.shape, triplet.images.dtype) == ((3, 48, 48, 3), np.uint8)
     assert (triplet.masks.shape, triplet.masks.dtype) == ((3, 48, 48), np.uint8)
@@ -100,7 +100,7 @@ def test_flip_is_shared_by_the_three_frames_and_happens_half_the_time():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_target_shows_in_every_frame(seed):
+def test_target_is_visible_in_every_frame(seed):
     wild = Augmentation(crop=48, rotation=180, scale=(0.3, 4), shift=0.5, tps=0.2)
     for of in (scene(60, 200, 5, 5, 12, 12), scene(300, 300, 150, 290, 151, 291)):
         triplet = static_triplet(*of, rng(seed), wild)
@@ -115,7 +115,7 @@ def test_target_that_crosses_the_whole_video_stays_in_view():
     assert triplet.boxes[0, 0] < triplet.boxes[1, 0] < triplet.boxes[2, 0]
 
 
-def test_target_too_small_to_fill_a_pixel_of_the_crop_is_not_lost():
+def test_target_smaller_than_a_pixel_of_the_crop_is_not_lost():
     scenes = [scene(400, 400, at, at, at + 2, at + 2) for at in (0, 200, 398)]
     images, masks = zip(*scenes, strict=True)  # what shows all three shrinks them to a quarter
     triplet = video_triplet(images, masks, rng(), FULL)
@@ -127,6 +127,6 @@ def test_target_too_small_to_fill_a_pixel_of_the_crop_is_not_lost():
     [("crop", 100), ("crop", 0), ("scale", (1.5, 0.9)), ("scale", (0, 1)), ("rotation", -1),
      ("shift", 2), ("tps", 3), ("colour_jitter", 1)],
 )  # fmt: skip
-def test_value_out_of_range_is_refused_by_name(field, value):
+def test_a_value_out_of_range_is_refused(field, value):
     with pytest.raises(InputError, match=rf"data\.{field}="):
         Augmentation(**{field: value})

@@ -1,4 +1,4 @@
-"""A warp moves image and mask together, once, to exactly where view and spline say."""
+"""A warp resamples image and mask together, exactly where view and spline say."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ def whole(size: int = S, **kwargs) -> np.ndarray:
 
 
 def picture(size: int = S) -> np.ndarray:
-    """Noise, smooth enough that interpolating it means something."""
+    """Noise, smooth enough to be interpolated."""
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     return cv2.GaussianBlur(noise, (5, 5), 0)
 
@@ -42,22 +42,22 @@ def warped(image: np.ndarray, mask: np.ndarray, warp: Warp, size: int, least: fl
 
 
 def assert_same_picture(found: np.ndarray, expected: np.ndarray):
-    """But for rounding: OpenCV takes another kernel for each processor and number of channels."""
+    """Up to rounding: OpenCV's kernels depend on the processor and the number of channels."""
     np.testing.assert_allclose(found, expected.astype(int), atol=1)
     assert np.count_nonzero(found != expected) <= 0.01 * expected.size
 
 
 def assert_same_mask(found: np.ndarray, expected: np.ndarray):
-    """But for pixels that are half covered, which such rounding may decide."""
+    """Up to half-covered pixels, which such rounding may decide."""
     assert np.count_nonzero(found != expected) <= 2
 
 
-def test_control_points_that_stay_change_nothing():
+def test_fixed_control_points_change_nothing():
     still = Warp(whole(rotation=13), np.zeros((CONTROL_POINTS**2, 2)))
     np.testing.assert_allclose(positions([still], S), positions([Warp(still.view)], S), atol=1e-4)
 
 
-def test_each_control_point_lands_where_it_is_sent():
+def test_each_control_point_is_displaced_by_its_delta():
     size = 201  # the pixel nearest to a control point is half a pixel from it at most
     rng = np.random.default_rng(1)
     delta = rng.normal(scale=0.1, size=(CONTROL_POINTS**2, 2))
@@ -70,7 +70,7 @@ def test_each_control_point_lands_where_it_is_sent():
 
 
 def test_spline_reproduces_affine_displacements_exactly():
-    # A thin plate has no bending to pay for a plane.
+    # A plane has no bending energy.
     linear, offset = np.array([[0.1, -0.05], [0.02, 0.07]]), np.array([0.03, -0.04])
     delta = control_points() @ linear.T + offset
     view = whole()
@@ -118,7 +118,7 @@ def test_beyond_the_border_is_black_and_never_target():
 
 
 @pytest.mark.parametrize("side", [20, 32, 100])
-def test_image_and_mask_move_together_and_several_frames_as_each_by_itself(side):
+def test_image_and_mask_move_together_and_frames_do_not_affect_each_other(side):
     rng = np.random.default_rng(4)
     views = [affine_view((15, 14), side, rotation=r, flip=True) for r in (17, -40)]
     warps = [Warp(view, rng.normal(scale=0.08, size=(CONTROL_POINTS**2, 2))) for view in views]
@@ -129,14 +129,14 @@ def test_image_and_mask_move_together_and_several_frames_as_each_by_itself(side)
         assert_same_picture(crop[..., :3], warped(painted, blob(), warp, S)[0])
 
 
-def test_shrinking_far_averages_instead_of_skipping():
+def test_strong_shrinking_averages():
     stripes = np.zeros((128, 128, 3), np.uint8)
-    stripes[:, ::4] = 255  # the crop's pixels would all look beside a stripe, or all at one
+    stripes[:, ::4] = 255  # without averaging, all pixels of the crop would miss or hit the stripes
     seen, _ = warped(stripes, stripes[..., 0] * 0, Warp(affine_view((64, 64), 128)), 16)
     np.testing.assert_allclose(seen, 255 / 4, atol=1)
 
 
-def test_shrinking_keeps_the_place_and_touched_pixels_on_request():
+def test_shrinking_keeps_the_place_and_on_request_touched_pixels():
     image, mask = np.zeros((120, 120, 3), np.uint8), np.zeros((120, 120), np.uint8)
     mask[24:84, 36:60] = 1
     warp = Warp(affine_view((60, 60), 120))  # 6 source pixels to one
