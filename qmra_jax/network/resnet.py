@@ -13,7 +13,6 @@ from flax import linen as nn
 from qmra_jax.network.batch_norm import BatchNorm
 from qmra_jax.network.layers import Conv
 from qmra_jax.network.ops.convolution import convolve
-from qmra_jax.network.ops.max_pool import max_pool
 from qmra_jax.network.variants import lookup
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -147,7 +146,7 @@ class Encoder(nn.Module):
         x = (image - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
         x = Stem(self.dtype, name="conv1")(x, box_map)
         x = nn.relu(BatchNorm(self.stats_axis, self.dtype, name="bn1")(x))
-        x = max_pool(x)
+        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         layers = []
         for layer, depth in enumerate(depths):
             for i in range(depth):
