@@ -176,7 +176,8 @@ class Tracks:
         """Merges the objects as segmented in the last frame, `query`.
 
         Returns:
-          labels, boxes and probabilities of `FrameResult`; a prompt's boxes in its own frame.
+          labels, boxes and probabilities of `FrameResult`; an object that has just entered has the
+          box of its prompt.
         """
         if not self._rows:
             return np.zeros(query.frame_size, np.uint8), np.zeros((0, 4), np.int32), None
