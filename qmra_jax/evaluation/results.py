@@ -33,21 +33,13 @@ _DERIVED = ("scores.json", "frames.json", "results.zip", "global_results-*", "pe
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """The time taken by a sequence.
-
-    Attributes:
-      frames: number of frames.
-      steps: number of timed frames: those where no object entered and nothing was compiled.
-      step_seconds: total time of these until their results were on the host.
-      wall_seconds: from opening the first frame to the last mask on disk.
-      carried: names of unreadable frames, which got the previous mask.
-    """
+    """The time taken by a sequence."""
 
     frames: int
-    steps: int
-    step_seconds: float
-    wall_seconds: float
-    carried: tuple[str, ...] = ()
+    steps: int  # frames that were timed: where no object entered and nothing was compiled
+    step_seconds: float  # in all, of these, until their results were on the host
+    wall_seconds: float  # from opening the first frame to the last mask on disk
+    carried: tuple[str, ...] = ()  # names of unreadable frames, which got the previous mask
 
 
 class Results:

@@ -28,19 +28,12 @@ STARTS = ("box", "mask")
 
 
 class LabelledFrame(NamedTuple):
-    """A segmented frame.
+    """A segmented frame."""
 
-    Attributes:
-      number: index in the video.
-      labels: uint8 `[h, w]`: zeros before the first object, the previous frame's if it is bad.
-      seconds: `FrameResult.seconds`; None where objects enter.
-      is_bad: whether it could not be read.
-    """
-
-    number: int
-    labels: np.ndarray
-    seconds: float | None
-    is_bad: bool
+    number: int  # index in the video
+    labels: np.ndarray  # uint8 [h, w]: 0 before the first object, the previous frame's if bad
+    seconds: float | None  # `FrameResult.seconds`; None where objects enter
+    is_bad: bool  # whether it could not be read
 
 
 @dataclasses.dataclass(frozen=True)

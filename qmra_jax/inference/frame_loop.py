@@ -17,17 +17,11 @@ from qmra_jax.inference.propagator import FrameResult, Propagator
 
 
 class NumberedFrame(NamedTuple):
-    """A video frame.
+    """A video frame."""
 
-    Attributes:
-      number: index in the video.
-      image: uint8 `[h, w, 3]` RGB; None if it cannot be read.
-      problem: why it cannot be read, as an error message that names the frame; else None.
-    """
-
-    number: int
-    image: np.ndarray | None
-    problem: str | None = None
+    number: int  # index in the video
+    image: np.ndarray | None  # uint8 [h, w, 3] RGB; None if it cannot be read
+    problem: str | None = None  # why not, as an error message that names the frame
 
 
 F = TypeVar("F", bound=Any)  # a frame with `image` and `problem`

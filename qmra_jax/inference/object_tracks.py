@@ -21,17 +21,11 @@ from qmra_jax.network.model import QMRA, Memory
 
 
 class Query(NamedTuple):
-    """The current frame, at the network's size.
+    """The current frame."""
 
-    Attributes:
-      number: 0 for the frame that the video was started with.
-      image: uint8 `[h', w', 3]` RGB, the frame at the network's size.
-      frame_size: (h, w) of the frame itself.
-    """
-
-    number: int
-    image: np.ndarray
-    frame_size: tuple[int, int]
+    number: int  # 0 for the frame that the video was started with
+    image: np.ndarray  # uint8 [h', w', 3] RGB, the frame at the network's size
+    frame_size: tuple[int, int]  # (h, w) of the frame itself
 
     @classmethod
     def of(cls, number: int, frame: np.ndarray, short_side: int | None) -> "Query":
@@ -182,7 +176,8 @@ class Tracks:
         """Merges the objects as segmented in the last frame, `query`.
 
         Returns:
-          labels, boxes and probabilities of `FrameResult`; a prompt's boxes in its own frame.
+          labels, boxes and probabilities of `FrameResult`; an object that has just entered has the
+          box of its prompt.
         """
         if not self._rows:
             return np.zeros(query.frame_size, np.uint8), np.zeros((0, 4), np.int32), None

@@ -74,28 +74,16 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentedVideo:
-    """Summary of a segmented video.
-
-    Attributes:
-      output: the output folder.
-      paths: the files and folders written.
-      frames: number of frames.
-      boxes: frame -> int32 `[n, 4]`, x, y, width, height of each object, zeros if not visible.
-      wall_seconds: total time, including decoding, compiling and writing.
-      network_fps: frames per second of the network alone (`FrameResult.seconds`), over frames that
-        compiled nothing; None if there are none.
-      skipped: numbers of the frames that could not be decoded and have the previous mask.
-      missing: number of frames that a truncated file lacks at its end.
-    """
+    """Summary of a segmented video."""
 
     output: Output
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...]  # the files and folders written
     frames: int
-    boxes: Mapping[int, np.ndarray]
-    wall_seconds: float
-    network_fps: float | None
-    skipped: tuple[int, ...] = ()
-    missing: int = 0
+    boxes: Mapping[int, np.ndarray]  # frame -> int32 [n, 4], x, y, width, height; 0 if not visible
+    wall_seconds: float  # in all, including decoding, compiling and writing
+    network_fps: float | None  # of `FrameResult.seconds`; None if every frame compiled something
+    skipped: tuple[int, ...] = ()  # frames that could not be decoded and have the previous mask
+    missing: int = 0  # frames that a truncated file lacks at its end
 
     def speed(self) -> str:
         """A message about the time taken."""

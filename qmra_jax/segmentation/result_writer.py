@@ -13,20 +13,12 @@ from qmra_jax.video.reader import Frame, VideoReader
 
 
 class FrameObjects(NamedTuple):
-    """The objects in a frame.
+    """The n objects in a frame."""
 
-    Attributes:
-      labels: uint8 `[h, w]`: 0 background, else an object's id.
-      boxes: int32 `[n, 4]`: x, y, width, height of each object by B_q; zeros if not visible.
-      ids: of the n objects, ascending.
-      scores: mean probability of each object over its mask, in [0, 1]; empty unless a writer needs
-        them.
-    """
-
-    labels: np.ndarray
-    boxes: np.ndarray
-    ids: tuple[int, ...] = ()
-    scores: tuple[float, ...] = ()
+    labels: np.ndarray  # uint8 [h, w]: 0 background, else an object's id
+    boxes: np.ndarray  # int32 [n, 4]: x, y, width, height by B_q; zeros if not visible
+    ids: tuple[int, ...] = ()  # ascending
+    scores: tuple[float, ...] = ()  # see `score`; empty unless a writer needs them
 
 
 class ResultWriter(abc.ABC):

@@ -21,21 +21,13 @@ FOLDER_FPS = 24.0  # DAVIS's rate; a folder of images states none
 
 
 class Frame(NamedTuple):
-    """A frame of a video.
+    """A frame of a video."""
 
-    Attributes:
-      number: index in the video.
-      time: seconds since the first frame; frame rates may vary.
-      duration: in seconds.
-      image: uint8 `[h, w, 3]` RGB; None if it cannot be decoded.
-      problem: why it cannot be decoded, as an error message that names file and frame; else None.
-    """
-
-    number: int
-    time: Fraction
-    duration: Fraction
-    image: np.ndarray | None
-    problem: str | None = None
+    number: int  # index in the video
+    time: Fraction  # seconds since the first frame; frame rates may vary
+    duration: Fraction  # in seconds
+    image: np.ndarray | None  # uint8 [h, w, 3] RGB; None if it cannot be decoded
+    problem: str | None = None  # why not, as an error message that names file and frame
 
 
 class VideoReader:

@@ -1,8 +1,6 @@
 """Writes video files atomically, each frame with its own time."""
 
 import contextlib
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -181,31 +179,3 @@ def check_encoder(encoding: Encoding) -> None:
             f"PyAV {av.__version__} has no {encoding.codec} encoder for {encoding.pixels}, which"
             f" {encoding.container} output needs: install av from PyPI, or choose another output"
         )
-
-
-def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Path:
-    """Writes an H.264 mp4 with a constant frame rate (see `VideoWriter`).
-
-    Args:
-      path: of the .mp4 to write.
-      frames: uint8 `[h, w, 3]` RGB, all of one size.
-      fps: frames per second, above 0.
-
-    Returns:
-      The path.
-
-    Raises:
-      InputError: if there are no frames, they differ in size, or fps is not above 0.
-      ValueError: if a frame is not uint8 `[h, w, 3]`.
-    """
-    path = Path(path)
-    if not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"fps {fps!r}: expected a number above 0")
-    rate = Fraction(fps).limit_denominator(100_000)  # keeps 30000/1001 exact
-    number = -1
-    with VideoWriter(path, rate=rate, time_base=1 / rate) as writer:
-        for number, frame in enumerate(frames):
-            writer.write(frame, number / rate, 1 / rate)
-    if number < 0:
-        raise InputError(f"no frames to write to {path}: expected at least one")
-    return path

@@ -22,12 +22,12 @@ from qmra_jax.inference.propagator import FrameResult
 from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.network.build import variable_shapes
 from qmra_jax.video.reader import VideoReader
-from qmra_jax.video.writer import write_video
 from qmra_jax.weights import state_dict_files
 from qmra_jax.weights.state_dict_files import read_metadata
 from tests.support.commands import qmra, refused
 from tests.support.processes import complaints
 from tests.support.tiny import TINY
+from tests.support.videos import write_video
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,8 @@ from qmra_jax.segmentation.prompt_parsing import read_objects
 from qmra_jax.segmentation.segment_video import check_request, score, segment_video
 from qmra_jax.video import container
 from qmra_jax.video.reader import VideoReader
-from qmra_jax.video.writer import VideoWriter, write_video
+from qmra_jax.video.writer import VideoWriter
+from tests.support.videos import write_video
 
 SIZE = (32, 48)
 

@@ -1,7 +1,11 @@
 """Pictures that survive a video's encoder, and how they come back."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
+
+from qmra_jax.video.writer import VideoWriter
 
 CLOSE = 10  # of 255: what yuv420p and the encoder may change of a flat colour
 TOP_LEFT, TOP_RIGHT, BOTTOM = (220, 40, 40), (40, 160, 60), (50, 70, 200)
@@ -14,6 +18,15 @@ def picture(height, width, shade=0):
     image[: height // 2, width // 2 :] = TOP_RIGHT
     image[height // 2 :] = BOTTOM
     return image // 2 + np.uint8(shade)
+
+
+def write_video(path, images, fps):
+    """Writes images uint8 `[h, w, 3]` as an H.264 mp4 with a constant frame rate."""
+    rate = Fraction(fps).limit_denominator(100_000)
+    with VideoWriter(path, rate=rate, time_base=1 / rate) as writer:
+        for number, image in enumerate(images):
+            writer.write(image, number / rate, 1 / rate)
+    return path
 
 
 def assert_close(image, expected, border=4):

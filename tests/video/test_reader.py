@@ -13,8 +13,7 @@ from PIL import Image
 from qmra_jax.errors import InputError
 from qmra_jax.video import container as video_file
 from qmra_jax.video.reader import FOLDER_FPS, VideoReader
-from qmra_jax.video.writer import write_video
-from tests.support.videos import assert_close, picture
+from tests.support.videos import assert_close, picture, write_video
 
 NO_B_FRAMES = {"g": "12", "bf": "0", "sc_threshold": "0"}
 B_FRAMES = {**NO_B_FRAMES, "bf": "3", "b_strategy": "0"}
