@@ -1,14 +1,18 @@
 """What a builder finds in its files: the records to make, and the faults known from names alone."""
 
 import dataclasses
+import io
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from data_pipeline.datasets.davis import shortened, visible_files
+from qmra_jax.errors import InputError
+from qmra_jax.images import decode_image
 
 IMAGE_KINDS = frozenset(
     f".{suffix}"
@@ -79,6 +83,29 @@ def index_png(labels: np.ndarray) -> bytes:
       labels: uint8 `[h, w]`: 0 background, 1..n the objects, 255 void.
     """
     return cv2.imencode(".png", labels, _PNG)[1].tobytes()
+
+
+def read_encoded(path: Path, *, decode: bool = False) -> tuple[bytes, tuple[int, int]]:
+    """An image file's bytes and its (height, width), after a check that it is complete.
+
+    Unless `decode`, a JPEG is decoded only if its end is unusual, which takes 0.04 ms instead of 2
+    (576x324): a file cut short is found, damage in its middle is not.
+
+    Raises:
+      InputError: if it cannot be read, is neither JPEG nor PNG, or is cut short.
+    """
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as header:
+            kind, size = header.format, (header.height, header.width)
+    except (OSError, SyntaxError, ValueError) as error:  # the last two for broken PNGs
+        reason = getattr(error, "strerror", None) or "no image, or cut short"
+        raise InputError(f"image {path} cannot be read ({reason}): replace the file") from None
+    if kind not in ("JPEG", "MPO", "PNG"):
+        raise InputError(f"image {path} is a {kind} file: expected JPEG or PNG")
+    if decode or kind == "PNG" or b"\xff\xd9" not in data[-64:]:
+        decode_image(data, str(path))
+    return data, size
 
 
 def unread_files(folder: Path, suffixes: Collection[str], kind: str) -> list[str]:

@@ -15,19 +15,18 @@ from data_pipeline.builders.items import (
     Record,
     SkippedByDesign,
     index_png,
+    read_encoded,
     unread_files,
 )
 from data_pipeline.datasets.davis import shortened
 from data_pipeline.datasets.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, files_by_stem
 from data_pipeline.datasets.targets import is_binary
 from qmra_jax.errors import InputError
-from qmra_jax.images import decode_image, size_text
+from qmra_jax.images import size_text
 from qmra_jax.masks import VOID, decode_labels, objects_in
 
 Labels = Literal["binary", "ids or binary"]
 """Meaning of a mask's values: one object as 0/1, 0/255 or grey; or ids, unless it looks binary."""
-
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 def find_root(manual_dir: Path, names: Collection[str], expected: Collection[str]) -> Path:
@@ -102,7 +101,7 @@ def make_record(image: Path, mask: Path, labels: Labels, empty: str) -> Record:
         ambiguous.
       SkippedByDesign: if the mask is empty and `empty` says why.
     """
-    data, shape = read_encoded(image)
+    data, shape = read_encoded(image, decode=True)
     raw, mode = _read_mask(mask, labels)
     if raw.shape != shape:
         raise InputError(f"mask {mask} is {size_text(raw.shape)} but {image} is {size_text(shape)}")
@@ -118,22 +117,6 @@ def make_record(image: Path, mask: Path, labels: Labels, empty: str) -> Record:
         "grey masks saved as colour, read as grey": int(mode in ("RGB", "RGBA", "LA")),
     }
     return Record({"name": image.name, "image": data, "mask": index_png(index)}, counts)
-
-
-def read_encoded(path: Path) -> tuple[bytes, tuple[int, int]]:
-    """An image file's bytes and its (height, width); it is decoded once, as a check.
-
-    Raises:
-      InputError: if it cannot be read, is neither JPEG nor PNG, or is cut short.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"image {path} cannot be read ({error.strerror})") from None
-    if data and not data.startswith(_SIGNATURES):
-        raise InputError(f"image {path} is neither JPEG nor PNG, whatever its name: convert it")
-    height, width = decode_image(data, str(path)).shape[:2]
-    return data, (height, width)
 
 
 def as_index(raw: np.ndarray, labels: Labels, name: str) -> tuple[np.ndarray, bool]:

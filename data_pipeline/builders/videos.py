@@ -1,31 +1,34 @@
 """Records of videos: every frame and mask is checked, and masks become index PNGs.
 
-Frames keep their bytes. A JPEG with a readable header and a proper end is not decoded, which would
-take 2 ms per frame instead of 0.04 (576x324): a file cut short is found, damage in its middle is
-not. PNGs, and JPEGs with an unusual end, are decoded.
+Frames keep their bytes; JPEGs are not decoded completely, see `items.read_encoded`.
 """
 
 import dataclasses
 import functools
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
-from data_pipeline.builders.items import Item, Listing, Record, index_png, unread_files
+from data_pipeline.builders.items import (
+    Item,
+    Listing,
+    Record,
+    index_png,
+    read_encoded,
+    unread_files,
+)
 from data_pipeline.datasets.davis import FRAME_SUFFIXES
 from data_pipeline.datasets.targets import MAX_ID
 from qmra_jax.errors import InputError
-from qmra_jax.images import decode_image, size_text
-from qmra_jax.masks import VOID, decode_labels, label_counts, read_labels
+from qmra_jax.images import size_text
+from qmra_jax.masks import VOID, label_counts, read_labels
 
 Labels = Literal["ids", "merged", "ids or binary"]
 """Meaning of the masks' values: ids; objects merged into one, 0/255 or ids (DAVIS 2016); or ids
-unless the first mask that is not empty holds 0 and 255 alone."""
+unless all masks hold 0 and 255 alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,26 +89,24 @@ def make_record(video: VideoFiles) -> Record:
       InputError: if a frame or mask cannot be read, a mask is coloured or blended, sizes differ,
         all masks are empty, or the objects are not those expected.
     """
-    frames, sizes = zip(*map(_read_frame, video.frames), strict=True)
+    frames, sizes = zip(*map(read_encoded, video.frames), strict=True)
     size = sizes[0]
     for path, frame_size in zip(video.frames, sizes, strict=True):
         if frame_size != size:
             raise InputError(
                 f"{path} is {size_text(frame_size)} but {video.frames[0]} is {size_text(size)}"
             )
-    masks, pixels = [], np.zeros((len(video.masks), 256), np.int64)
-    for path, label_pixels in zip(video.masks, pixels, strict=True):
-        labels = read_labels(path)
+    maps = [read_labels(path) for path in video.masks]
+    for path, labels in zip(video.masks, maps, strict=True):
         if labels.shape != size:
             raise InputError(
                 f"{path} is {size_text(labels.shape)} but the frames are {size_text(size)}"
             )
-        label_pixels[:] = label_counts(labels)
-        _check_unblended(path, label_pixels)
-        masks.append(index_png(labels))
+    pixels = np.stack([label_counts(labels) for labels in maps])
+    _check_unblended(video, pixels)
     table = _relabelling(video, pixels)
-    if relabelled := bool((table != np.arange(256)).any()):
-        masks = [index_png(table[decode_labels(mask, video.name)]) for mask in masks]
+    masks = [index_png(table[labels]) for labels in maps]
+    relabelled = bool((table != np.arange(256)).any())
     objects = _objects(video, pixels, table)
     later = sum(o["first_frame"] > 0 for o in objects)
     features = {
@@ -128,39 +129,21 @@ def make_record(video: VideoFiles) -> Record:
     return Record(features, counts)
 
 
-def _read_frame(path: Path) -> tuple[bytes, tuple[int, int]]:
-    """A frame's bytes and its (height, width), after checks."""
-    try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as header:
-            kind, size = header.format, (header.height, header.width)
-    except (OSError, SyntaxError, ValueError) as error:  # the last two of Pillow, on broken PNGs
-        reason = getattr(error, "strerror", None) or "no image, or cut short"
-        raise InputError(f"frame {path} cannot be read ({reason}): get it again") from None
-    if kind not in ("JPEG", "MPO", "PNG"):
-        raise InputError(f"frame {path} is a {kind} file: expected JPEG or PNG")
-    if kind == "PNG" or b"\xff\xd9" not in data[-64:]:
-        decode_image(data, str(path))
-    return data, size
-
-
-def _check_unblended(path: Path, pixels: np.ndarray) -> None:
-    """Refuses a mask with values of 128 to 254; `pixels` int64 [256], its pixels of each value."""
-    high = np.flatnonzero(pixels[MAX_ID + 1 : VOID]) + MAX_ID + 1
-    if high.size:
-        values = ", ".join(map(str, high[:5])) + (", ..." if high.size > 5 else "")
-        raise InputError(
-            f"mask {path} holds {values}: expected ids 0 to {MAX_ID} with {VOID} as void, or 0 and"
-            f" {VOID}; a mask blended by resizing or saved as JPEG needs a threshold first"
-        )
+def _check_unblended(video: VideoFiles, pixels: np.ndarray) -> None:
+    """Refuses masks with values of 128 to 254; `pixels` as in `_relabelling`."""
+    for path, counts in zip(video.masks, pixels, strict=True):
+        if high := (np.flatnonzero(counts[MAX_ID + 1 : VOID]) + MAX_ID + 1).tolist():
+            raise InputError(
+                f"mask {path} holds {_list(high[:6])}: expected ids 0 to {MAX_ID} with {VOID} as"
+                f" void, or 0 and {VOID}; threshold a mask that was resized or saved as JPEG"
+            )
 
 
 def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
     """The label in the record of each label in the files: uint8 [256].
 
-    0/255 masks can be told from ids with void only over the whole video, as a frame that its
-    objects have left may hold nothing but void. As in `datasets.folders`, the first mask that is
-    not empty decides; masks that contradict it are refused here.
+    The whole video decides whether 255 is void: a frame that its objects have left may hold nothing
+    else.
 
     Args:
       video: whose masks they are.
@@ -170,43 +153,26 @@ def _relabelling(video: VideoFiles, pixels: np.ndarray) -> np.ndarray:
     ids, top = pixels[:, 1:VOID].sum(axis=1), pixels[:, VOID]
     if not (ids.any() or top.any()):
         raise InputError(f"video {video.name}: all {len(video.masks)} masks are empty")
-    if video.labels == "ids":
-        if not ids.any():
+    if not ids.any():
+        if video.labels == "ids":
             raise InputError(
                 f"video {video.name}: its masks hold 0 and {VOID} only: expected ids 1..n, as"
                 f" {VOID} is void; masks of one object as 0/255 are DAVIS 2016's, or for vos_folder"
             )
-        binary = False
-    else:
-        binary = not ids[np.flatnonzero(ids + top)[0]]
-    if binary:
-        # Among 0/255 masks, 0/1 is clear too, and so are ids that are merged anyway.
-        unclear = (ids > 0) & (top > 0)
-        if video.labels != "merged":
-            unclear |= pixels[:, 2:VOID].any(axis=1)
-    elif video.labels == "ids" or ((ids > 0) & (top > 0)).any():
-        unclear = (top > 0) & (top.sum() > ids.sum())
-    else:  # 255 never appears beside an id, so nothing says that it is void
-        unclear = top > 0
-    if unclear.any():
-        raise InputError(_contradiction(video, pixels, int(np.flatnonzero(unclear)[0])))
-    if binary:
-        table[1:] = 1
-    elif video.labels == "merged":
+        table[VOID] = 1
+        return table
+    is_void = video.labels == "ids" or ((ids > 0) & (top > 0)).any()
+    if top.any() and (not is_void or top.sum() > ids.sum()):
+        mask = video.masks[int(top.argmax())].name
+        raise InputError(
+            f"video {video.name}: {VOID} may be the object or void, as its masks hold"
+            f" {_list(np.flatnonzero(pixels.sum(axis=0)).tolist()[:6])} ({mask} most of {VOID}):"
+            f" expected 0 and {VOID} in all of them, or ids 1..n and less of {VOID}, which is void:"
+            " write one object as 1 everywhere, or void as 0"
+        )
+    if video.labels == "merged":
         table[1:VOID] = 1
     return table
-
-
-def _contradiction(video: VideoFiles, pixels: np.ndarray, unclear: int) -> str:
-    """The message that 255 may be the object or void; `unclear` is the mask that does not fit."""
-    values = _list(np.flatnonzero(pixels[unclear]).tolist()[:6])
-    others = np.flatnonzero(pixels.sum(axis=0)).tolist()
-    return (
-        f"video {video.name}: its masks hold {_list(others[:6])}{', ...' * (len(others) > 6)},"
-        f" {video.masks[unclear].name} {values}: {VOID} may be the object or void; expected 0 and"
-        f" {VOID} in all of them, or ids 1..n and less of {VOID}, which is void: write one object"
-        " as 1 everywhere, or void as 0"
-    )
 
 
 def _objects(video: VideoFiles, pixels: np.ndarray, table: np.ndarray) -> list[dict]:

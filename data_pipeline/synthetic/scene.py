@@ -106,8 +106,9 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     for _ in range(rng.choice(3, p=[0.45, 0.35, 0.2])):
         movers.append(_look_alike(rng, first, label=0))
     rng.shuffle(movers)
-    behind = [_clutter(rng, drift, 1.2) for _ in range(rng.integers(1, 5))]
-    before = [_clutter(rng, drift, 0.6) for _ in range(rng.random() < 0.4)]
+    # Clutter drifts with the background.
+    behind = [_figure(rng, 0, _path(rng, 1.2, drift)) for _ in range(rng.integers(1, 5))]
+    before = [_figure(rng, 0, _path(rng, 0.6, drift)) for _ in range(rng.random() < 0.4)]
     camera = Motion(np.zeros(4), drift)
     return Scene(background, camera, (*behind, *movers, *before), noise=rng.uniform(0, 6))
 
@@ -146,13 +147,6 @@ def _leaving(rng: np.random.Generator, figure: Figure) -> Figure:
     return dataclasses.replace(figure, motion=Motion(start, np.stack([amplitude, speed, phase])))
 
 
-def _clutter(rng: np.random.Generator, drift: np.ndarray, spread: float) -> Figure:
-    """A figure fixed to the background, at most `spread` of the way from the centre to an edge."""
-    x, y = rng.uniform(-spread, spread, 2) * EDGE
-    start = np.array([x, y, rng.uniform(0, 2 * np.pi), _log_size(rng)])
-    return _figure(rng, 0, Motion(start, drift))
-
-
 def _figure(rng: np.random.Generator, label: int, motion: Motion) -> Figure:
     """A blob or a star on this path."""
     radius = np.ones_like(ANGLES)
@@ -167,19 +161,18 @@ def _figure(rng: np.random.Generator, label: int, motion: Motion) -> Figure:
     return Figure(label, radius, waves, texture, motion)
 
 
-def _path(rng: np.random.Generator) -> Motion:
-    """A swaying path that starts well inside the frame."""
-    x, y = rng.uniform(-0.6, 0.6, 2) * EDGE
-    spread = np.exp(rng.uniform(-1.2, 0)) * np.array([0.6, 0.3, 1.2, 0.25])
-    start = np.array([x, y, rng.uniform(0, 2 * np.pi), _log_size(rng)])
-    return Motion(start, _sway(rng, spread, (20, 60)))
+def _path(rng: np.random.Generator, spread: float = 0.6, sway: np.ndarray | None = None) -> Motion:
+    """A path that starts within `spread` of the frame, with a sway of its own unless given."""
+    x, y = rng.uniform(-spread, spread, 2) * EDGE
+    size = rng.uniform(np.log(0.1), np.log(0.27))
+    start = np.array([x, y, rng.uniform(0, 2 * np.pi), size])
+    if sway is None:
+        most = np.exp(rng.uniform(-1.2, 0)) * np.array([0.6, 0.3, 1.2, 0.25])
+        sway = _sway(rng, most, (20, 60))
+    return Motion(start, sway)
 
 
-def _log_size(rng: np.random.Generator) -> float:
-    return rng.uniform(np.log(0.1), np.log(0.27))
-
-
-def _sway(rng: np.random.Generator, spread: np.ndarray, period: tuple[float, float]) -> np.ndarray:
-    """Amplitudes up to `spread` `[4]`, with periods drawn from this range of frames."""
-    amplitude = spread * rng.uniform(0.2, 1, 4)
+def _sway(rng: np.random.Generator, most: np.ndarray, period: tuple[float, float]) -> np.ndarray:
+    """Amplitudes up to `most` `[4]`, with periods drawn from this range of frames."""
+    amplitude = most * rng.uniform(0.2, 1, 4)
     return np.stack([amplitude, 2 * np.pi / rng.uniform(*period, 4), rng.uniform(0, 2 * np.pi, 4)])

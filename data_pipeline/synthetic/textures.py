@@ -78,4 +78,4 @@ def tile(number: int) -> np.ndarray:
     gain[0, 0] = 0
     field = np.fft.irfft2(gain * np.fft.rfft2(rng.standard_normal((SIDE, SIDE))))
     field = np.tanh(rng.uniform(0.6, 3) * field / field.std())
-    return np.uint8(np.round(128 + 100 * field))
+    return np.round(128 + 100 * field).astype(np.uint8)

@@ -19,8 +19,9 @@ from data_pipeline.builders.items import (
     Record,
     SkippedByDesign,
     index_png,
+    read_encoded,
 )
-from data_pipeline.builders.pairs import find_root, read_encoded
+from data_pipeline.builders.pairs import find_root
 from data_pipeline.datasets.davis import visible_files
 from data_pipeline.datasets.targets import MAX_ID
 from qmra_jax.errors import InputError
@@ -108,7 +109,7 @@ def make_record(
       InputError: if the image cannot be read or has another size, or a segmentation is bad.
       SkippedByDesign: if there are only crowds.
     """
-    data, size = read_encoded(path)
+    data, size = read_encoded(path, decode=True)
     if size != expected:
         raise InputError(
             f"image {path} is {size_text(size)}, but annotated as {size_text(expected)}"

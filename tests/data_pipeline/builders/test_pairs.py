@@ -155,7 +155,7 @@ def ecssd(tmp_path):
 
 SPOILED = {  # change to the image and mask of b; fault; whether b is still built
     "cut short": (lambda i, m: i.write_bytes(i.read_bytes()[:-80]), r"b\.jpg", False),
-    "WebP": (lambda i, m: Image.open(i).save(i, "WEBP"), r"b\.jpg is neither JPEG", False),
+    "WebP": (lambda i, m: Image.open(i).save(i, "WEBP"), r"b\.jpg is a WEBP", False),
     "sizes": (lambda i, m: save(m, square(size=(40, 31))), r"b\.png is 40x31 .*40x32", False),
     "empty mask": (lambda i, m: save(m, square(0)), r"b\.png is empty", False),
     "colours": (lambda i, m: save(m, picture()), r"b\.png.* RGB", False),

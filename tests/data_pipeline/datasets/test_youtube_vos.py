@@ -59,12 +59,6 @@ def test_existing_splits_are_found_and_distinguished_from_the_davis_layout(root)
     assert not has_layout(root / "train")
 
 
-def test_hidden_files_and_folders_are_not_data(root):
-    (root / "train/JPEGImages/0a1b/._00000.jpg").write_bytes(b"left by macOS")
-    (root / "train/Annotations/.thumbnails").mkdir()
-    assert len(find_split(root, "train").complete()) == 2
-
-
 def lists(objects):
     """Adds objects, id -> frames, to the first video of meta.json; or removes all if none."""
 

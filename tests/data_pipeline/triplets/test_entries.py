@@ -129,10 +129,3 @@ def test_folders_are_relative_to_root_or_qmra_data_or_home(root, monkeypatch):
     assert len(pairs("duts", "~")) == 2
     with pytest.raises(InputError, match=r"source 'nowhere': "):
         pairs("nowhere", root)
-
-
-def test_synthetic_videos_need_nothing_on_disk(monkeypatch):
-    monkeypatch.delenv("QMRA_DATA", raising=False)
-    train, val = clips("synthetic", ""), clips("synthetic:val", "")
-    assert len(train) > len(val) > 0
-    assert train.clip(3).name == "synthetic/train/00003"

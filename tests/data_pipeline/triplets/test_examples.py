@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
-from data_pipeline.triplets.examples import Mixture, open_examples
+from data_pipeline.triplets.examples import open_examples
 from qmra_jax.errors import InputError
 from tests.support.datasets import add_pair, add_video, square
 
@@ -104,19 +104,6 @@ def test_an_item_comes_as_often_in_an_epoch_as_its_repeat_says(data):
         assert [counts[f"two/{i}.jpg#1"] for i in range(6, 10)] == [two] * 4
 
 
-def test_places_cycle_through_the_items_from_epoch_to_epoch():
-    mixture = Mixture(("abc", "xy"), (2, 4))
-    items = [[mixture.item(epoch, place) for place in range(len(mixture))] for epoch in (0, 1, 2)]
-    assert [[item for dataset, item in row if dataset == "abc"] for row in items] == [
-        [0, 1],
-        [2, 0],
-        [1, 2],
-    ]
-    assert [[item for dataset, item in row if dataset == "xy"] for row in items] == [[0, 1] * 2] * 3
-    with pytest.raises(IndexError):
-        mixture.item(0, 6)
-
-
 def test_the_video_share_follows_its_schedule(data):
     data.video_share = ((0, 0.0), (10, 1.0), (20, 0.5))
     examples = opened(data)
@@ -139,12 +126,6 @@ def largest_gap(data, steps):
 def test_the_largest_gap_follows_its_schedule(data):
     data.update(static=(), video_share=((0, 1.0),), max_gap=((0, 1), (10, 3), (20, 8)))
     assert [largest_gap(data, range(s, s + 10)) for s in (0, 10, 20)] == [1, 3, 8]
-
-
-def test_videos_are_as_likely_as_their_repeats(data):
-    data.update(static=(), video_share=((0, 1.0),), videos=("d:train", "e:train@2"))
-    counts = Counter(name.split("/")[0] for name in names(data, range(30)))
-    assert counts == {"d": 10, "e": 20}
 
 
 def test_a_video_without_a_triplet_is_reported_once_and_replaced(tmp_path, caplog):

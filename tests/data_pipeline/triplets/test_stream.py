@@ -50,12 +50,6 @@ def built(data) -> ConfigDict:
     return other
 
 
-@pytest.fixture(params=["raw", "built"])
-def any_data(request, data, built) -> ConfigDict:
-    """Settings for raw files and for records."""
-    return built if request.param == "built" else data
-
-
 def take(data, steps, **kwargs):
     stream = open_stream(data, **({"seed": 3, "global_batch": BATCH} | kwargs))
     with contextlib.closing(stream):
@@ -80,8 +74,8 @@ def test_batches_contain_the_numbered_examples_in_order(data):
                 np.testing.assert_array_equal(batch[field][i], value)
 
 
-def test_a_stream_that_starts_at_step_4_continues_as_one_that_ran_there(any_data):
-    for ran, resumed in zip(take(any_data, 6)[4:], take(any_data, 2, start_step=4), strict=True):
+def test_a_stream_that_starts_at_step_4_continues_as_one_that_ran_there(data):
+    for ran, resumed in zip(take(data, 6)[4:], take(data, 2, start_step=4), strict=True):
         assert_same(ran, resumed)
 
 
@@ -118,9 +112,9 @@ def test_another_seed_is_another_stream(data):
     assert not np.array_equal(a["images"], b["images"])
 
 
-def test_hosts_share_the_batch_of_one_host(any_data):
-    whole = take(any_data, 2, start_step=4)
-    parts = [take(any_data, 2, start_step=4, host_index=h, host_count=4) for h in range(4)]
+def test_hosts_share_the_batch_of_one_host(data):
+    whole = take(data, 2, start_step=4)
+    parts = [take(data, 2, start_step=4, host_index=h, host_count=4) for h in range(4)]
     for batch, *split in zip(whole, *parts, strict=True):
         joined = {name: np.concatenate([part[name] for part in split]) for name in batch}
         assert_same(batch, joined)
@@ -129,8 +123,6 @@ def test_hosts_share_the_batch_of_one_host(any_data):
 @pytest.mark.parametrize(
     ("change", "options", "named"),
     [
-        ({"crop": 100}, {}, r"data\.crop=100"),
-        ({"static": ("nowhere",)}, {}, "nowhere"),
         ({"loader": "threads"}, {}, r"data\.loader='threads'.*tf\.data, processes"),
         ({"workers": -1}, {}, r"data\.workers=-1"),
         ({"prefetch": -1}, {}, r"data\.prefetch=-1"),
