@@ -139,7 +139,7 @@ def test_a_folder_without_ground_truth_after_the_first_frames_is_refused(tmp_pat
     write(tmp_path / "valid", videos, predictions=predictions)
     for frame in FRAMES[1:]:
         (tmp_path / "valid" / "Annotations" / "v" / f"{frame}.png").unlink()
-    with pytest.raises(InputError, match="valid"):
+    with pytest.raises(InputError, match="video v:"):
         score((tmp_path, predictions), split="valid")
 
 
