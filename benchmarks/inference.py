@@ -131,7 +131,7 @@ def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[dict]:
             }
         else:
             row |= dict.fromkeys(list(out[0])[len(CASE) : -1], "-")
-            row["labels that differ"] = f"failed: {contender.failure}"
+            row["labels that differ"] = contender.failure
         out.append(row)
     return out
 
