@@ -136,9 +136,9 @@ def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[dict]:
     return out
 
 
-def objects_table(found: list[dict]) -> Table | None:
+def objects_table(measured: list[dict]) -> Table | None:
     """The time of several objects, relative to one object in the same program."""
-    times = {tuple(row[name] for name in CASE): row["ms a frame"] for row in found}
+    times = {tuple(row[name] for name in CASE): row["ms a frame"] for row in measured}
     out = []
     for (config, size, objects, memory, program), ms in times.items():
         one = times.get((config, size, 1, memory, program), "-")

@@ -108,8 +108,8 @@ class Contender:
         """The median step, also relative to ours, and the peak memory."""
         # By rounds, so that what slowed a round down is in both.
         ratios = [
-            sum(theirs.seconds) / sum(own.seconds)
-            for own, theirs in zip(ours.turns, self.turns, strict=True)
+            sum(theirs.seconds) / sum(reference.seconds)
+            for reference, theirs in zip(ours.turns, self.turns, strict=True)
         ]
         on_gpu = self.facts["platform"] == "gpu"
         return Speed(

@@ -189,22 +189,24 @@ def _evaluation_of(config: ConfigDict) -> tuple[list[str], str]:
       InputError: if a value is out of range, or a file is missing or unfit.
     """
     config.eval.every = config.steps  # else its files are not looked for
-    found = open_validation(config, epath.Path())
+    validation = open_validation(config, epath.Path())
     entry = Entry.parse(config.eval.videos, "eval.videos")
-    if entry.year and entry.year != found.protocol.removeprefix("davis"):
-        raise entry.error(f"evaluate.py knows {found.protocol}'s own lists: leave the year out")
+    if entry.year and entry.year != validation.protocol.removeprefix("davis"):
+        raise entry.error(
+            f"evaluate.py knows {validation.protocol}'s own lists: leave the year out"
+        )
     arguments = [
         f"--data_dir={resolve(entry, config.data.root)}",
-        f"--dataset={found.protocol}",
+        f"--dataset={validation.protocol}",
         f"--split={entry.split or 'all'}",
-        f"--short_side={found.short_side or 0}",
-        f"--interval={found.interval}",
+        f"--short_side={validation.short_side or 0}",
+        f"--interval={validation.interval}",
     ]
     if not config.eval.extra_frames:
         arguments.append(f"--max_memory={memory_bank.EXTRA}")
     if config.eval.max_sequences:
-        arguments += ["--sequences", *(video.name for video in found.videos)]
-    files = [file for pair in found.truth.items() for file in pair]
+        arguments += ["--sequences", *(video.name for video in validation.videos)]
+    files = [file for pair in validation.truth.items() for file in pair]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return arguments, digest(json.dumps(states))
 
