@@ -121,8 +121,8 @@ def stages(sources: Mapping[str, ConfigDict], in_stream: Mapping[str, float], co
     """Processor milliseconds of each stage of a triplet."""
     rows = []
     for name, data in sources.items():
-        found = cost(open_examples(data, seed=0, global_batch=1), 0, count)
-        rows.append((name, *found.stages.values(), found.whole, in_stream[name] - found.whole))
+        costs = cost(open_examples(data, seed=0, global_batch=1), 0, count)
+        rows.append((name, *costs.stages.values(), costs.whole, in_stream[name] - costs.whole))
     columns = ("source", *STAGES, "other", "triplet", "the stream")
     note = (
         f"CPU ms, mean of {count} triplets on one thread. 'positions': where the crop samples;"

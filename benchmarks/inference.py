@@ -131,14 +131,14 @@ def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[dict]:
             }
         else:
             row |= dict.fromkeys(list(out[0])[len(CASE) : -1], "-")
-            row["labels that differ"] = f"failed: {contender.failure}"
+            row["labels that differ"] = contender.failure
         out.append(row)
     return out
 
 
-def objects_table(found: list[dict]) -> Table | None:
+def objects_table(measured: list[dict]) -> Table | None:
     """The time of several objects, relative to one object in the same program."""
-    times = {tuple(row[name] for name in CASE): row["ms a frame"] for row in found}
+    times = {tuple(row[name] for name in CASE): row["ms a frame"] for row in measured}
     out = []
     for (config, size, objects, memory, program), ms in times.items():
         one = times.get((config, size, 1, memory, program), "-")

@@ -1,7 +1,7 @@
 """Scores weights on the videos that they are selected by: `configs/selection.py`.
 
     python -m benchmarks.selection results/base --weights=base.safetensors
-    python -m benchmarks.selection results/base --workdir=runs/base --short_side=240
+    python ../benchmarks/selection.py base --workdir=../runs/base --short_side=240
 
 The options after the output folder are evaluate.py's, which runs once for each dataset below
 $QMRA_DATA; the same command resumes. Prints each video's J and F, their means, and the mean J of
@@ -13,15 +13,18 @@ import contextlib
 import io
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-import evaluate
 from configs.selection import SELECTION
 from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.runtime.compile_cache import keep_compiled_programs
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # of evaluate.py, in any working directory
+import evaluate
 
 
 def score(data: Path, output: Path, options: Sequence[str]) -> dict[str, tuple[float, float]]:

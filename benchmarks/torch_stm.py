@@ -155,14 +155,14 @@ class STM(nn.Module):
           The foreground's probability in each frame `[k, h, w]`; the first is the mask.
         """
         kept: list[KeysValues] = []
-        found = [mask]
+        probabilities = [mask]
         for k in range(1, len(frames)):
-            previous = self.memorize(frames[k - 1 : k], found[-1])
+            previous = self.memorize(frames[k - 1 : k], probabilities[-1])
             memory = KeysValues(*(torch.cat(x, 1) for x in zip(*kept, previous, strict=True)))
             if (k - 1) % every == 0:
                 kept.append(previous)
-            found.append(soft_aggregation(self.segment(frames[k : k + 1], memory)))
-        return torch.cat(found)[:, 0]
+            probabilities.append(soft_aggregation(self.segment(frames[k : k + 1], memory)))
+        return torch.cat(probabilities)[:, 0]
 
 
 def soft_aggregation(logits: Tensor) -> Tensor:

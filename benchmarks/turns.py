@@ -8,10 +8,9 @@ import multiprocessing
 import resource
 import statistics
 import time
-import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
 from qmra_jax.errors import InputError
@@ -87,37 +86,30 @@ class Contender:
         Raises:
           InputError: if it fails and may not.
         """
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, self.prepare, self.arguments), daemon=True
-        )
-        self._process.start()
-        theirs.close()
+        spawn = multiprocessing.get_context("spawn")
+        self._process = ProcessPoolExecutor(1, mp_context=spawn)
         try:
-            self.facts = self._receive()
+            self.facts = self._call(_start, self.prepare, self.arguments)
         except InputError as error:
             if not may_fail:
                 raise
-            self.failure = str(error).splitlines()[-1]
+            self.failure = str(error)
 
     def turn(self, steps: int) -> None:
         """Does `steps` steps in a row."""
-        self._connection.send(steps)
-        self.turns.append(self._receive())
+        self.turns.append(self._call(_turn, steps))
 
     def stop(self) -> None:
         """Ends the process and adds its peak memory to `facts`."""
-        self._connection.send(0)
-        self.facts |= self._receive()
-        self._process.join()
+        self.facts |= self._call(_peak_memory)
+        self._process.shutdown()
 
     def speed(self, ours: "Contender") -> Speed:
         """The median step, also relative to ours, and the peak memory."""
         # By rounds, so that what slowed a round down is in both.
         ratios = [
-            sum(theirs.seconds) / sum(own.seconds)
-            for own, theirs in zip(ours.turns, self.turns, strict=True)
+            sum(theirs.seconds) / sum(reference.seconds)
+            for reference, theirs in zip(ours.turns, self.turns, strict=True)
         ]
         on_gpu = self.facts["platform"] == "gpu"
         return Speed(
@@ -128,14 +120,12 @@ class Contender:
             self.facts["peak_device_memory" if on_gpu else "peak_rss"] / 2**30,
         )
 
-    def _receive(self) -> Any:
+    def _call(self, function: Callable, *arguments: Any) -> Any:
         try:
-            answer = self._connection.recv()
-        except EOFError:
-            raise InputError(f"{self.name}: its process died (out of memory?)") from None
-        if isinstance(answer, str):
-            raise InputError(f"{self.name} failed:\n{answer}")
-        return answer
+            return self._process.submit(function, *arguments).result()
+        except Exception as error:  # any, as it comes from the program
+            self._process.shutdown()
+            raise InputError(f"{self.name} failed: {type(error).__name__}: {error}") from error
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int, steps: int) -> None:
@@ -166,35 +156,36 @@ def matrix_peak(contenders: Sequence[Contender]) -> float:
     return max(turn.matrix_flops for contender in contenders for turn in contender.turns)
 
 
-def _serve(connection: Connection, prepare: Callable[..., Program], arguments: tuple) -> None:
-    try:
-        keep_freed_memory()  # as train.py does; it helps PyTorch too
-        program = prepare(*arguments)
-        start = time.perf_counter()
-        first = program.step()
-        facts = {"start_seconds": time.perf_counter() - start, "first_value": first}
-        connection.send(program.facts | facts)
-        while steps := connection.recv():
-            connection.send(_turn(program, steps))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        connection.send({"peak_rss": peak, "peak_device_memory": program.peak_memory()})
-    except Exception:
-        connection.send(traceback.format_exc(limit=-6))
+_program: Program  # of a contender's process
 
 
-def _turn(program: Program, steps: int) -> Turn:
+def _start(prepare: Callable[..., Program], arguments: tuple) -> dict[str, Any]:
+    global _program
+    keep_freed_memory()  # as train.py does; it helps PyTorch too
+    _program = prepare(*arguments)
+    start = time.perf_counter()
+    first = _program.step()
+    return _program.facts | {"start_seconds": time.perf_counter() - start, "first_value": first}
+
+
+def _turn(steps: int) -> Turn:
     seconds, cpu_seconds, values = [], [], []
     for _ in range(steps):
         wall, cpu = time.perf_counter(), time.process_time()
-        values.append(program.step())
+        values.append(_program.step())
         seconds.append(time.perf_counter() - wall)
         cpu_seconds.append(time.process_time() - cpu)
-    return Turn(seconds, cpu_seconds, values, _matrix_flops(program))
+    return Turn(seconds, cpu_seconds, values, _matrix_flops())
 
 
-def _matrix_flops(program: Program) -> float:
-    n = 8192 if program.facts["platform"] == "gpu" else 2048
-    multiply = program.matrix_product(n)
+def _peak_memory() -> dict[str, int]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"peak_rss": peak, "peak_device_memory": _program.peak_memory()}
+
+
+def _matrix_flops() -> float:
+    n = 8192 if _program.facts["platform"] == "gpu" else 2048
+    multiply = _program.matrix_product(n)
     multiply()  # compiles
     seconds = []
     for _ in range(3):

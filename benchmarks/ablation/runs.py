@@ -188,7 +188,7 @@ def _evaluation_of(config: ConfigDict) -> tuple[list[str], str]:
       InputError: if a value is out of range, or a file is missing or unfit.
     """
     config.eval.every = config.steps  # else its files are not looked for
-    found = open_validation(config, epath.Path())
+    validation = open_validation(config, epath.Path())
     entry = Entry.parse(config.eval.videos, "eval.videos")
     if entry.year and entry.year != config.eval.protocol.removeprefix("davis"):
         raise entry.error(
@@ -204,8 +204,8 @@ def _evaluation_of(config: ConfigDict) -> tuple[list[str], str]:
     if not config.eval.extra_frames:
         arguments.append(f"--max_memory={memory_bank.EXTRA}")
     if config.eval.max_sequences:
-        arguments += ["--sequences", *(video.name for video in found.videos)]
-    files = [file for pair in found.truth.items() for file in pair]
+        arguments += ["--sequences", *(video.name for video in validation.videos)]
+    files = [file for pair in validation.truth.items() for file in pair]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return arguments, digest(json.dumps(states))
 

@@ -34,12 +34,12 @@ def frames_folder(task: Task, images: Path | None) -> Path | None:
       InputError: if the folder is missing under `images`.
     """
     if images is None:
-        holder = task.truth[0].parent.parent
-        parts = list(holder.parts)
+        parent = task.truth[0].parent.parent
+        parts = list(parent.parts)
         if "Annotations" in parts:
             parts[len(parts) - 1 - parts[::-1].index("Annotations")] = "JPEGImages"
         beside = Path(*parts) / task.name
-        return beside if beside.is_dir() and parts != list(holder.parts) else None
+        return beside if beside.is_dir() and parts != list(parent.parts) else None
     inside = Path(images) / "JPEGImages"
     parents = [inside / "480p", inside, Path(images) / "480p", Path(images)]
     folder = next((p / task.name for p in parents if (p / task.name).is_dir()), None)

@@ -93,13 +93,13 @@ def plan_folder(
     if protocol == "youtube_vos":
         return _plan_youtube_vos(truth, predictions, split, sequences, unseen)
     year = _year_of_split(truth, protocol, split) if year is None else year
-    found = find_sequences(truth, year=year, split=split, need_frames=False, names=sequences)
-    total = len(found)
+    chosen = find_sequences(truth, year=year, split=split, need_frames=False, names=sequences)
+    total = len(chosen)
     if sequences is not None:
-        folder = found[0].annotations[0].parent.parent
+        folder = chosen[0].annotations[0].parent.parent
         total = len(read_split(truth, year, split) if split else folders_in(folder))
     tasks = []
-    for sequence in found:
+    for sequence in chosen:
         masks = sequence.annotations
         folder, files = _predicted_masks(sequence.name, masks[1:-1], predictions)
         measure = partial(_measure_davis, sequence.name, masks, files, protocol)

@@ -58,5 +58,5 @@ def group_scores(objects: Collection[Mapping]) -> dict:
     for name, seen in (("seen", True), ("unseen", False)):
         members = [dict(scores) for scores in objects if scores["seen"] is seen]
         groups[name] = {**average(members), "objects": len(members)} if members else None
-    there = [group for group in groups.values() if group]
-    return {**groups, "overall": float(np.mean([g[m]["mean"] for g in there for m in "JF"]))}
+    present = [group for group in groups.values() if group]
+    return {**groups, "overall": float(np.mean([g[m]["mean"] for g in present for m in "JF"]))}

@@ -29,7 +29,7 @@ def test_void_is_background_whatever_is_predicted_there():
         assert score_sequence(void, labels((1, 10), (1, 30)), protocol)["J"]["mean"] == 0.5
 
 
-def test_void_stays_void_in_davis2016_once_the_objects_have_left():
+def test_void_stays_void_in_davis2016_when_the_objects_leave():
     truth = labels((1, 10), (255, 30))
     truth[1:][truth[1:] == 1] = 0
     assert score_sequence(truth, labels(), "davis2016")["J&F"] == 1

@@ -28,28 +28,22 @@ def late_masks():
     return [one, one, two, two, labels((1, 0), (2, 12), (3, 28))]
 
 
-def write(root, videos, *, predictions):
-    """A folder in the layout of `train`; videos: name to (objects, true masks, predicted)."""
-    meta = {}
-    for name, (objects, truth, predicted) in videos.items():
-        meta[name] = {
-            "objects": {k: {"category": c, "frames": list(f)} for k, (c, f) in objects.items()}
-        }
-        for frame, true, found in zip(FRAMES, truth, predicted, strict=True):
-            image = root / "JPEGImages" / name / f"{frame}.jpg"
-            image.parent.mkdir(parents=True, exist_ok=True)
-            image.touch()  # scoring looks at names alone
-            write_labels(root / "Annotations" / name / f"{frame}.png", true)
-            write_labels(predictions / "Annotations" / name / f"{frame}.png", found)
-    (root / "meta.json").write_text(json.dumps({"videos": meta}))
+def write(root, objects, masks, *, predictions):
+    """A split of one video "v", whose predictions equal the true masks."""
+    (root / "JPEGImages" / "v").mkdir(parents=True)
+    for frame, labels in zip(FRAMES, masks, strict=True):
+        (root / "JPEGImages" / "v" / f"{frame}.jpg").touch()  # scoring looks at names alone
+        write_labels(root / "Annotations" / "v" / f"{frame}.png", labels)
+        write_labels(predictions / "Annotations" / "v" / f"{frame}.png", labels)
+    entries = {k: {"category": c, "frames": list(f)} for k, (c, f) in objects.items()}
+    (root / "meta.json").write_text(json.dumps({"videos": {"v": {"objects": entries}}}))
 
 
 @pytest.fixture
 def late(tmp_path):
     """One perfectly predicted video: (root, predictions)."""
     root, predictions = tmp_path / "YouTubeVOS", tmp_path / "predictions"
-    videos = {"v": (LATE, late_masks(), late_masks())}
-    write(root / "train", videos, predictions=predictions)
+    write(root / "train", LATE, late_masks(), predictions=predictions)
     return root, predictions
 
 
@@ -92,8 +86,7 @@ def test_seen_and_unseen_are_averaged_apart_and_overall_is_their_mean(late):
 def test_a_category_that_the_official_training_set_lacks_is_unseen(tmp_path):
     predictions = tmp_path / "predictions"
     objects = {"1": ("rhino", FRAMES)}
-    masks = [labels((1, 0))] * 5
-    write(tmp_path / "held", {"v": (objects, masks, masks)}, predictions=predictions)
+    write(tmp_path / "held", objects, [labels((1, 0))] * 5, predictions=predictions)
     scores = score((tmp_path / "held", predictions), split=None)
     assert scores["seen"] is None
     assert scores["unseen"]["objects"] == 1
@@ -134,12 +127,11 @@ def test_what_cannot_be_scored_is_refused_by_name(late):
 
 
 def test_a_folder_without_ground_truth_after_the_first_frames_is_refused(tmp_path):
-    masks, predictions = late_masks(), tmp_path / "predictions"
-    videos = {"v": ({"1": LATE["1"]}, masks, masks)}
-    write(tmp_path / "valid", videos, predictions=predictions)
+    predictions = tmp_path / "predictions"
+    write(tmp_path / "valid", {"1": LATE["1"]}, late_masks(), predictions=predictions)
     for frame in FRAMES[1:]:
         (tmp_path / "valid" / "Annotations" / "v" / f"{frame}.png").unlink()
-    with pytest.raises(InputError, match="valid"):
+    with pytest.raises(InputError, match="video v:"):
         score((tmp_path, predictions), split="valid")
 
 

@@ -149,12 +149,16 @@ def test_a_folder_of_other_settings_is_refused_before_anything_runs(go, other, n
     assert go(Pretended(), ROWS, "--config.log_every=3") == 0  # logging may change
 
 
-def test_a_row_trained_otherwise_by_hand_is_refused(go, overrides, tmp_path):
+def test_foreign_folders_are_refused_untouched(go, overrides, tmp_path):
     plan = make_plan("full", base="tiny", overrides=[*overrides, "--config.steps=7"])
     (tmp_path / "ab/full/seed0").mkdir(parents=True)
     claim(tmp_path / "ab/full/seed0", plan.config(Run("full", 0)))
     with pytest.raises(InputError, match="steps: 7 there"):
         go(Pretended(), ROWS)
+    (tmp_path / "ab/table.md").write_text("mine")
+    with pytest.raises(InputError, match=r"table\.md"):
+        go(Pretended(), ROWS)
+    assert (tmp_path / "ab/table.md").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -189,14 +193,6 @@ def test_a_locked_folder_is_left_alone(go, tmp_path):
     with child.only_one(tmp_path / "ab/full/seed0/lock"):
         go(start := Pretended(), ROWS)
     assert start.done == BOTH
-
-
-def test_a_folder_of_other_things_is_refused_untouched(go, tmp_path):
-    (tmp_path / "ab").mkdir()
-    (tmp_path / "ab/table.md").write_text("mine")
-    with pytest.raises(InputError, match=r"table\.md"):
-        go(Pretended(), ROWS)
-    assert (tmp_path / "ab/table.md").read_text() == "mine"
 
 
 def test_a_signal_stops_the_command_and_it_resumes_later(go, capsys):
