@@ -145,8 +145,8 @@ def memory(data: ConfigDict, count: int) -> Table:
                 sizes.append(sum(each.memory_info().rss for each in running) / 1e6)
     late = len(steps) // 2
     slope = 1000 * float(np.polyfit(steps[late:], sizes[late:], 1)[0])
-    columns = ("batches", "at first, MB", "half-way, MB", "at the end, MB")
-    columns += ("growth, MB/1000 batches",)
+    sizes_at = ("at first, MB", "half-way, MB", "at the end, MB")
+    columns = ("batches", *sizes_at, "growth, MB/1000 batches")
     note = (
         f"Half static, half video, batches of {MEMORY_BATCH} at {MEMORY_CROP}x{MEMORY_CROP}; growth"
         " is the slope of a line through the second half. The start includes TensorFlow and earlier"
