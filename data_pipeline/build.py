@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import InputError, exit_on_input_error, require_packages
 from qmra_jax.files import make_folder
 
 _FOLDER = Path(__file__).parent / "builders"
@@ -131,7 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if value is not None and value < 1:
                 raise InputError(f"--{key}={value}: expected 1 or more")
         if args.beam_pipeline_options:
-            options["beam_options"] = _beam_options(args.beam_pipeline_options)
+            require_packages("--beam_pipeline_options", "apache_beam", extra="beam")
+            from apache_beam.options.pipeline_options import PipelineOptions
+
+            flags = [f"--{option}" for option in args.beam_pipeline_options.split(",")]
+            options["beam_options"] = PipelineOptions(flags=flags)
         data_dir = args.data_dir
         if data_dir and "://" not in data_dir:
             data_dir = Path(data_dir).expanduser()
@@ -146,16 +150,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _table() -> str:
     return "\n".join(f"  {name:<16}{line}" for name, line in builders().items())
-
-
-def _beam_options(text: str) -> Any:
-    try:
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError:
-        raise InputError(
-            "--beam_pipeline_options need Apache Beam: pip install 'qmra-jax[beam]'"
-        ) from None
-    return PipelineOptions(flags=[f"--{option}" for option in text.split(",")])
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def make_record(video: VideoFiles) -> Record:
     _check_unblended(video, pixels)
     table = _relabelling(video, pixels)
     masks = [index_png(table[labels]) for labels in maps]
-    relabelled = bool((table != np.arange(256)).any())
+    relabelled = bool((table != np.arange(256))[pixels.any(axis=0)].any())
     objects = _objects(video, pixels, table)
     later = sum(o["first_frame"] > 0 for o in objects)
     features = {

@@ -35,9 +35,8 @@ class Builder(VideoBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Unpack train.zip, valid.zip and valid_all_frames.zip (or some of them; the last needs"
         " valid.zip too) of one edition, 2018 or 2019, into one folder, which is the manual_dir; or"
-        " into its sub-folder of that name, 2018 or 2019. Of a folder without these sub-folders"
-        " `tfds build` needs to be told the edition, by --config=2019: without, it takes the same"
-        " files for both."
+        " into its sub-folder of that name, 2018 or 2019. Without these sub-folders, `tfds build`"
+        " needs --config=2019 (or 2018): else it takes the same files for both."
     )
 
     def listings(self, manual_dir: Path) -> Mapping[str, Listing]:

@@ -215,7 +215,7 @@ def test_an_export_reads_as_davis_of_both_years(tmp_path):
         for k in (0, clip.length - 1):
             assert np.array_equal(read_labels(sequence.annotations[k]), clip.labels(k))
             error = read_image(sequence.frames[k]).astype(int) - clip.image(k)
-            assert np.abs(error).mean() < 8
+            assert np.abs(error).mean() < 12
     assert [p.name for p in root.parent.iterdir()] == ["made"]
 
 
@@ -253,4 +253,4 @@ def test_a_built_dataset_holds_the_same_videos_and_needs_no_manual_dir(tmp_path,
     read, drawn = clips.clip(1), SyntheticVideos("train", 36).clip(1)
     assert (len(clips), read.name, read.length) == (2, "made/00001", drawn.length)
     np.testing.assert_array_equal(read.labels(9), drawn.labels(9))
-    assert np.abs(read.image(9).astype(int) - drawn.image(9)).mean() < 8
+    assert np.abs(read.image(9).astype(int) - drawn.image(9)).mean() < 12
