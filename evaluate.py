@@ -60,15 +60,24 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--short_side",
         type=int,
-        help="shrink larger frames to this many pixels on their shorter side for the network; 0:"
-        " never (default: the size stated in the weights file, or else 0)",
+        help="resize frames to this many pixels on their shorter side for the network; 0: never"
+        " (default: the size stated in the weights file, or else 480; of a --workdir 0)",
+    )
+    add(
+        "--enlarge",
+        action=argparse.BooleanOptionalAction,
+        help="enlarge frames smaller than --short_side too (default: if the weights file states a"
+        " size)",
     )
     add(
         "--interval",
         type=int,
-        help="keep every N-th frame in the memory (default: 10; 5 for YouTube-VOS)",
+        help="keep every N-th frame in the memory (default: as stated in the weights file, or 10;"
+        " 5 for YouTube-VOS)",
     )
-    add("--max_memory", type=int, help="maximum number of memory frames (default: unbounded)")
+    add(
+        "--max_memory", type=int, help="memory frames; 0: unbounded (default: 20; of a --workdir 0)"
+    )
     add(
         "--extra_frames",
         action=argparse.BooleanOptionalAction,
@@ -103,22 +112,22 @@ def evaluate(args: argparse.Namespace) -> None:
     check_headers(pair for pair in dataset.pairs if not args.skip_bad or pair[1] in prompts)
 
     # ---------------------------------------------------------------- network
-    short_side = args.short_side
     if args.weights:
         module, variables, _ = weights.load(args.weights)
-        if short_side is None:
-            short_side = weights.suited_short_side(args.weights)
     else:
         config, variables = checkpoint.restore_model(args.workdir)
         module = build_model(config.model)
     weights_digest = model_digest(module, variables)
     module = module.clone(dtype=args.dtype or module.dtype)
     start = args.start or module.remembers
-    default_interval = 5 if args.dataset == "youtube_vos" else 10
+    suited = module.inference
+    interval = 5 if args.dataset == "youtube_vos" else suited.interval
+    max_memory = suited.max_memory if args.extra_frames else None
     options = {
-        "interval": default_interval if args.interval is None else args.interval,
-        "short_side": short_side or None,
-        "max_memory": memory_bank.bound(args.max_memory, args.extra_frames),
+        "interval": interval if args.interval is None else args.interval,
+        "short_side": suited.short_side if args.short_side is None else args.short_side,
+        "enlarge": suited.enlarge if args.enlarge is None else args.enlarge,
+        "max_memory": memory_bank.bound(args.max_memory or max_memory, args.extra_frames) or 0,
         "merge": args.merge,
     }
     settings = {

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -76,11 +77,12 @@ def run_app(main: Callable[[list[str]], int | None]) -> None:
             return remaining
         except SystemExit:  # --help: absl exits with status 1
             raise SystemExit(0) from None
-        except AttributeError as error:  # an unknown key of the config
-            key = str(error).strip("\"'")
-            raise InputError(
-                f"config key {key!r} does not exist: configs/common.py lists them all"
-            ) from None
+        except (AttributeError, KeyError) as error:  # an unknown key of the config
+            text = str(error)
+            key = re.sub(r"\\n.*|[\"'\\]", "", text)
+            hint = re.search(r'Did you mean \\*"(\w+)', text)
+            advice = f"did you mean {hint[1]!r}?" if hint else "configs/common.py lists them all"
+            raise InputError(f"config key {key!r} does not exist: {advice}") from None
         except (flags.Error, OSError) as error:
             raise InputError(_without_traceback(str(error))) from None
 
@@ -89,7 +91,9 @@ def run_app(main: Callable[[list[str]], int | None]) -> None:
 
 
 def _without_traceback(text: str) -> str:
-    """Drops the traceback that ml_collections includes when a config file raises."""
+    """Shortens what ml_collections says of a config file that is missing or raises."""
+    if missing := re.search(r"No such file or directory: '(.*?)'", text):
+        return f"config {missing[1]} not found: expected a file such as configs/small.py"
     before, traceback, _ = text.partition("Error whilst parsing config file:")
     if traceback:
         text = before + text.strip().splitlines()[-1].removeprefix("ValueError: ")

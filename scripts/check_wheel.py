@@ -64,8 +64,8 @@ def main() -> None:
             "try: main(sys.argv[1:])\n"
             f"finally: print('loaded', [n for n in {NOT_LOADED} if n in sys.modules])"
         )
-        segment = ("segment", *segment, "--overwrite")
-        assert "loaded []" in run(python, "-c", loaded, *segment, cwd=work)
+        again = ("segment", *segment, "--overwrite")
+        assert "loaded []" in run(python, "-c", loaded, *again, cwd=work)
     print("the wheel works without extras")
 
 

@@ -167,7 +167,7 @@ def test_an_interrupted_run_resumes_with_the_unfinished_sequences(
     assert segmented == ["short", "long", "long"]
 
 
-@pytest.mark.parametrize("option", ["--interval=0", "--max_memory=0", "--short_side=3"])
+@pytest.mark.parametrize("option", ["--interval=0", "--max_memory=1", "--short_side=3"])
 def test_an_invalid_option_is_refused_before_results_are_changed(run, folder, tmp_path, option):
     assert option.strip("-").replace("=", " ") in run(folder, option, status=2)
     assert not (tmp_path / "out").exists()

@@ -223,7 +223,7 @@ def test_workdir_and_its_weights_file_are_evaluated_as_during_training(
         assert of_run[measure] == of_file[measure]
     assert set(of_run["sequences"]) == {"left", "right"}
     assert of_run["fps"] > 0
-    assert of_file["short_side"] is None
+    assert of_file["short_side"] == 0
 
     # The validation during training has the same scores.
     lines = metric_lines(finished_run, "validation/J&F")
@@ -257,6 +257,8 @@ def test_evaluation_never_writes_into_the_dataset(finished_run, tiny_davis, run_
     ("arguments", "named"),
     [
         (["--config=configs/small.py", "--config.nope=1"], "config key 'nope'"),
+        (["--config=configs/small.py", "--config.modle.reader=l2"], "did you mean 'model'"),
+        (["--config=configs/small.py", "--config.data.crp=64"], "did you mean 'crop'"),
         (["--config=configs/nope.py"], "configs/nope.py"),
         (["--config=configs/pretrain_static.py:lvis"], "pretrain_static.py:lvis: argument 'lvis'"),
     ],

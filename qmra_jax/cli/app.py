@@ -12,8 +12,7 @@ import typer
 
 from qmra_jax.cli.explain import explain
 from qmra_jax.cli.options import (
-    INTERVAL,
-    MAX_MEMORY,
+    Enlarge,
     Interval,
     MaxMemory,
     Overwrite,
@@ -21,7 +20,6 @@ from qmra_jax.cli.options import (
     Video,
     Weights,
     find_weights,
-    network_size,
 )
 from qmra_jax.cli.score import score
 from qmra_jax.cli.weights import app as weights_app
@@ -110,8 +108,9 @@ def segment(
     ] = None,
     weights: Weights = None,
     short_side: ShortSide = None,
-    interval: Interval = INTERVAL,
-    max_memory: MaxMemory = MAX_MEMORY,
+    enlarge: Enlarge = None,
+    interval: Interval = None,
+    max_memory: MaxMemory = None,
     merge: Annotated[
         str, typer.Option(metavar="NAME", help="Of several objects: softmax or soft_aggregation.")
     ] = "softmax",
@@ -167,12 +166,21 @@ def segment(
         module,
         variables,
         interval=interval,
-        short_side=network_size(short_side, weights),
+        short_side=short_side,
+        enlarge=enlarge,
         merge=merge,
-        max_memory=max_memory or None,
+        max_memory=max_memory,
     )
+    if propagator.enlarge and min(reader.size) < propagator.short_side:
+        height, width = reader.size
+        typer.echo(
+            f"frames of {width}x{height} are enlarged to a short side of"
+            f" {propagator.short_side} for the network (--no-enlarge keeps their size)",
+            err=True,
+        )
     done = segment_video(reader, objects, propagator, target, kinds, skip_bad=skip_bad)
     typer.echo(done.speed())
+    typer.echo(done.visibility())
     for path in done.paths:
         typer.echo(str(path))
     if done.damage():

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from qmra_jax.cli.options import (
-    INTERVAL,
-    MAX_MEMORY,
+    Enlarge,
     Interval,
     MaxMemory,
     Overwrite,
@@ -17,7 +16,6 @@ from qmra_jax.cli.options import (
     Video,
     Weights,
     find_weights,
-    network_size,
 )
 from qmra_jax.errors import InputError, require_packages
 
@@ -57,8 +55,9 @@ def explain(
     ] = None,
     weights: Weights = None,
     short_side: ShortSide = None,
-    interval: Interval = INTERVAL,
-    max_memory: MaxMemory = MAX_MEMORY,
+    enlarge: Enlarge = None,
+    interval: Interval = None,
+    max_memory: MaxMemory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Show what the network reads, weighs and predicts in one frame.
@@ -122,9 +121,10 @@ def explain(
         masks=objects.masks,
         pixel=pixel,
         first=start,
-        short_side=network_size(short_side, weights),
+        short_side=short_side,
+        enlarge=enlarge,
         interval=interval,
-        max_memory=max_memory or None,
+        max_memory=max_memory,
     )
     variant = module.reader, module.aggregator, module.refine, module.align
     sheet = draw_sheet(explanation, Described(video.name, *variant), channels=channels)

@@ -52,8 +52,14 @@ SuitedShortSide = Annotated[
         metavar="N",
         min=16,
         help="Frame size that suits these weights (shorter side in pixels); stored in the file as"
-        " the default of `qmra segment` and evaluate.py.",
+        " the default for inference.",
     ),
+]
+SuitedInterval = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Default --interval to store in the file.")
+]
+SuitedMaxMemory = Annotated[
+    int | None, typer.Option(metavar="N", min=2, help="Default --max-memory to store in the file.")
 ]
 
 
@@ -103,6 +109,8 @@ def export(
         int | None, typer.Option(metavar="N", help="Checkpoint to export; by default the newest.")
     ] = None,
     short_side: SuitedShortSide = None,
+    interval: SuitedInterval = None,
+    max_memory: SuitedMaxMemory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a weights file from a training checkpoint.
@@ -116,7 +124,8 @@ def export(
     from qmra_jax.training.checkpoint import restore_model
 
     config, variables = restore_model(workdir, step)
-    _save(file, variables, config.model, dtype, overwrite, frozen_dtype, short_side)
+    settings = {"short_side": short_side, "interval": interval, "max_memory": max_memory}
+    _save(file, variables, config.model, dtype, overwrite, frozen_dtype, settings)
 
 
 @app.command("average")
@@ -134,6 +143,8 @@ def average_weights(
     dtype: StoredDtype = FileDtype.float32,
     frozen_dtype: StoredFrozenDtype = None,
     short_side: SuitedShortSide = None,
+    interval: SuitedInterval = None,
+    max_memory: SuitedMaxMemory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Average several sources into one weights file.
@@ -149,7 +160,8 @@ def average_weights(
     from qmra_jax.training.weight_averaging import average
 
     config, variables = average(sources)
-    _save(output, variables, config, dtype, overwrite, frozen_dtype, short_side)
+    settings = {"short_side": short_side, "interval": interval, "max_memory": max_memory}
+    _save(output, variables, config, dtype, overwrite, frozen_dtype, settings)
 
 
 def _save(
@@ -159,13 +171,13 @@ def _save(
     dtype: FileDtype,
     overwrite: bool,
     frozen_dtype: FrozenDtype | None = None,
-    short_side: int | None = None,
+    settings: Mapping[str, int | None] | None = None,
     **metadata: str,
 ) -> None:
     from qmra_jax.weights.safetensors_model import save
 
-    if short_side is not None:
-        metadata["short_side"] = str(short_side)
+    settings = settings or {}
+    metadata |= {name: str(value) for name, value in settings.items() if value is not None}
     save(
         file,
         variables,

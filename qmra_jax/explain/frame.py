@@ -1,6 +1,6 @@
 """Explains the network's prediction of one frame: what it reads, weights and predicts.
 
-    explanation = explain_frame(module, variables, frames, [[120, 80, 64, 48]], short_side=324)
+    explanation = explain_frame(module, variables, frames, [[120, 80, 64, 48]])
     explanation.stages[0].attention       # of a pixel over the memory frames
 
 Earlier frames are propagated as always, so the memory is that of inference. This works for any
@@ -43,7 +43,6 @@ def explain_frame(
     masks: np.ndarray | None = None,
     pixel: tuple[int, int] | None = None,
     first: int = 0,
-    short_side: int | None = None,
     **settings,
 ) -> Explanation:
     """Propagates an object to the last of the frames and explains the prediction there.
@@ -58,14 +57,13 @@ def explain_frame(
       pixel: (x, y) in the last frame, of which to show the attention; None for the most probable
         of the pixels deepest inside the mask (or of all, if the mask is empty).
       first: number of the first frame, for the result.
-      short_side: as for `Propagator`.
-      settings: `interval`, `max_memory`, `extra_frames` of `Propagator`.
+      settings: of `Propagator`, such as `short_side` and `interval`.
 
     Raises:
       InputError: if there are fewer than two frames, not exactly one object, or the pixel is
         outside the frame; or as `Propagator.start`.
     """
-    propagator = Propagator(module, variables, short_side=short_side, **settings)
+    propagator = Propagator(module, variables, **settings)
     frames = iter(frames)
     two = list(itertools.islice(frames, 2))
     if len(two) < 2:
@@ -92,7 +90,7 @@ def explain_frame(
         assert result is not None
         last = result
         memories.append(propagator.memory(result.ids[0]))
-        seen[number] = Query.of(number, frame.image, short_side), result.boxes[0]
+        seen[number] = propagator.to_query(number, frame.image), result.boxes[0]
         seen = {k: seen[k] for k in sorted({number}.union(*(numbers for numbers, _ in memories)))}
     numbers, memory = memories[0]
     query, _ = seen[number]

@@ -19,6 +19,8 @@ from qmra_jax.inference import frame_step, memory_bank
 from qmra_jax.inference.prompts import Prompts
 from qmra_jax.network.model import QMRA, Memory
 
+NOT_HERE = -50.0  # margin of a probability of 0
+
 
 class Query(NamedTuple):
     """The current frame."""
@@ -28,16 +30,18 @@ class Query(NamedTuple):
     frame_size: tuple[int, int]  # (h, w) of the frame itself
 
     @classmethod
-    def of(cls, number: int, frame: np.ndarray, short_side: int | None) -> "Query":
-        """Copies a frame uint8 `[h, w, 3]`, shrunk to a shorter side of at most `short_side`.
+    def of(cls, number: int, frame: np.ndarray, short_side: int, enlarge: bool = False) -> "Query":
+        """Copies a frame uint8 `[h, w, 3]`, resized to a shorter side of `short_side` pixels.
 
-        A copy, because a camera may reuse the array for its next frame.
+        Smaller frames are resized only if `enlarge`; 0 resizes none. A copy, because a camera may
+        reuse the array for its next frame.
         """
         height, width = frame.shape[:2]
-        if short_side is not None and min(height, width) > short_side:
-            factor = short_side / min(height, width)
+        factor = short_side / min(height, width)
+        if 0 < factor < 1 or (enlarge and factor > 1):
             size = (round(width * factor), round(height * factor))
-            image = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+            image = cv2.resize(frame, size, interpolation=interpolation)
         else:
             image = frame.copy()
         return cls(number, image, (height, width))
@@ -128,6 +132,10 @@ class Tracks:
             query.frame_size,
             in_turn=self._in_turn(query, np.arange(count, dtype=np.int32), len(ids)),
         )
+
+        if self._remembers == "box":  # nothing lies outside the user's box
+            inside = box_to_map(boxes[np.arange(count) % len(ids)], *query.frame_size)[..., 0]
+            margins = jnp.where(inside > 0, margins, NOT_HERE)
 
         taken = set(self._rows.values())
         before = self._first.size

@@ -10,6 +10,7 @@ See the paper's "Implementation Details". Each object is predicted independently
 (`object_tracks`, `memory_bank`); then the objects are merged (`object_merging`).
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -49,15 +50,22 @@ class FrameResult(NamedTuple):
 
 
 class Propagator:
-    """Propagates objects from frame to frame. Call `start` again for another video."""
+    """Propagates objects from frame to frame. Call `start` again for another video.
+
+    Attributes:
+      short_side: shorter side of the network's input in pixels; 0: the frame's own.
+      enlarge: whether smaller frames are enlarged to it.
+      to_query: resizes a frame for the network: (number, frame) -> `Query`.
+    """
 
     def __init__(
         self,
         module: QMRA,
         variables,
         *,
-        interval: int = 10,
+        interval: int | None = None,
         short_side: int | None = None,
+        enlarge: bool | None = None,
         merge: str = "softmax",
         max_memory: int | None = None,
         extra_frames: bool = True,
@@ -68,29 +76,39 @@ class Propagator:
           module: the network, with its
           variables: as returned by `qmra_jax.load`.
           interval: every `interval`-th frame stays in the memory (the paper: 10 for DAVIS, 5 for
-            YouTube-VOS).
-          short_side: larger frames are shrunk to this many pixels on their shorter side for the
-            network; None: never. Labels and boxes always have the size of the original frame.
+            YouTube-VOS). None for this, `short_side`, `enlarge` or `max_memory`: as in
+            `module.inference`, the settings stored with the weights.
+          short_side: frames are resized to this many pixels on their shorter side for the network;
+            0: never. Labels and boxes always have the size of the original frame.
+          enlarge: whether frames smaller than `short_side` are resized too.
           merge: a name of `MERGES`.
           max_memory: maximum number of memory frames, for a bounded memory on videos of any length.
             Beyond it the extra frames are thinned evenly, for all objects alike: one that enters
-            late has few extras at first. None: unbounded.
+            late has few extras at first. 0: unbounded.
           extra_frames: whether to keep extra frames; otherwise the memory is an object's first
             frame and the previous one (Table 3's "w/o EF"), as with `max_memory=2`.
 
         Raises:
           InputError: if an option is invalid.
         """
-        if short_side is not None:
-            short_side = whole_number(short_side, "short_side", 16, " pixels")
+        suited = module.inference
+        interval = suited.interval if interval is None else interval
+        short_side = suited.short_side if short_side is None else short_side
+        enlarge = suited.enlarge if enlarge is None else enlarge
+        if max_memory is None and extra_frames:
+            max_memory = suited.max_memory
+        if short_side != 0:
+            short_side = whole_number(short_side, "short_side", 16, " pixels, or 0")
         self._tracks = Tracks(
             module,
             variables,
             merge=lookup("merge", MERGES, merge),
             interval=interval,
-            max_memory=memory_bank.bound(max_memory, extra_frames),
+            max_memory=memory_bank.bound(max_memory or None, extra_frames),
         )
-        self._short_side = short_side
+        self.short_side, self.enlarge = short_side, enlarge
+        # (number, frame) -> the frame at the network's size.
+        self.to_query = functools.partial(Query.of, short_side=short_side, enlarge=enlarge)
         self._query: Query | None = None  # the last frame; None before start
 
     def prepare(
@@ -120,7 +138,7 @@ class Propagator:
         if frames is not None:
             frames = whole_number(frames, "frames", 1)
         compiled = compiled_programs()
-        query = Query.of(1, np.zeros((*size, 3), np.uint8), self._short_side)
+        query = self.to_query(1, np.zeros((*size, 3), np.uint8))
         rehearse(self._tracks, query, objects, self._tracks.slots.capacities(frames))
         return compiled_programs() - compiled
 
@@ -154,7 +172,7 @@ class Propagator:
         entering = read_prompts(frame.shape[:2], boxes, masks, ids, ())
         # All input is valid: a running video ends here.
         self._tracks.clear()
-        query = self._query = Query.of(0, frame, self._short_side)
+        query = self._query = self.to_query(0, frame)
         return self._timed(query, lambda: self._tracks.enter(query, entering))
 
     def step(
@@ -183,7 +201,7 @@ class Propagator:
             )
         enters = boxes is not None or masks is not None
         entering = read_prompts(frame_size, boxes, masks, ids, self.ids) if enters else None
-        query = self._query = Query.of(number + 1, frame, self._short_side)
+        query = self._query = self.to_query(number + 1, frame)
 
         def work() -> None:
             self._tracks.track(query)

@@ -46,7 +46,7 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
     Raises:
       InputError: if a key, a value or a variant is unknown.
     """
-    known = QMRA.__dataclass_fields__.keys() - {"parent", "name", "stats_axis"}
+    known = QMRA.__dataclass_fields__.keys() - {"parent", "name", "stats_axis", "inference"}
     unknown = sorted(set(config) - known)
     if unknown:
         raise InputError(

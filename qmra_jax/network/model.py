@@ -14,6 +14,7 @@ The variants of Table 3 are attributes of `QMRA`. Frozen features (`dinov2.py`) 
 paper: they are concatenated to r4 of every encoder's output.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -31,6 +32,7 @@ from qmra_jax.network.refinement import REFINERS
 from qmra_jax.network.resnet import Encoder, Features
 from qmra_jax.network.structures import (
     Answer,
+    InferenceSettings,
     Located,
     Memory,
     Segmented,
@@ -67,6 +69,7 @@ class QMRA(nn.Module):
         residual block) or "all" (and all but the inputs of each decoder). XLA's CPU compiler merges
         the two computations again, so nothing is saved there.
       stats_axis: not a setting: the mapped axis, which the training step gives a "sync" network.
+      inference: no part of the network: defaults of `Propagator`, which `qmra_jax.load` fills in.
     """
 
     backbone: str = "resnet50"
@@ -86,6 +89,9 @@ class QMRA(nn.Module):
     batch_norm: str = "frozen"
     remat: str = "none"
     stats_axis: str | None = None
+    inference: InferenceSettings = dataclasses.field(
+        default=InferenceSettings(), compare=False, repr=False
+    )
 
     def setup(self):
         encoder = functools.partial(

@@ -8,6 +8,22 @@ from flax import struct
 from qmra_jax.errors import InputError
 
 
+class InferenceSettings(NamedTuple):
+    """How trained weights are best applied to a video; stored with them.
+
+    Attributes:
+      short_side: shorter side of the network's input in pixels; 0: the frame's own size.
+      enlarge: whether smaller frames are enlarged to it too.
+      interval: every `interval`-th frame stays in the memory.
+      max_memory: maximum number of memory frames; 0: unbounded.
+    """
+
+    short_side: int = 0
+    enlarge: bool = False
+    interval: int = 10
+    max_memory: int = 0
+
+
 class Memory(struct.PyTreeNode):
     """Memory frames: a key and a value for each stage.
 

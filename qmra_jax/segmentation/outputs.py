@@ -80,6 +80,7 @@ class SegmentedVideo:
     paths: tuple[Path, ...]  # the files and folders written
     frames: int
     boxes: Mapping[int, np.ndarray]  # frame -> int32 [n, 4], x, y, width, height; 0 if not visible
+    visible: Mapping[int, int]  # id -> number of frames whose mask has the object
     wall_seconds: float  # in all, including decoding, compiling and writing
     network_fps: float | None  # of `FrameResult.seconds`; None if every frame compiled something
     skipped: tuple[int, ...] = ()  # frames that could not be decoded and have the previous mask
@@ -91,6 +92,11 @@ class SegmentedVideo:
         if self.network_fps is not None:
             line += f"; network only: {self.network_fps:.2f} frames/s"
         return line
+
+    def visibility(self) -> str:
+        """A message about how often each object is visible."""
+        counts = (f"object {id} in {n}" for id, n in sorted(self.visible.items()))
+        return f"visible in {_frames(self.frames)}: {', '.join(counts)}"
 
     def damage(self) -> str | None:
         """A warning about frames that could not be decoded; None if all could."""

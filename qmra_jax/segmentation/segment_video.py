@@ -5,6 +5,7 @@ frames before the earliest prompt are processed first, backwards, with their mas
 then one pass over the video in order feeds every writer.
 """
 
+import collections
 import contextlib
 import itertools
 import tempfile
@@ -22,7 +23,7 @@ from qmra_jax.files import make_folder
 from qmra_jax.inference.frame_loop import follow
 from qmra_jax.inference.prompts import Prompts
 from qmra_jax.inference.propagator import FrameResult, Propagator
-from qmra_jax.masks import read_labels, write_labels
+from qmra_jax.masks import objects_in, read_labels, write_labels
 from qmra_jax.segmentation import outputs
 from qmra_jax.segmentation.outputs import Output, SegmentedVideo
 from qmra_jax.segmentation.result_writer import FrameObjects, ResultWriter
@@ -136,6 +137,7 @@ def segment_video(
         tuple(writer.path for writer in writers),
         len(results.boxes),
         results.boxes,
+        results.visible,
         time.perf_counter() - began,
         len(seconds) / sum(seconds) if seconds else None,
         tuple(results.skipped),
@@ -177,6 +179,7 @@ class _Results:
         self._last_image = np.zeros((*video.size, 3), np.uint8)
         self._early: dict[int, FrameObjects] = {}  # without labels, which are in the spool
         self.boxes: dict[int, np.ndarray] = {}
+        self.visible: collections.Counter[int] = collections.Counter()
         self.skipped: list[int] = []
 
     def keep(self, frame: Frame, result: FrameResult | None) -> None:
@@ -197,6 +200,8 @@ class _Results:
         else:
             self._last_image = frame.image
         self.boxes[frame.number] = objects.boxes
+        self.visible.update(dict.fromkeys(objects.ids, 0))
+        self.visible.update(objects_in(objects.labels))
         for writer in self._writers:
             writer.write(frame._replace(image=self._last_image), objects)
 

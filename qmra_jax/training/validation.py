@@ -100,7 +100,7 @@ class Validation:
             variables,
             start="mask",
             interval=settings.interval,
-            short_side=settings.short_side or None,
+            short_side=settings.short_side,
             extra_frames=settings.extra_frames,
         )
         table = np.zeros((len(self.videos), 3))  # J and F, means over so many objects

@@ -17,7 +17,6 @@ _MODULES = {
     "read_metadata": "state_dict_files",
     "read_state": "state_dict_files",
     "save": "safetensors_model",
-    "suited_short_side": "safetensors_model",
     "to_torch": "torch_names",
 }
 

@@ -23,6 +23,7 @@ from qmra_jax.masks import read_labels, write_labels
 from qmra_jax.network.build import variable_shapes
 from qmra_jax.video.reader import VideoReader
 from qmra_jax.weights import state_dict_files
+from qmra_jax.weights.safetensors_model import SETTINGS
 from qmra_jax.weights.state_dict_files import read_metadata
 from tests.support.commands import qmra, refused
 from tests.support.processes import complaints
@@ -49,6 +50,7 @@ class Bright:
 
     def __init__(self, module, variables, **settings):
         self.settings = {"dtype": module.dtype, **settings}
+        self.enlarge, self.short_side = settings["enlarge"], settings["short_side"]
         self.entered = []  # (ids, boxes) of each call that adds objects
 
     def start(self, frame, boxes=None, *, masks=None, ids):
@@ -212,34 +214,30 @@ def test_options_choose_the_outputs(tmp_path, command, bright, capsys):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "options", "changed"),
+    ("options", "changed"),
     [
-        ({}, (), {}),
-        ({}, ("--interval", 5, "--max-memory", 7), {"interval": 5, "max_memory": 7}),
-        ({}, ("--max-memory", 0), {"max_memory": None}),
+        ((), {}),
+        (("--interval", 5, "--max-memory", 7), {"interval": 5, "max_memory": 7}),
+        (("--max-memory", 0), {"max_memory": 0}),
+        (("--short-side", 40, "--enlarge"), {"short_side": 40, "enlarge": True}),
         (
-            {},
             ("--merge", "soft_aggregation", "--dtype", "bfloat16"),
             {"merge": "soft_aggregation", "dtype": "bfloat16"},
         ),
-        # The weights say which frame size suits them.
-        ({"short_side": "32"}, (), {"short_side": 32}),
-        ({"short_side": "32"}, ("--short-side", 40), {"short_side": 40}),
-        ({"short_side": "32"}, ("--short-side", 0), {"short_side": None}),
     ],
 )
-def test_options_reach_the_network(tmp_path, command, weights, bright, metadata, options, changed):
-    _, variables, config = _load(weights)
-    qmra_jax.save(tmp_path / "w.safetensors", variables, config, metadata=metadata)
-    command = [*command[:-1], tmp_path / "w.safetensors", "--output", tmp_path / "out"]
-    assert qmra(*command, *options) == 0
-    default = {"interval": 10, "short_side": 480, "max_memory": 20}
+def test_options_reach_the_network(tmp_path, command, bright, options, changed, capsys):
+    assert qmra(*command, "--output", tmp_path / "out", *options) == 0
+    default = dict.fromkeys(("interval", "short_side", "enlarge", "max_memory"))
     default |= {"merge": "softmax", "dtype": "float32"}
     assert bright[0].settings == default | changed
+    printed = capsys.readouterr()
+    assert "object 1 in 4" in printed.out
+    assert ("--no-enlarge" in printed.err) == ("--enlarge" in options)
 
 
 def test_the_default_memory_bound_affects_long_videos_alone():
-    bounded, unbounded = Slots(10, cli_options.MAX_MEMORY), Slots(10)
+    bounded, unbounded = Slots(10, SETTINGS.max_memory), Slots(10)
     assert max(bounded.capacities(2000)) == 20
     for number in range(1, 191):
         assert bounded.extras == unbounded.extras

@@ -9,6 +9,7 @@ import pytest
 
 from qmra_jax.boxes import box_to_map
 from qmra_jax.errors import InputError
+from qmra_jax.inference.object_tracks import NOT_HERE
 from qmra_jax.inference.propagator import Propagator
 from qmra_jax.network.model import foreground
 from tests.support.toy_network import VARIABLES, ToyNetwork
@@ -73,7 +74,10 @@ def expected(tiny_model, tiny_variables):
         image = pad(np.repeat(frame[None] / np.float32(255), 2, axis=0))
         margin, box, entry = see(image, maps, k == 0, memory, valid)
         stored.append(entry)
-        out.append([np.asarray(x)[:, 2:-3, 2:-2] for x in (margin, box)])
+        margin, box = (np.array(x)[:, 2:-3, 2:-2] for x in (margin, box))
+        if k == 0:  # nothing lies outside a given box
+            margin[box == 0] = NOT_HERE
+        out.append([margin, box])
     return out
 
 
@@ -88,6 +92,12 @@ def test_labels_are_those_of_the_plain_rule(results, expected):
         assert probabilities.shape == (len(BOXES) + 1, *SIZE)
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
         np.testing.assert_array_equal(probabilities.argmax(axis=0), result.labels)
+
+
+def test_an_objects_mask_lies_within_its_box_in_the_frame_where_it_is_drawn(results):
+    probabilities = np.asarray(results[0].probabilities)[1:]
+    for inside, probability in zip(box_to_map(BOXES, *SIZE) > 0, probabilities, strict=True):
+        assert probability[~inside].max() < 1e-6 < probability[inside].max()
 
 
 def test_boxes_are_the_prompts_then_those_of_b_q(results, expected):

@@ -168,8 +168,11 @@ def test_a_short_side_shrinks_what_the_network_sees_not_the_result(propagator, m
     assert result.boxes.tolist() == [A]
     assert result.labels.shape == small.step(FRAMES[1]).labels.shape == (32, 32)
     assert small._tracks.memory.key1.shape[2:4] == (2, 2)
-    labels = make(short_side=480).start(FRAMES[0], [A]).labels  # never enlarges
+    labels = make(short_side=480).start(FRAMES[0], [A]).labels  # enlarges only if asked to
     np.testing.assert_array_equal(labels, propagator.start(FRAMES[0], [A]).labels)
+    large = make(short_side=64, enlarge=True)
+    assert large.start(FRAMES[0], [A]).labels.shape == (32, 32)
+    assert large._tracks.memory.key1.shape[2:4] == (4, 4)
 
     resized, resize = [], cv2.resize
 

@@ -36,6 +36,7 @@ class Miniature(nn.Module):
 
     remembers = QMRA.remembers
     targets = QMRA.targets
+    inference = QMRA.inference
 
     batch_norm: str = "sync"
     dtype: str = "float32"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import reduce, repeat
 
-from qmra_jax.network.structures import Answer, Memory
+from qmra_jax.network.structures import Answer, InferenceSettings, Memory
 
 VARIABLES = {"gain": np.float32(8)}
 
@@ -17,6 +17,7 @@ class ToyNetwork:
     """
 
     remembers = "box"
+    inference = InferenceSettings()
 
     def apply(self, variables, *arguments, method):
         return getattr(self, method)(variables, *arguments)

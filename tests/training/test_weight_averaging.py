@@ -10,9 +10,9 @@ import qmra_jax
 from qmra_jax import cli
 from qmra_jax.errors import InputError
 from qmra_jax.network.build import variable_shapes
+from qmra_jax.network.structures import InferenceSettings
 from qmra_jax.training.weight_averaging import average
 from qmra_jax.weights import frozen_features
-from qmra_jax.weights.safetensors_model import suited_short_side
 from tests.support.runs import FEATURED_CONFIG
 from tests.support.tiny import TINY, assert_same_tree, random_variables
 from tests.support.toy_dinov2 import FROZEN, LIKE, random_state
@@ -42,9 +42,9 @@ def assert_close(actual, expected):
 def test_mean_is_written_and_a_repeated_source_counts_twice(files, tiny_variables, tmp_path):
     out = tmp_path / "mean.safetensors"
     assert run(*files, files[2], "--output", out, "--short-side", 240) == 0
-    _, mean, config = qmra_jax.load(out)
+    module, mean, config = qmra_jax.load(out)
     assert config.to_dict() == qmra_jax.load(files[0])[2].to_dict()
-    assert suited_short_side(out) == 240
+    assert module.inference == InferenceSettings(short_side=240, enlarge=True, max_memory=20)
     assert_close(mean, jax.tree.map(lambda x: 3.75 * x, tiny_variables))
 
 
