@@ -134,7 +134,7 @@ class Tracks:
         )
 
         if self._remembers == "box":  # nothing lies outside the user's box
-            inside = box_to_map(boxes[np.arange(count) % len(ids)], *query.frame_size)[..., 0]
+            inside = box_to_map(boxes[np.arange(count) % len(ids)], *query.frame_size)
             margins = jnp.where(inside > 0, margins, NOT_HERE)
 
         taken = set(self._rows.values())

@@ -219,7 +219,7 @@ def test_options_choose_the_outputs(tmp_path, command, bright, capsys):
         ((), {}),
         (("--interval", 5, "--max-memory", 7), {"interval": 5, "max_memory": 7}),
         (("--max-memory", 0), {"max_memory": 0}),
-        (("--short-side", 40, "--enlarge"), {"short_side": 40, "enlarge": True}),
+        (("--short-side", 64, "--enlarge"), {"short_side": 64, "enlarge": True}),
         (
             ("--merge", "soft_aggregation", "--dtype", "bfloat16"),
             {"merge": "soft_aggregation", "dtype": "bfloat16"},
@@ -232,7 +232,7 @@ def test_options_reach_the_network(tmp_path, command, bright, options, changed, 
     default |= {"merge": "softmax", "dtype": "float32"}
     assert bright[0].settings == default | changed
     printed = capsys.readouterr()
-    assert "object 1 in 4" in printed.out
+    assert "object 1 in 5" in printed.out
     assert ("--no-enlarge" in printed.err) == ("--enlarge" in options)
 
 

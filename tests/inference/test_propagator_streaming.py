@@ -172,7 +172,7 @@ def test_a_short_side_shrinks_what_the_network_sees_not_the_result(propagator, m
     np.testing.assert_array_equal(labels, propagator.start(FRAMES[0], [A]).labels)
     large = make(short_side=64, enlarge=True)
     assert large.start(FRAMES[0], [A]).labels.shape == (32, 32)
-    assert large._tracks.memory.key1.shape[2:4] == (4, 4)
+    assert large._tracks.memory.key1.shape[2:4] == (8, 8)
 
     resized, resize = [], cv2.resize
 

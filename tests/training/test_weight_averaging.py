@@ -36,7 +36,9 @@ def run(*arguments):
 
 
 def assert_close(actual, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), actual, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), actual, expected
+    )
 
 
 def test_mean_is_written_and_a_repeated_source_counts_twice(files, tiny_variables, tmp_path):
