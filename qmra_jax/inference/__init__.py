@@ -1,1 +1,1 @@
-"""A video through the network, frame by frame: memory, objects that come and go, prompts."""
+"""Streaming inference: propagates prompted objects through a video, frame by frame."""

@@ -57,7 +57,7 @@ def read_prompts(
         each non-empty and inside the frame, with unique ids in 1..`MAX_OBJECTS`.
     """
     if (boxes is None) == (masks is None):
-        raise InputError("expected either boxes or masks, not both and not neither")
+        raise InputError("objects: expected either boxes or masks of them")
     if ids is not None:
         ids = _as_list("ids", ids, "one id per object")
     if masks is not None:

@@ -70,10 +70,10 @@ def _replica(tracks: Tracks) -> Tracks:
     entered: dict = {}  # by the number of objects
     tracked: dict = {}  # by rows and capacity
 
-    def enter(variables, image, given, *arguments, **options):
-        if len(given) not in entered:
-            entered[len(given)] = tracks._enter(variables, image, given, *arguments, **options)
-        return entered[len(given)]
+    def enter(variables, image, maps, *arguments, **options):
+        if len(maps) not in entered:
+            entered[len(maps)] = tracks._enter(variables, image, maps, *arguments, **options)
+        return entered[len(maps)]
 
     def track(variables, memory, valid, *arguments, **options):
         if valid.shape not in tracked:

@@ -1,1 +1,1 @@
-"""From a video and what was drawn in it to files."""
+"""Segments a video from prompts and writes the results to files."""

@@ -1,1 +1,1 @@
-"""Videos and folders of images as frames, and frames as videos."""
+"""Reads frames from videos and image folders, and writes videos."""

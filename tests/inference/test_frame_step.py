@@ -1,4 +1,4 @@
-"""Objects seen one after another are as in a batch, and share what does not depend on them."""
+"""Objects processed one after another equal a batch, and share what does not depend on them."""
 
 import functools
 import re
