@@ -34,9 +34,8 @@ def run(*arguments):
 
 
 def assert_close(actual, expected):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), actual, expected
-    )
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
 def test_mean_is_written_and_a_repeated_source_counts_twice(files, tiny_variables, tmp_path):
