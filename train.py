@@ -140,7 +140,7 @@ def train(config, run: epath.PathLike) -> int:
 
         def validate() -> bool:
             """Evaluates the state; False if a request to stop ended it early."""
-            bar.note("evaluating")
+            bar.set_postfix_str("evaluating")
             variables = parallel.local_copy(state).variables
             try:
                 scores = validation(step, model, variables, stop=stop.at_once)

@@ -49,7 +49,7 @@ def test_config_has_the_settings_of_common_is_valid_and_documents_its_command(na
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_config_trains(name, static_folder, tiny_davis, tmp_path, miniature):
+def test_config_trains(name, static_folder, tiny_davis, tmp_path, miniature, compile_once):
     """Two steps of its recipe, with a miniature network and tiny data."""
     config = load(name)
     config.init_from = config.init.encoders = ""

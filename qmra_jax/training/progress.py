@@ -77,12 +77,12 @@ def memory() -> dict[str, float]:
     return metrics
 
 
-class StepBar:
+class StepBar(tqdm):
     """A progress bar on a terminal, else a line per message; silent except in the first process."""
 
     def __init__(self, steps: int, done: int):
         """Shows `done` of `steps` steps."""
-        self._bar = tqdm(
+        super().__init__(
             total=steps,
             initial=done,
             unit="step",
@@ -90,23 +90,11 @@ class StepBar:
             disable=None if distributed.is_first() else True,  # None: disabled without a terminal
         )
 
-    def update(self) -> None:
-        """Advances by one step."""
-        self._bar.update()
-
-    def note(self, text: str) -> None:
-        """Shows a text on the bar, if there is one."""
-        self._bar.set_postfix_str(text)
-
     def tell(self, step: int, text: str) -> None:
         """Shows a text about a step."""
-        self.note(text)
-        if self._bar.disable and distributed.is_first():
-            print(f"step {step}/{self._bar.total}: {text}", flush=True)
-
-    def close(self) -> None:
-        """Closes the bar and leaves it on the screen."""
-        self._bar.close()
+        self.set_postfix_str(text)
+        if self.disable and distributed.is_first():
+            print(f"step {step}/{self.total}: {text}", flush=True)
 
 
 def summary(metrics: dict[str, float]) -> str:

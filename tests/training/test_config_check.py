@@ -8,42 +8,32 @@ from configs import common
 from qmra_jax.errors import InputError
 from qmra_jax.training import config_check
 
+AT_LEAST_1 = (
+    *("batch_size", "steps", "grad_accumulation", "log_every", "picture_every"),
+    *("checkpoint_every", "keep_checkpoints", "eval.interval"),
+)
+AT_LEAST_0 = (
+    *("seed", "cpu_devices", "keep_best", "loss.dice_weight", "eval.every", "eval.max_sequences"),
+    *("optimizer.encoder_scale", "optimizer.warmup_steps", "optimizer.weight_decay"),
+    "optimizer.clip_norm",
+)
+CHOICES = (
+    *("parallel", "memory_maps", "init.key_projection", "init.extra_channel"),
+    *("optimizer.name", "optimizer.schedule", "eval.protocol", "eval.metric"),
+)
 BAD = {
-    "seed": [-1],
-    "batch_size": [0],
-    "steps": [0],
-    "parallel": ["xmap"],
-    "cpu_devices": [-1],
-    "grad_accumulation": [0],
+    **dict.fromkeys(AT_LEAST_1, (0,)),
+    **dict.fromkeys(AT_LEAST_0, (-1,)),
+    **dict.fromkeys(CHOICES, ("unknown",)),
     "ema_decay": [-0.1, 1.0, float("nan")],
-    "memory_maps": ["guessed"],
     "predicted_share": [((5, 0.5),)],
-    "init.key_projection": ["ica"],
-    "init.extra_channel": ["ones"],
-    "loss.dice_weight": [-0.1],
     "loss.bootstrap": [(0, 5), (9, 3, 0.1), (5, 5, 0.5), (0, 5, 0.0)],
-    "optimizer.name": ["lion"],
     "optimizer.learning_rate": [0.0, float("inf")],
-    "optimizer.encoder_scale": [-1.0],
-    "optimizer.schedule": ["step"],
     "optimizer.decay_share": [1.5],
     "optimizer.power": [0.0],
-    "optimizer.warmup_steps": [-1],
     "optimizer.momentum": [1.0],
-    "optimizer.weight_decay": [-1.0],
-    "optimizer.clip_norm": [-1.0],
-    "log_every": [0],
-    "picture_every": [0],
-    "checkpoint_every": [0],
-    "keep_checkpoints": [0],
-    "keep_best": [-1],
     "profile": ["3", "8:100001", "5:3"],
-    "eval.every": [-1],
-    "eval.protocol": ["davis2018"],
     "eval.short_side": [8, -1],
-    "eval.interval": [0],
-    "eval.max_sequences": [-1],
-    "eval.metric": ["IoU"],
     "model.dtype": ["float16"],
 }
 

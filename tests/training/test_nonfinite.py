@@ -32,4 +32,4 @@ def test_each_process_names_its_own_examples_and_the_saved_step(
         {"id": ids, "images": np.zeros((2, 3, 16, 16, 3), np.uint8)},
         epath.Path("runs/x"),
     )
-    assert re.search(f"^step 8: .* {reported} .* step 7 .*=runs/x/checkpoints/7 ", str(error))
+    assert re.search(f"^step 8: .*{reported}.* step 7 .*=runs/x/checkpoints/7 ", str(error))
