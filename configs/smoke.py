@@ -3,8 +3,8 @@
     python train.py --config=configs/smoke.py --workdir=runs/smoke
 
 It learns four synthetic videos by heart, from random weights. 150 steps take 115 seconds of
-processor time, compiling included: a minute on two idle cores. The loss falls from 1.8 (mean of
-the first three logged steps) to 0.5 (of the last three); the refined mask's J rises from 0 to 0.58
+processor time, compiling included: a minute on two idle cores. The loss falls from 0.8 (mean of
+the first three logged steps) to 0.5 (of the last three); the refined mask's J rises from 0 to 0.41
 (of the last five).
 """
 
