@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from qmra_jax.errors import InputError, exit_on_input_error, require_packages
 from qmra_jax.files import make_folder
 
@@ -79,7 +81,7 @@ def build(
         print(f"{target} exists and is kept (--overwrite replaces it)")
         return
     if replaces:
-        beside = f"{builder.data_dir_root}/.overwrite"
+        beside = epath.Path(builder.data_dir_root) / f".{dataset.replace('/', '.')}.new"
         builder = builder_class(config=config or None, data_dir=beside)
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, **options)
@@ -90,6 +92,7 @@ def build(
         target.rename(old)
         builder.data_path.rename(target)
         old.rmtree()
+        beside.rmtree()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

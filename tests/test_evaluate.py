@@ -38,7 +38,7 @@ def run(monkeypatch, capsys, tmp_path):
 
     Weights are those of a toy network, whose file "N.toy" holds nothing.
     """
-    load, short_side = weights.load, weights.suited_short_side
+    load = weights.load
 
     def load_toy(path):
         if path.suffix != ".toy":
@@ -46,9 +46,6 @@ def run(monkeypatch, capsys, tmp_path):
         return TOY, {"gain": np.float32(path.stem)}, {}
 
     monkeypatch.setattr(weights, "load", load_toy)
-    monkeypatch.setattr(
-        weights, "suited_short_side", lambda p: None if p.suffix == ".toy" else short_side(p)
-    )
 
     def run(
         data_dir,

@@ -164,7 +164,7 @@ def _figure(rng: np.random.Generator, label: int, motion: Motion) -> Figure:
 def _path(rng: np.random.Generator, spread: float = 0.6, sway: np.ndarray | None = None) -> Motion:
     """A path that starts within `spread` of the frame, with a sway of its own unless given."""
     x, y = rng.uniform(-spread, spread, 2) * EDGE
-    size = rng.uniform(np.log(0.1), np.log(0.27))
+    size = rng.uniform(np.log(0.15), np.log(0.3))
     start = np.array([x, y, rng.uniform(0, 2 * np.pi), size])
     if sway is None:
         most = np.exp(rng.uniform(-1.2, 0)) * np.array([0.6, 0.3, 1.2, 0.25])

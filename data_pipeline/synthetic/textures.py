@@ -55,7 +55,7 @@ def draw_texture(rng: np.random.Generator, detail: float) -> Texture:
       detail: pixels of the tile per unit of the surface, approximately.
     """
     colour = np.clip(rng.uniform(40, 215) + rng.normal(0, rng.uniform(8, 55), 3), 15, 240)
-    contrast = rng.choice([-1, 1]) * rng.uniform(0.1, 0.5) + rng.normal(0, 0.15, 3)
+    contrast = rng.choice([-1, 1]) * rng.uniform(0.05, 0.3) + rng.normal(0, 0.08, 3)
     angle, zoom = rng.uniform(0, 2 * np.pi), detail * rng.uniform(0.7, 1.4)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     x, y = SIDE * rng.random(2)

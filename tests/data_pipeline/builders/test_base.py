@@ -341,7 +341,7 @@ def test_the_command_keeps_an_existing_dataset_and_replaces_it_on_request(
     save(pictures / "masks/two.png", square())
     assert run(*arguments, "--overwrite", "--workers=2")[0] == 0
     assert summary(folder)["records"] == 1
-    assert datasets_in(tmp_path) == [folder]
+    assert list(folder.parents[1].rglob("*.0.0")) == datasets_in(tmp_path) == [folder]
 
     folder.rename(folder.with_name(".1.0.0.replaced"))  # as if killed while replacing
     assert f"{folder} exists and is kept" in run(*arguments)[1]
