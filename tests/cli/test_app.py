@@ -30,6 +30,7 @@ from tests.support.processes import complaints
 from tests.support.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
+_load = functools.cache(qmra_jax.weights.load)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,15 @@ def weights(tmp_path_factory) -> Path:
     shapes = variable_shapes(qmra_jax.build_model(config))
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     qmra_jax.save(path, variables, config, metadata={"trained": "never"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_weights(weights) -> Path:
+    """The same in a file that suggests frames of 32 pixels."""
+    _, variables, config = _load(weights)
+    path = weights.with_name("small.safetensors")
+    qmra_jax.save(path, variables, config, metadata={"short_side": "32"})
     return path
 
 
@@ -66,9 +76,6 @@ class Bright:
         probabilities = np.full((len(self.ids) + 1, *mask.shape), 0.75, np.float32)
         labels = mask * np.uint8(self.ids[0])
         return FrameResult(labels, boxes, 0.25, probabilities=probabilities, ids=self.ids)
-
-
-_load = functools.cache(qmra_jax.weights.load)
 
 
 @pytest.fixture
@@ -212,27 +219,24 @@ def test_options_choose_the_outputs(tmp_path, command, bright, capsys):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "options", "changed"),
+    ("file", "options", "changed"),
     [
-        ({}, (), {}),
-        ({}, ("--interval", 5, "--max-memory", 7), {"interval": 5, "max_memory": 7}),
-        ({}, ("--max-memory", 0), {"max_memory": None}),
+        ("weights", (), {}),
+        ("weights", ("--interval", 5, "--max-memory", 7), {"interval": 5, "max_memory": 7}),
+        ("weights", ("--max-memory", 0), {"max_memory": None}),
         (
-            {},
+            "weights",
             ("--merge", "soft_aggregation", "--dtype", "bfloat16"),
             {"merge": "soft_aggregation", "dtype": "bfloat16"},
         ),
-        # The weights say which frame size suits them.
-        ({"short_side": "32"}, (), {"short_side": 32}),
-        ({"short_side": "32"}, ("--short-side", 40), {"short_side": 40}),
-        ({"short_side": "32"}, ("--short-side", 0), {"short_side": None}),
+        ("small_weights", (), {"short_side": 32}),
+        ("small_weights", ("--short-side", 40), {"short_side": 40}),
+        ("small_weights", ("--short-side", 0), {"short_side": None}),
     ],
 )
-def test_options_reach_the_network(tmp_path, command, weights, bright, metadata, options, changed):
-    _, variables, config = _load(weights)
-    qmra_jax.save(tmp_path / "w.safetensors", variables, config, metadata=metadata)
-    command = [*command[:-1], tmp_path / "w.safetensors", "--output", tmp_path / "out"]
-    assert qmra(*command, *options) == 0
+def test_options_reach_the_network(tmp_path, command, request, bright, file, options, changed):
+    command[-1] = request.getfixturevalue(file)
+    assert qmra(*command, "--output", tmp_path / "out", *options) == 0
     default = {"interval": 10, "short_side": 480, "max_memory": 20}
     default |= {"merge": "softmax", "dtype": "float32"}
     assert bright[0].settings == default | changed
