@@ -55,8 +55,8 @@ class Speed(NamedTuple):
 class Contender:
     """A program in its process, where `prepare(*arguments)` makes it.
 
-    The facts are the program's; `start_seconds` and `first_value` of the first step, which compiles;
-    and after `stop`, `peak_rss` and `peak_device_memory` in bytes.
+    Its facts are the program's; `start_seconds` and `first_value` of the first step, which
+    compiles; and after `stop`, `peak_rss` and `peak_device_memory` in bytes.
     """
 
     name: str
