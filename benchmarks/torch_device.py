@@ -30,7 +30,12 @@ class TorchDevice:
     def matrix_product(self, n: int) -> Callable[[], Any]:
         """See `turns.Program`."""
         a = torch.ones(n, n, device=self._device)
-        return lambda: (a @ a, self.wait())
+
+        def multiply() -> None:
+            a @ a
+            self.wait()
+
+        return multiply
 
     def peak_memory(self) -> int:
         """See `turns.Program`."""
