@@ -12,19 +12,12 @@ FRAMES = 8  # different ones, which repeat
 
 @dataclass(frozen=True)
 class Clip(Setup):
-    """Frames to segment with a fixed number of memory frames.
-
-    Attributes:
-      height: of the frames, in pixels.
-      width: of the frames, in pixels.
-      objects: number of objects.
-      memory: frames that each timed frame reads: the first, `memory - 2` extra ones, the previous.
-    """
+    """Frames to segment with a fixed number of memory frames."""
 
     height: int = 480
     width: int = 854
     objects: int = 1
-    memory: int = 5
+    memory: int = 5  # frames that each one reads: the first, `memory - 2` extra ones, the previous
 
     def model_config(self) -> Any:
         """`config.model`, in this dtype."""

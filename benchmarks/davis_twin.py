@@ -17,12 +17,10 @@ BOUNDARY_SHARE = 0.008
 
 
 def evaluate(truth: Path, predictions: Path, names: list[str]) -> dict[str, dict[str, list[float]]]:
-    """Scores the sequences: `{"bear_1": {"J": [mean, recall, decay], "F": [...]}, ...}`.
+    """Scores sequences, each a folder of masks below `truth` and `predictions`.
 
-    Args:
-      truth: folder with a folder of masks per sequence.
-      predictions: likewise.
-      names: of the sequences.
+    Returns:
+      `{"bear_1": {"J": [mean, recall, decay], "F": [...]}, ...}`.
     """
     scores = {}
     for name in names:

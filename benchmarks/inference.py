@@ -113,7 +113,7 @@ def rows(clip: Clip, contenders: list[Contender], flops: int) -> list[dict]:
     """The table's rows of one clip; `flops` is the work of a frame."""
     size = next(name for name, size in SIZES.items() if size == (clip.height, clip.width))
     peak = matrix_peak(contenders)
-    out = []
+    out: list[dict] = []
     for contender in contenders:
         case = (clip.config, size, clip.objects, clip.memory, contender.name)
         row: dict = dict(zip(CASE, case, strict=True))

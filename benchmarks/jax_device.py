@@ -8,12 +8,7 @@ class JaxDevice:
     """Sets up JAX; `facts` has its version, platform ("cpu" or "gpu") and device."""
 
     def __init__(self, device: str, tf32: bool):
-        """Starts JAX.
-
-        Args:
-          device: "auto", "cpu" or "gpu".
-          tf32: whether a GPU may round float32 factors to TF32.
-        """
+        """Starts JAX; see `workload.Setup`."""
         import jax
 
         if device != "auto":

@@ -13,13 +13,7 @@ class JaxProgram(JaxDevice):
     """A propagator whose memory keeps the number of frames that the clip names."""
 
     def __init__(self, clip: Clip, weights_file: Path | None, state_file: Path):
-        """Fills the memory, and writes the weights to `state_file` for the other programs.
-
-        Args:
-          clip: to segment.
-          weights_file: of the network; None takes random weights.
-          state_file: to write.
-        """
+        """Fills the memory, and writes the weights, random without a file, to `state_file`."""
         super().__init__(clip.device, clip.tf32)
 
         from qmra_jax import weights

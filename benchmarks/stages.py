@@ -23,25 +23,14 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 
 
 class Cost(NamedTuple):
-    """Processor time of a triplet.
+    """Processor time of a triplet in milliseconds."""
 
-    Attributes:
-      whole: milliseconds, measured without the profiler.
-      stages: milliseconds of each of `STAGES` and of "other"; their sum is `whole`.
-    """
-
-    whole: float
-    stages: dict[str, float]
+    whole: float  # measured without the profiler
+    stages: dict[str, float]  # of each of `STAGES` and of "other"; their sum is `whole`
 
 
 def cost(make: Callable[[int], Any], first: int, count: int) -> Cost:
-    """Makes examples twice, with and without the profiler.
-
-    Args:
-      make: makes example k, as `data_pipeline.triplets.examples.Examples`.
-      first: number of the first example.
-      count: number of examples.
-    """
+    """Times `make(k)` for `count` examples from `first` on, with and without the profiler."""
     make(first)  # fills caches
     start = time.thread_time()
     for k in range(first, first + count):

@@ -17,19 +17,12 @@ from qmra_jax.files import written_whole
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of text and numbers.
-
-    Attributes:
-      title: what was measured.
-      columns: heads, with units.
-      rows: each as long as `columns`.
-      note: how it was measured.
-    """
+    """Rows of text and numbers."""
 
     title: str
-    columns: Sequence[str]
+    columns: Sequence[str]  # heads, with units
     rows: Sequence[Sequence[Any]]
-    note: str = ""
+    note: str = ""  # how it was measured
 
     @classmethod
     def of(cls, title: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> "Table":
@@ -67,12 +60,8 @@ def run_benchmark(
 ) -> None:
     """The command `python -m benchmarks.NAME`: measures, prints and, with --json FILE, writes.
 
-    Args:
-      name: of the module.
-      about: text of --help.
-      options: adds the benchmark's options, given the parser's `add_argument`.
-      measure: takes the parsed options; returns facts that apply to all tables, and the tables.
-      arguments: of the command line; None takes the process's.
+    `options` adds the benchmark's options by the parser's `add_argument`; `measure` takes their
+    values and returns facts that apply to all tables, and the tables.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",

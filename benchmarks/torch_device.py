@@ -10,12 +10,7 @@ class TorchDevice:
     """Sets up PyTorch; `facts` has its version, platform ("cpu" or "gpu"), device and threads."""
 
     def __init__(self, device: str, tf32: bool):
-        """Sets the precision of products, and takes the GPU unless `device` is "cpu".
-
-        Args:
-          device: "auto", "cpu" or "gpu".
-          tf32: whether a GPU may round float32 factors to TF32.
-        """
+        """Sets the precision of products, and takes the GPU unless `device` is "cpu"."""
         self._cuda = device != "cpu" and torch.cuda.is_available()
         self._device = torch.device("cuda" if self._cuda else "cpu")
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
@@ -35,7 +30,12 @@ class TorchDevice:
     def matrix_product(self, n: int) -> Callable[[], Any]:
         """See `turns.Program`."""
         a = torch.ones(n, n, device=self._device)
-        return lambda: (a @ a, self.wait())
+
+        def multiply() -> None:
+            a @ a
+            self.wait()
+
+        return multiply
 
     def peak_memory(self) -> int:
         """See `turns.Program`."""

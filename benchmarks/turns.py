@@ -33,19 +33,12 @@ class Program(Protocol):
 
 
 class Turn(NamedTuple):
-    """One turn of a contender.
+    """One turn of a contender."""
 
-    Attributes:
-      seconds: of each step.
-      cpu_seconds: of each step, over all threads of the process.
-      values: what each step returned.
-      matrix_flops: FLOP/s of a large matrix product right afterwards.
-    """
-
-    seconds: list[float]
-    cpu_seconds: list[float]
-    values: list[float]
-    matrix_flops: float
+    seconds: list[float]  # of each step
+    cpu_seconds: list[float]  # of each step, over all threads of the process
+    values: list[float]  # what each step returned
+    matrix_flops: float  # FLOP/s of a large matrix product right afterwards
 
 
 class Speed(NamedTuple):
@@ -60,25 +53,18 @@ class Speed(NamedTuple):
 
 @dataclass
 class Contender:
-    """A program in its process.
+    """A program in its process, where `prepare(*arguments)` makes it.
 
-    Attributes:
-      name: of its column.
-      prepare: `prepare(*arguments)` makes the program in its process, and so should import no other
-        program's framework.
-      arguments: of `prepare`; picklable.
-      facts: those of the program; `start_seconds` and `first_value` of the first step, which
-        compiles; after `stop`, `peak_rss` and `peak_device_memory` in bytes.
-      turns: so far.
-      failure: why it could not start, if it was allowed to fail.
+    Its facts are the program's; `start_seconds` and `first_value` of the first step, which
+    compiles; and after `stop`, `peak_rss` and `peak_device_memory` in bytes.
     """
 
     name: str
     prepare: Callable[..., Program]
-    arguments: tuple
+    arguments: tuple  # picklable
     facts: dict[str, Any] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
-    failure: str = ""
+    failure: str = ""  # why it could not start, if it was allowed to fail
 
     def start(self, *, may_fail: bool = False) -> None:
         """Starts the process and waits for the first step.

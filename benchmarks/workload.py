@@ -15,19 +15,12 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Setup:
-    """How programs compute; picklable.
+    """How programs compute; picklable."""
 
-    Attributes:
-      config: a name of `CONFIGS`, and of `torch_qmra.SIZES`.
-      dtype: of the computation, one of `DTYPES`; trained parameters are float32.
-      tf32: whether a GPU may round float32 factors to TF32.
-      device: "auto", "cpu" or "gpu".
-    """
-
-    config: str = "small"
-    dtype: str = "float32"
-    tf32: bool = True
-    device: str = "auto"
+    config: str = "small"  # a name of `CONFIGS`, and of `torch_qmra.SIZES`
+    dtype: str = "float32"  # of the computation, one of `DTYPES`; trained parameters are float32
+    tf32: bool = True  # whether a GPU may round float32 factors to TF32
+    device: str = "auto"  # or "cpu", "gpu"
 
     def base_config(self) -> Any:
         """The named config, in this dtype."""
@@ -47,17 +40,11 @@ def add_options(add) -> None:
 
 @dataclass(frozen=True)
 class Workload(Setup):
-    """A train step.
+    """A train step; 0 stands for the config's value."""
 
-    Attributes:
-      crop: height and width of the images, a multiple of 16; 0 for the config's.
-      batch_size: triplets; 0 for the config's.
-      devices: simulated CPU devices that share the batch; 0 for the config's.
-    """
-
-    crop: int = 0
+    crop: int = 0  # height and width of the images, a multiple of 16
     batch_size: int = 0
-    devices: int = 0
+    devices: int = 0  # simulated CPU devices that share the batch
 
     def training_config(self) -> Any:
         """The config with these values."""

@@ -10,6 +10,7 @@
 A row that differs from another in `config.eval` alone has no training of its own.
 """
 
+import functools
 import json
 import sys
 import time
@@ -29,13 +30,15 @@ from qmra_jax.errors import InputError
 from qmra_jax.evaluation.results import digest, package_version
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.inference import memory_bank
-from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.network import build
 from qmra_jax.training import config_check, initialization, preemption, workdir
 from qmra_jax.training.validation import open_validation
 
 ROOT = Path(__file__).parents[2]
 # Settings that may change from one command to the next; how rows are evaluated may not.
 FREE = (*(name for name in workdir.FREE if name != "eval"), "eval.every", "eval.metric")
+
+_variable_shapes = functools.cache(build.variable_shapes)  # seeds share networks
 
 
 class Runs:
@@ -68,8 +71,8 @@ class Runs:
                 continue
             try:  # what train.py would refuse later
                 config_check.check(config)
-                model = build_model(config.model)
-                shapes = variable_shapes(model)  # fails for bad values of a variant's options
+                model = build.build_model(config.model)
+                shapes = _variable_shapes(model)  # fails for bad values of a variant's options
                 frozen = initialization.load_frozen(shapes, config)
                 initialization.check(model, config, run_folder, frozen)
                 open_examples(config.data, seed=0, global_batch=config.batch_size)

@@ -25,17 +25,11 @@ PROTOCOLS = ("davis2017", "davis2016", "youtube_vos")
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """J and F of one object in each scored frame.
+    """J and F of one object in each scored frame."""
 
-    Attributes:
-      frames: indices of the scored frames in the sequence, ascending.
-      j: float64 `[k]`, region similarity.
-      f: float64 `[k]`, contour accuracy.
-    """
-
-    frames: tuple[int, ...]
-    j: np.ndarray
-    f: np.ndarray
+    frames: tuple[int, ...]  # indices of the scored frames in the sequence, ascending
+    j: np.ndarray  # float64 `[k]`, region similarity
+    f: np.ndarray  # float64 `[k]`, contour accuracy
 
     def scores(self) -> dict:
         """`{"J": {"mean", "recall", "decay"}, "F": {...}, "J&F"}` over the frames."""

@@ -30,15 +30,10 @@ img { max-width: 100%; height: auto; } img.plot { width: 100%; } a { color: inhe
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The scores of one method.
-
-    Attributes:
-      plan: what was scored.
-      scores: of `score_plan`, with `frames`.
-    """
+    """The scores of one method."""
 
     plan: ScoringPlan
-    scores: dict
+    scores: dict  # of `score_plan`, with `frames`
 
 
 def write_report(path: Path, methods: Mapping[str, Result], images: Path | None = None) -> Path:

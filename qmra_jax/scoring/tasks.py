@@ -24,38 +24,24 @@ from qmra_jax.scoring.protocols import PROTOCOLS, Measured, measure_objects, mea
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One sequence to score.
-
-    Attributes:
-      name: of the sequence.
-      truth: its true masks, in time order; `Measured.frames` are indices into them.
-      predicted: the folder of its predicted masks.
-      measure: reads the masks and returns the measures by label.
-      objects: YouTube-VOS's `category` and `seen` by label.
-    """
+    """One sequence to score."""
 
     name: str
-    truth: tuple[Path, ...]
-    predicted: Path
-    measure: Callable[[], dict[str, Measured]]
+    truth: tuple[Path, ...]  # true masks, in time order; `Measured.frames` are indices into them
+    predicted: Path  # folder of the predicted masks
+    measure: Callable[[], dict[str, Measured]]  # reads the masks and measures each label
     objects: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+    """YouTube-VOS's `category` and `seen` by label."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoringPlan:
-    """What to score.
+    """What to score."""
 
-    Attributes:
-      protocol: one of `PROTOCOLS`.
-      tasks: one per sequence.
-      split: its name, such as "2017/val", "train" or "all".
-      total: the number of sequences in the split, scored or not.
-    """
-
-    protocol: str
-    tasks: list[Task]
-    split: str
-    total: int
+    protocol: str  # one of `PROTOCOLS`
+    tasks: list[Task]  # one per sequence
+    split: str  # its name, such as "2017/val", "train" or "all"
+    total: int  # number of sequences in the split, scored or not
 
 
 def plan_folder(

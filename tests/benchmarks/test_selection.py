@@ -41,10 +41,10 @@ def test_all_datasets_are_evaluated_and_averaged(evaluated, capsys):
 
 def test_missing_data_or_scores_are_one_line(evaluated, monkeypatch, capsys):
     monkeypatch.setattr(selection.evaluate, "evaluate", lambda args: None)  # other shards' work
-    for named in ("out/davis2016/scores.json", "QMRA_DATA"):
+    for data, named in (("/data", "out/davis2016/scores.json"), ("", "QMRA_DATA")):
+        monkeypatch.setenv("QMRA_DATA", data)
         with pytest.raises(SystemExit) as ended:
             selection.main(["out", "--weights=w.safetensors"])
         assert ended.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert named in line
-        monkeypatch.delenv("QMRA_DATA")

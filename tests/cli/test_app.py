@@ -31,6 +31,7 @@ from tests.support.tiny import TINY
 from tests.support.videos import write_video
 
 ROOT = Path(__file__).parents[2]
+_load = functools.cache(qmra_jax.weights.load)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,6 @@ class Bright:
         probabilities = np.full((len(self.ids) + 1, *mask.shape), 0.75, np.float32)
         labels = mask * np.uint8(self.ids[0])
         return FrameResult(labels, boxes, 0.25, probabilities=probabilities, ids=self.ids)
-
-
-_load = functools.cache(qmra_jax.weights.load)
 
 
 @pytest.fixture
