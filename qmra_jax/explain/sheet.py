@@ -1,5 +1,6 @@
 """Draws an `Explanation`: predictions, attention over the memory, and channel weights."""
 
+import functools
 import itertools
 import math
 import textwrap
@@ -78,7 +79,7 @@ def draw_sheet(explanation: Explanation, described: Described, *, channels: int 
     video = plain_text(described.video).replace("$", r"\$")
     sheet.suptitle(f"Frame {explanation.number} of {video}", size=22, x=0.004, ha="left")
     figures = sheet.subfigures(len(parts), height_ratios=heights)
-    for figure, part, n in zip(figures, parts, rows, strict=True):
+    for figure, part, n in zip(np.ravel(figures), parts, rows, strict=True):
         figure.suptitle(part.title, size=16, x=0.004, ha="left")
         note = textwrap.fill(part.note, int(WIDTH / _LETTER))
         figure.supxlabel(note, size=_TEXT, x=0.004, ha="left", color=GREY)
@@ -208,9 +209,8 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
     elif by_place is not None:
         note = "Places have weights, not channels (bright: 1); the channels that change most."
         for name, w in (("w_q", by_place[..., 0]), ("w_m", by_place[..., 1])):
-            heat = _resized(w, e)
             caption = f"${name}$: {w.min():.2f} to {w.max():.2f}"
-            tiles[caption] = lambda axes, x=heat: axes.imshow(x, "inferno", vmin=0, vmax=1)
+            tiles[caption] = functools.partial(_draw_heat, heat=_resized(w, e))
     else:
         note = "The channels that change most; neither channels nor places have weights."
 
@@ -227,6 +227,10 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
         tiles[caption] = before_and_after(n)
     note += " Each before and after, on one scale; blue: below 0, orange: above 0."
     return Panel(title, note, tiles, 4, height / width / 2)
+
+
+def _draw_heat(axes: Axes, heat: np.ndarray) -> None:
+    axes.imshow(heat, "inferno", vmin=0, vmax=1)
 
 
 def _draw_box(axes: Axes, box, colour) -> None:
