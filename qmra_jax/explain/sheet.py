@@ -78,8 +78,8 @@ def draw_sheet(explanation: Explanation, described: Described, *, channels: int 
     sheet.set_layout_engine("constrained")
     video = plain_text(described.video).replace("$", r"\$")
     sheet.suptitle(f"Frame {explanation.number} of {video}", size=22, x=0.004, ha="left")
-    figures = sheet.subfigures(len(parts), height_ratios=heights)
-    for figure, part, n in zip(np.ravel(figures), parts, rows, strict=True):
+    figures: Any = sheet.subfigures(len(parts), height_ratios=heights, squeeze=False)[:, 0]
+    for figure, part, n in zip(figures, parts, rows, strict=True):
         figure.suptitle(part.title, size=16, x=0.004, ha="left")
         note = textwrap.fill(part.note, int(WIDTH / _LETTER))
         figure.supxlabel(note, size=_TEXT, x=0.004, ha="left", color=GREY)
