@@ -1,6 +1,5 @@
 """Draws an `Explanation`: predictions, attention over the memory, and channel weights."""
 
-import functools
 import itertools
 import math
 import textwrap
@@ -200,6 +199,17 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
     if not stage.is_weighed:
         note = f"$F_a$ has {stage.feature.shape[-1]} channels, $V_q$ and $V_a$ {half} each."
         return Panel(title, note, {}, 1, 0)
+
+    def heat_map(places: np.ndarray) -> Draw:
+        return lambda axes: axes.imshow(_resized(places, e), "inferno", vmin=0, vmax=1)
+
+    def before_and_after(n: int) -> Draw:
+        maps = [_resized(x[..., n], e) for x in (stage.before, stage.feature)]
+        gap = np.full((height, width // 30 + 1), np.nan)  # transparent
+        pair = np.concatenate([maps[0], gap, maps[1]], axis=1)
+        bound = max(np.nanmax(np.abs(pair)), 1e-12)
+        return lambda axes: axes.imshow(pair, _SIGNED, vmin=-bound, vmax=bound)
+
     weights, by_place = stage.channel_weights, stage.place_weights
     tiles: dict[str, Draw] = {}
     if weights is not None and not np.any(stage.change):
@@ -209,17 +219,9 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
     elif by_place is not None:
         note = "Places have weights, not channels (bright: 1); the channels that change most."
         for name, w in (("w_q", by_place[..., 0]), ("w_m", by_place[..., 1])):
-            caption = f"${name}$: {w.min():.2f} to {w.max():.2f}"
-            tiles[caption] = functools.partial(_draw_heat, heat=_resized(w, e))
+            tiles[f"${name}$: {w.min():.2f} to {w.max():.2f}"] = heat_map(w)
     else:
         note = "The channels that change most; neither channels nor places have weights."
-
-    def before_and_after(n: int) -> Draw:
-        maps = [_resized(x[..., n], e) for x in (stage.before, stage.feature)]
-        gap = np.full((height, width // 30 + 1), np.nan)  # transparent
-        pair = np.concatenate([maps[0], gap, maps[1]], axis=1)
-        bound = max(np.nanmax(np.abs(pair)), 1e-12)
-        return lambda axes: axes.imshow(pair, _SIGNED, vmin=-bound, vmax=bound)
 
     for n in stage.strongest(channels).ravel():
         weight = "" if weights is None else f", weight {weights[n]:.2f}"
@@ -227,10 +229,6 @@ def _aggregation(e: Explanation, described: Described, k: int, channels: int) ->
         tiles[caption] = before_and_after(n)
     note += " Each before and after, on one scale; blue: below 0, orange: above 0."
     return Panel(title, note, tiles, 4, height / width / 2)
-
-
-def _draw_heat(axes: Axes, heat: np.ndarray) -> None:
-    axes.imshow(heat, "inferno", vmin=0, vmax=1)
 
 
 def _draw_box(axes: Axes, box, colour) -> None:
