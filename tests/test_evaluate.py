@@ -130,7 +130,7 @@ def test_a_folder_gets_masks_scores_and_tables(run, folder, tmp_path, tiny_model
 
 def test_youtube_vos_is_packed_for_the_server_with_the_original_ids(run, tmp_path):
     listed = ("00005", "00010", "00020")
-    first = {"00005": labels((2, 2)), "00010": labels((2, 2), (5, 24))}
+    first = {"00005": labels((2, 2)), "00010": labels((2, 2), (5, 20))}
     add_youtube_video(tmp_path / "yt/valid", "v", {2: listed, 5: listed[1:]}, first)
     printed = run(tmp_path / "yt", dataset="youtube_vos")
     assert "no scores: video v" in printed

@@ -204,7 +204,7 @@ class Tracks:
     def _row(self, id: int) -> int:
         if id not in self._rows:
             known = ", ".join(map(str, self.ids)) or "none"
-            raise InputError(f"object {id} does not exist: expected one of {known}")
+            raise InputError(f"object {id}: there is none; expected one of {known}")
         return self._rows[id]
 
     def _maps(self, query: Query, entering: Prompts) -> np.ndarray:
