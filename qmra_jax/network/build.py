@@ -1,5 +1,6 @@
 """Builds the network from a config, and its variables."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,11 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
 
 def variable_shapes(model: QMRA) -> dict[str, Any]:
     """The model's variables as `jax.ShapeDtypeStruct`s, without computing them."""
+    return jax.tree.map(lambda leaf: leaf, _variable_shapes(model))  # the caller's own dicts
+
+
+@functools.cache  # tracing takes a second
+def _variable_shapes(model: QMRA) -> dict[str, Any]:
     return jax.eval_shape(model.init, jax.random.key(0), *_blank_inputs())
 
 
