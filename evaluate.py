@@ -21,7 +21,7 @@ import jax
 from tqdm import tqdm
 
 from data_pipeline.eval_videos import DATASETS, EvalVideo, find_eval_videos
-from qmra_jax import errors, weights
+from qmra_jax import errors, plugins, weights
 from qmra_jax.evaluation import segmenter
 from qmra_jax.evaluation.results import Results, model_digest, package_version
 from qmra_jax.images import check_headers, check_whole
@@ -93,6 +93,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="write results.zip for the benchmark's server (default: for YouTube-VOS without"
         " ground truth)",
     )
+    add("--plugin", action="append", default=[], metavar="MODULE", help="a plugin to import")
     add("--shard", default="1/1", metavar="I/N", help="segment only this part, from 1/N to N/N")
     add("--overwrite", action="store_true", help="replace results made with other settings")
     return parser.parse_args(arguments)
@@ -224,6 +225,7 @@ def main() -> None:
     args = parse_args()
     compile_cache.keep_compiled_programs()
     with errors.exit_on_input_error():
+        plugins.load_plugins(args.plugin)
         try:
             evaluate(args)
         except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from data_pipeline.triplets.stream import open_stream
-from qmra_jax import drawing, errors
+from qmra_jax import drawing, errors, plugins
 from qmra_jax.network.build import build_model, init_variables, variable_shapes
 from qmra_jax.runtime import compile_cache, host_memory
 from qmra_jax.training import (
@@ -48,6 +48,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs:
 _DISTRIBUTED = flags.DEFINE_string(
     "distributed", "", "auto | ADDRESS:PORT,COUNT,INDEX: train with several processes."
 )
+_PLUGINS = flags.DEFINE_multi_string("plugin", [], "A module that adds readers, datasets, ...")
 PICTURE_ROWS = 4  # examples of a batch to draw and to measure memory reads on
 
 
@@ -223,6 +224,7 @@ def main(_) -> int:
             "--config and --workdir are required:"
             " python train.py --config=configs/small.py --workdir=runs/small"
         )
+    plugins.load_plugins(_PLUGINS.value)
     host_memory.keep_freed_memory()
     distributed.initialize(_DISTRIBUTED.value)
     compile_cache.keep_compiled_programs()

@@ -34,18 +34,33 @@ def load_plugins(names: Iterable[str] = ()) -> None:
       InputError: if a plugin does not exist or its import fails.
     """
     installed = [point.module for point in importlib.metadata.entry_points(group=GROUP)]
+    folder = os.getcwd()
     for name in (*installed, *names):
+        if folder not in sys.path:
+            sys.path.append(folder)
         try:
-            sys.path.append(os.getcwd())
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name.partition(".")[0]:
                 raise InputError(f"plugin {name!r}: {error}") from error
             raise InputError(
-                f"plugin {name!r} not found: expected the name of a Python module that is installed"
-                f" or lies in {os.getcwd()}, without .py"
+                f"plugin {name!r} not found: expected the name of a Python module, without .py,"
+                f" that is installed or lies in {folder}"
             ) from None
         except Exception as error:
             raise InputError(f"plugin {name!r}: {type(error).__name__}: {error}") from error
-        finally:
-            sys.path.pop()
+
+
+def require_plugins(names: Iterable[str], user: str) -> None:
+    """Checks that plugins are loaded.
+
+    Args:
+      names: of their modules.
+      user: what needs them, for the message.
+
+    Raises:
+      InputError: if one is not.
+    """
+    if missing := [name for name in names if name not in sys.modules]:
+        options = " ".join(f"--plugin {name}" for name in missing)
+        raise InputError(f"{user} needs a plugin: give {options}")

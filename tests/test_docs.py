@@ -47,7 +47,9 @@ def options(words):
 def check_qmra(words):
     command = typer.main.get_command(app)
     while words and hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
+        if words[0] == "--plugin":
+            words = words[2:]
+        command, *words = command.commands[words[0]], *words[1:]
     known = {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)}
     assert set(options(words)) <= known
 

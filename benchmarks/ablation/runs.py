@@ -45,10 +45,17 @@ class Runs:
     """The state of a plan's runs in a folder; trains and evaluates them by `start`."""
 
     def __init__(
-        self, folder: Path, plan: Plan, start: Callable[..., int], *, overwrite: bool = False
+        self,
+        folder: Path,
+        plan: Plan,
+        start: Callable[..., int],
+        *,
+        overwrite: bool = False,
+        plugins: Sequence[str] = (),
     ):
         self.plan, self.folder, self._start = plan, Path(folder).absolute(), start
         self._overwrite = ["--overwrite"] if overwrite else []
+        self._plugins = [f"--plugin={name}" for name in plugins]
         self._evaluations: dict[str, tuple[list[str], str]] = {}  # by `config.eval`, as JSON
 
     def check(self) -> None:
@@ -161,7 +168,8 @@ class Runs:
         return ""
 
     def _run(self, program: Sequence[str], log: Path, lock) -> int:
-        return self._start([sys.executable, str(ROOT / program[0]), *program[1:]], log, lock=lock)
+        command = [sys.executable, str(ROOT / program[0]), *program[1:], *self._plugins]
+        return self._start(command, log, lock=lock)
 
     def _made_with(self, run: Run) -> dict[str, Any]:
         """What the scores of a trained run depend on."""

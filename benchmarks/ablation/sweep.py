@@ -25,6 +25,7 @@ from benchmarks.ablation.plan import NAMED, Run, make_plan
 from benchmarks.ablation.runs import Runs
 from qmra_jax import errors
 from qmra_jax.evaluation import segmenter
+from qmra_jax.plugins import load_plugins
 from qmra_jax.training import preemption
 
 
@@ -45,6 +46,7 @@ def parse_args(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     start = "an earlier ablation, with whose weights each row and seed starts (pre-training)"
     add("--init_from", default="", metavar="DIR", help=start)
     add("--shard", default="1/1", metavar="I/N", help="this host's part of the trainings")
+    add("--plugin", action="append", default=[], metavar="MODULE", help="a plugin to import")
     add("--overwrite", action="store_true", help="replace masks made with other settings")
     add("--dry_run", action="store_true", help="show what is done and what is not")
     overrides = [text for text in arguments if text.startswith("--config.")]
@@ -64,12 +66,14 @@ def ablate(
     errors.require_packages("an ablation's table", "matplotlib", "pandas", extra="plots")
     from benchmarks.ablation.report import write_report
 
+    load_plugins(args.plugin)
     plan = make_plan(args.configs, args.seeds, args.base, overrides, args.init_from)
     index, count = segmenter.parse_shard(args.shard)
     trainings = dict(list(plan.trainings().items())[index - 1 :: count])
     problems: dict[Run, str] = {}
     with Children() as children:
-        runs = Runs(args.workdir, plan, start or children, overwrite=args.overwrite)
+        options = {"overwrite": args.overwrite, "plugins": args.plugin}
+        runs = Runs(args.workdir, plan, start or children, **options)
         runs.check()
         if args.dry_run:
             _describe(runs, trainings)

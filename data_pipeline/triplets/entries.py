@@ -12,6 +12,7 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from etils import epath
@@ -22,7 +23,6 @@ from data_pipeline.triplets.sources import Clips, Pairs
 from qmra_jax.errors import InputError
 from qmra_jax.files import is_remote
 
-SYNTHETIC = "synthetic"
 MAX_REPEAT = 1000
 _FORM = re.compile(
     r"(?P<folder>(?:\w+://)?[^:]+?)(?::(?P<split>[^:@]+)(?::(?P<year>[^:@]+))?)?(?:@(?P<repeat>[^@/]*))?"
@@ -101,8 +101,10 @@ def open_pairs(entry: Entry, root: str) -> Pairs:
     Raises:
       InputError: if there are none, or they cannot be used.
     """
-    if entry.folder == SYNTHETIC:
-        raise entry.error(f"{SYNTHETIC} are videos: name it in data.videos")
+    if entry.folder in PAIRS:
+        return PAIRS[entry.folder](entry)
+    if entry.folder in CLIPS:
+        raise entry.error(f"{entry.folder} are videos: name it in data.videos")
     folder = resolve(entry, root)
     if (built := _find_built(entry, folder, ("images", "masks", "JPEGImages"))) is not None:
         return RecordPairs(entry.folder, _open_built(entry, built, records.STATIC))
@@ -119,12 +121,10 @@ def open_clips(entry: Entry, root: str) -> Clips:
     Raises:
       InputError: if there are none, or they cannot be used.
     """
-    if entry.folder == SYNTHETIC:
-        if entry.year is not None:
-            raise entry.error(f"expected {SYNTHETIC} or {SYNTHETIC}:SPLIT")
-        from data_pipeline.synthetic.videos import SyntheticVideos
-
-        return SyntheticVideos(entry.split or "train")
+    if entry.folder in CLIPS:
+        return CLIPS[entry.folder](entry)
+    if entry.folder in PAIRS:
+        raise entry.error(f"{entry.folder} are still images: name it in data.static")
     folder = resolve(entry, root)
     raw = ("images", "masks", "JPEGImages", *youtube_vos.SPLITS)
     if (built := _find_built(entry, folder, raw)) is not None:
@@ -132,6 +132,24 @@ def open_clips(entry: Entry, root: str) -> Clips:
     if (folder / "images").is_dir() and (folder / "masks").is_dir():
         raise entry.error(f"{folder} holds still images: name it in data.static")
     return folders.open_videos(Path(folder), entry.folder, entry.split, entry.year)
+
+
+def open_synthetic(entry: Entry) -> Clips:
+    """Procedural videos, of the entry's split.
+
+    Raises:
+      InputError: if the entry has a year, or there is no such split.
+    """
+    if entry.year is not None:
+        raise entry.error("expected synthetic or synthetic:SPLIT")
+    from data_pipeline.synthetic.videos import SyntheticVideos
+
+    return SyntheticVideos(entry.split or "train")
+
+
+# Datasets that are no folders, by name. A plugin adds its own.
+PAIRS: dict[str, Callable[[Entry], Pairs]] = {}
+CLIPS: dict[str, Callable[[Entry], Clips]] = {"synthetic": open_synthetic}
 
 
 def resolve(entry: Entry, root: str) -> epath.Path:

@@ -24,6 +24,7 @@ from qmra_jax.cli.options import (
 from qmra_jax.cli.score import score
 from qmra_jax.cli.weights import app as weights_app
 from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.plugins import load_plugins
 
 _HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.
 
@@ -67,7 +68,12 @@ def _options(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
-) -> None: ...
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Import a plugin: readers, aggregators, ... of yours."),
+    ] = None,
+) -> None:
+    load_plugins(plugin or ())
 
 
 def main(arguments: list[str] | None = None) -> None:

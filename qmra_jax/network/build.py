@@ -75,6 +75,14 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
     return model
 
 
+def plugins_of(config: Mapping[str, Any]) -> list[str]:
+    """Modules outside this package that define the variants of a valid `config.model`."""
+    model = QMRA(**config)
+    entries = (table[getattr(model, kind).partition(":")[0]] for kind, table in VARIANTS.items())
+    modules = {entry.__module__ for entry in entries}
+    return sorted(name for name in modules if not name.startswith("qmra_jax."))
+
+
 def variable_shapes(model: QMRA) -> dict[str, Any]:
     """The model's variables as `jax.ShapeDtypeStruct`s, without computing them."""
     return jax.tree.map(lambda leaf: leaf, _variable_shapes(model))  # the caller's own dicts

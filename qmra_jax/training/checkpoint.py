@@ -23,7 +23,8 @@ from ml_collections import ConfigDict
 
 from qmra_jax.errors import InputError
 from qmra_jax.files import is_remote
-from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.network.build import build_model, plugins_of, variable_shapes
+from qmra_jax.plugins import require_plugins
 from qmra_jax.training import distributed, parallel
 from qmra_jax.training.train_state import TrainState
 from qmra_jax.training.workdir import plain
@@ -99,7 +100,11 @@ def make_meta(config: ConfigDict, frozen: Any) -> dict[str, Any]:
       config: the run's config.
       frozen: the network's frozen features, or None.
     """
-    return {"config": plain(config), "frozen": frozen_features.digest(frozen)}
+    return {
+        "config": plain(config),
+        "frozen": frozen_features.digest(frozen),
+        "plugins": plugins_of(config.model),
+    }
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, meta: dict[str, Any]) -> None:
@@ -210,6 +215,7 @@ def restore_model(
         with open_checkpoints(workdir) as manager:
             meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
             config = ConfigDict(meta["config"])
+            require_plugins(meta.get("plugins", ()), f"run {workdir}")
             target = _numpy_like(dict(variable_shapes(build_model(config.model))))
             frozen = target.pop("frozen", None)
             args = ocp.args.Composite(model=ocp.args.StandardRestore(target))

@@ -15,9 +15,10 @@ from typing import Any
 import ml_collections
 
 from qmra_jax.errors import InputError
-from qmra_jax.network.build import build_model, variable_shapes
+from qmra_jax.network.build import build_model, plugins_of, variable_shapes
 from qmra_jax.network.model import QMRA
 from qmra_jax.network.structures import InferenceSettings
+from qmra_jax.plugins import require_plugins
 from qmra_jax.weights import frozen_features
 from qmra_jax.weights.state_dict_files import (
     cast,
@@ -77,6 +78,8 @@ def save(
         state = {name: cast(name, array, dtype) for name, array in state.items()}
     state |= to_int8(features)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": _to_json(config)}
+    if plugins := plugins_of(config):
+        header["plugins"] = json.dumps(plugins)
     wrong = [k for k, v in extra.items() if k in header or not isinstance(v, str)]
     if wrong:
         raise InputError(
@@ -108,6 +111,7 @@ def load(path: str | os.PathLike) -> tuple[QMRA, dict[str, Any], ml_collections.
             f"{path}: format version {metadata.get('format_version')!r}, expected"
             f" {FORMAT_VERSION!r}; upgrade qmra-jax"
         )
+    require_plugins(json.loads(metadata.get("plugins", "[]")), str(path))
     try:
         config = ml_collections.ConfigDict(json.loads(metadata["model"]))
         module = build_model(config)
