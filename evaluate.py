@@ -21,9 +21,9 @@ import jax
 from tqdm import tqdm
 
 from data_pipeline.eval_videos import DATASETS, EvalVideo, find_eval_videos
-from qmra_jax import errors, plugins, weights
+from qmra_jax import __version__, errors, plugins, weights
 from qmra_jax.evaluation import segmenter
-from qmra_jax.evaluation.results import Results, model_digest, package_version
+from qmra_jax.evaluation.results import Results, model_digest
 from qmra_jax.images import check_headers, check_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.inference.object_merging import MERGES
@@ -136,7 +136,7 @@ def evaluate(args: argparse.Namespace) -> None:
         "start": start,
         "dtype": module.dtype,
         # Another release, or another kind of device, may give other masks.
-        "version": package_version(),
+        "version": __version__,
         "platform": jax.local_devices()[0].platform,
     }
     make = segmenter.make_segmenter(

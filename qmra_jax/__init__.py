@@ -19,5 +19,10 @@ _MODULES = {
     "explain_frame": "explain.frame",
 }
 
+__version__ = "0.1.0"
 __all__ = sorted(_MODULES)
 __getattr__ = lazy_getattr(__name__, _MODULES)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -11,6 +11,7 @@ from qmra_jax import weights
 def test_public_names_and_submodules_are_attributes(package):
     for name in package.__all__:
         assert getattr(package, name).__name__ == name
+        assert name in dir(package)
     assert qmra_jax.weights.torch_names.to_torch is weights.to_torch
     with pytest.raises(AttributeError, match=f"'{package.__name__}' .*'nothing'"):
         _ = package.nothing

@@ -26,8 +26,9 @@ from benchmarks.ablation.plan import Plan, Run
 from configs.ablations import ABLATIONS
 from data_pipeline.triplets.entries import Entry, resolve
 from data_pipeline.triplets.examples import open_examples
+from qmra_jax import __version__
 from qmra_jax.errors import InputError
-from qmra_jax.evaluation.results import digest, package_version
+from qmra_jax.evaluation.results import digest
 from qmra_jax.files import make_folder, written_whole
 from qmra_jax.inference import memory_bank
 from qmra_jax.network import build
@@ -179,7 +180,7 @@ class Runs:
             "trained_as": run.training.row,
             # It holds the time of writing, so it differs between trainings.
             "checkpoint": digest((newest / "_CHECKPOINT_METADATA").read_bytes()),
-            "version": package_version(),
+            "version": __version__,
             "data": data,
             "arguments": arguments,
         }

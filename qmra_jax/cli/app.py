@@ -3,13 +3,13 @@
 JAX is imported inside the commands that need it, so that help and errors are fast.
 """
 
-import importlib.metadata
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import qmra_jax
 from qmra_jax.cli.explain import explain
 from qmra_jax.cli.options import (
     Enlarge,
@@ -23,7 +23,7 @@ from qmra_jax.cli.options import (
 )
 from qmra_jax.cli.score import score
 from qmra_jax.cli.weights import app as weights_app
-from qmra_jax.errors import InputError, exit_on_input_error
+from qmra_jax.errors import exit_on_input_error
 from qmra_jax.plugins import load_plugins
 
 _HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.
@@ -55,10 +55,7 @@ ComputeDtype = StrEnum("ComputeDtype", ["float32", "bfloat16"])
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(f"qmra {importlib.metadata.version('qmra-jax')}")
-        except importlib.metadata.PackageNotFoundError:
-            raise InputError("qmra-jax is not installed: pip install -e .") from None
+        typer.echo(f"qmra {qmra_jax.__version__}")
         raise typer.Exit
 
 
@@ -161,7 +158,6 @@ def segment(
     check_request(reader, objects, target, kinds, overwrite=overwrite, skip_bad=skip_bad)
     weights = find_weights(weights)
 
-    import qmra_jax
     from qmra_jax.runtime.compile_cache import keep_compiled_programs
 
     keep_compiled_programs()

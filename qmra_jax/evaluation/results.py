@@ -12,7 +12,6 @@ are unchanged, byte for byte.
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -223,14 +222,6 @@ def model_digest(module: QMRA, variables: Mapping[str, Any]) -> str:
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = ((name, np.asarray(flat[name]).tobytes()) for name in sorted(flat))
     return digest(repr(module), *(part for pair in arrays for part in pair))
-
-
-def package_version() -> str | None:
-    """Version of qmra-jax; None in a checkout that was never installed."""
-    try:
-        return importlib.metadata.version("qmra-jax")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _is_digest(value: Any) -> bool:

@@ -22,3 +22,7 @@ _MODULES = {
 
 __all__ = sorted(_MODULES)
 __getattr__ = lazy_getattr(__name__, _MODULES)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -2,7 +2,6 @@
 
 import csv
 import functools
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -134,7 +133,7 @@ def test_help_has_examples(capsys, name):
 
 def test_the_version_is_shown(capsys):
     assert qmra("--version") == 0
-    assert capsys.readouterr().out == f"qmra {importlib.metadata.version('qmra-jax')}\n"
+    assert capsys.readouterr().out == f"qmra {qmra_jax.__version__}\n"
 
 
 def test_help_imports_no_heavy_library():

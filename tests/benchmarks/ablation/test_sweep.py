@@ -121,7 +121,7 @@ def test_scores_of_other_weights_frames_or_versions_are_not_used(
     assert done_again() == [("evaluate", "full")]
     next((tiny_davis / "Annotations/480p/left").iterdir()).touch()
     assert done_again() == [("evaluate", "full")]
-    monkeypatch.setattr("benchmarks.ablation.runs.package_version", lambda: "9.9")
+    monkeypatch.setattr("benchmarks.ablation.runs.__version__", "9.9")
     assert done_again() == [("evaluate", "full")]
     assert done_again() == []
 
