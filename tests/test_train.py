@@ -241,7 +241,7 @@ def test_workdir_and_its_weights_file_are_evaluated_as_during_training(
     with pytest.raises(SystemExit) as exit_:
         run_evaluate(workdir, f"--output={tmp_path / 'run'}", "--interval=3")
     assert exit_.value.code == 2
-    assert "holds results already" in capsys.readouterr().err
+    assert "interval 10 instead of 3" in capsys.readouterr().err
 
 
 def test_evaluation_never_writes_into_the_dataset(finished_run, tiny_davis, run_evaluate, capsys):

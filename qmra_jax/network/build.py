@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from qmra_jax.errors import InputError
 from qmra_jax.network import batch_norm, variants
@@ -77,19 +78,24 @@ def build_model(config: Mapping[str, Any]) -> QMRA:
 
 def plugins_of(config: Mapping[str, Any]) -> list[str]:
     """Modules outside this package that define the variants of a valid `config.model`."""
-    model = QMRA(**config)
-    entries = (table[getattr(model, kind).partition(":")[0]] for kind, table in VARIANTS.items())
-    modules = {entry.__module__ for entry in entries}
+    modules = {entry.__module__ for entry in _entries(QMRA(**config))}
     return sorted(name for name in modules if not name.startswith("qmra_jax."))
+
+
+def _entries(model: nn.Module) -> tuple[Any, ...]:
+    """The entries of `VARIANTS` that a model uses; a stand-in for `QMRA` may have none."""
+    names = {kind: getattr(model, kind, "").partition(":")[0] for kind in VARIANTS}
+    return tuple(VARIANTS[kind].get(name) for kind, name in names.items())
 
 
 def variable_shapes(model: QMRA) -> dict[str, Any]:
     """The model's variables as `jax.ShapeDtypeStruct`s, without computing them."""
-    return jax.tree.map(lambda leaf: leaf, _variable_shapes(model))  # the caller's own dicts
+    shapes = _variable_shapes(model, _entries(model))
+    return jax.tree.map(lambda leaf: leaf, shapes)  # dicts that the caller may change
 
 
 @functools.cache  # tracing takes a second
-def _variable_shapes(model: QMRA) -> dict[str, Any]:
+def _variable_shapes(model: QMRA, entries: tuple[Any, ...]) -> dict[str, Any]:
     return jax.eval_shape(model.init, jax.random.key(0), *_blank_inputs())
 
 
