@@ -29,11 +29,11 @@ simulate_devices(int(os.environ["JAX_NUM_CPU_DEVICES"]))
 
 # pytest-xdist distributes files; the slowest go first, so that no worker is left alone with one.
 FIRST = (
-    "test_train_resume",
     "test_model_variants",
-    "test_network",
     "test_train",
+    "test_network",
     "test_parallel_invariance",
+    "test_train_resume",
 )
 
 

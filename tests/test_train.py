@@ -18,7 +18,13 @@ from qmra_jax.errors import InputError
 from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.training import checkpoint, initialization, nonfinite
 from qmra_jax.weights import frozen_features
-from tests.support.tiny import assert_same_tree, metric_lines, random_variables, saved_arrays
+from tests.support.tiny import (
+    assert_same_run,
+    assert_same_tree,
+    metric_lines,
+    random_variables,
+    saved_arrays,
+)
 from tests.support.tiny_config import STEPS
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +63,24 @@ def test_run_writes_metrics_pictures_and_checkpoints(finished_run):
     assert (finished_run / "pictures" / f"triplets-{STEPS:07d}.png").stat().st_size > 1000
     assert list((finished_run / "tensorboard").iterdir())
     assert checkpoint.checkpoint_steps(finished_run)[-3:] == [5, 8, STEPS]
+
+
+def test_real_network_resumes_bitwise_and_repeats_a_missing_validation(
+    tiny_config, finished_run, tmp_path
+):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / str(STEPS))
+    scores = run / "validation" / f"{STEPS:07d}.json"
+    expected = scores.read_text()
+    for _ in range(2):  # from the checkpoint of step 8; then only the validation
+        scores.unlink()
+        assert train.train(tiny_config, run) == 0
+        assert scores.read_text() == expected
+    assert_same_run(run, finished_run)
+    names = saved_arrays(run)
+    assert any("opt_state" in name and "mu" in name for name in names)
+    assert any(name.startswith("training/params") for name in names)  # beside their average
+    assert all(np.isfinite(array).all() for array in names.values())
 
 
 def test_training_changes_every_part_of_the_network(config, finished_run):

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import train
 from qmra_jax.errors import InputError
 from qmra_jax.training import checkpoint, preemption
-from tests.support.tiny import assert_same_run, metric_lines, saved_arrays
+from tests.support.tiny import assert_same_run, metric_lines
 from tests.support.tiny_config import STEPS
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -41,24 +40,6 @@ def send_sigterm():
 def copied(miniature_run, tmp_path):
     """A copy of the uninterrupted run."""
     return shutil.copytree(miniature_run, tmp_path / "run")
-
-
-def test_real_network_resumes_bitwise_and_repeats_a_missing_validation(
-    tiny_config, finished_run, tmp_path
-):
-    run = shutil.copytree(finished_run, tmp_path / "run")
-    shutil.rmtree(run / "checkpoints" / str(STEPS))
-    scores = run / "validation" / f"{STEPS:07d}.json"
-    expected = scores.read_text()
-    for _ in range(2):  # from the checkpoint of step 8; then only the validation
-        scores.unlink()
-        assert train.train(tiny_config, run) == 0
-        assert scores.read_text() == expected
-    assert_same_run(run, finished_run)
-    names = saved_arrays(run)
-    assert any("opt_state" in name and "mu" in name for name in names)
-    assert any(name.startswith("training/params") for name in names)  # beside their average
-    assert all(np.isfinite(array).all() for array in names.values())
 
 
 def test_signal_saves_at_once_and_the_run_resumes(
