@@ -1,12 +1,13 @@
 # `make demo` and `make test` set up .venv by themselves. The rest is listed by `make help`.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST = $(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
 export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-slow test-wheel docs format lock clean
+.PHONY: help demo test test-slow test-kernels test-wheel docs format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,10 +19,15 @@ test: .venv/dev.stamp  ## format check, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 test-slow: .venv/dev.stamp  ## the tests that take minutes
-	$(BIN)/pytest -m slow
+	XLA_FLAGS="--xla_backend_optimization_level=3 $$XLA_FLAGS" $(BIN)/pytest -m slow
+
+test-kernels: .venv/dev.stamp  ## the tests with other kernels of OpenCV and XLA, as on older processors
+	OPENCV_CPU_DISABLE=AVX512_SKX,AVX2 $(PYTEST)
+	OPENCV_IPP=disabled $(PYTEST)
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(PYTEST)
 
 test-wheel: .venv/dev.stamp  ## build the wheel, install it without extras, segment a clip in an empty folder
 	$(BIN)/python scripts/check_wheel.py

@@ -123,12 +123,14 @@ def evaluate(args: argparse.Namespace) -> None:
     start = args.start or module.remembers
     suited = module.inference
     interval = 5 if args.dataset == "youtube_vos" else suited.interval
-    max_memory = suited.max_memory if args.extra_frames else None
+    max_memory = args.max_memory
+    if max_memory is None and args.extra_frames:
+        max_memory = suited.max_memory
     options = {
         "interval": interval if args.interval is None else args.interval,
         "short_side": suited.short_side if args.short_side is None else args.short_side,
         "enlarge": suited.enlarge if args.enlarge is None else args.enlarge,
-        "max_memory": memory_bank.bound(args.max_memory or max_memory, args.extra_frames) or 0,
+        "max_memory": memory_bank.bound(max_memory, args.extra_frames) or 0,
         "merge": args.merge,
     }
     settings = {

@@ -159,6 +159,8 @@ def train(config, run: epath.PathLike) -> int:
             batch = clock.next(triplets)
             del batch["id"]  # strings cannot go to devices
             batch["stop"] = stop.flags(len(batch["images"]))
+            if step == first_step + 1:
+                bar.tell(first_step, "compiling the train step")
             profile.before(step)
             state, metrics = train_step(state, batch)
             with clock.pause():

@@ -116,9 +116,7 @@ def follow(
         return result
 
     module, variables, _ = qmra_jax.load(find_weights(weights))
-    propagator = Watched(
-        module, variables, short_side=short_side or None, max_memory=max_memory or None
-    )
+    propagator = Watched(module, variables, short_side=short_side, max_memory=max_memory)
     known = compiled_programs()
     video, output = VideoReader(path), Output(folder)
     objects = read_objects(video.size, [box])

@@ -18,7 +18,9 @@ from qmra_jax.errors import InputError
 from qmra_jax.network.build import build_model, variable_shapes
 from qmra_jax.training import checkpoint, initialization, nonfinite
 from qmra_jax.weights import frozen_features
+from tests.support.commands import qmra
 from tests.support.tiny import (
+    TINY,
     assert_same_run,
     assert_same_tree,
     metric_lines,
@@ -81,6 +83,13 @@ def test_real_network_resumes_bitwise_and_repeats_a_missing_validation(
     assert any("opt_state" in name and "mu" in name for name in names)
     assert any(name.startswith("training/params") for name in names)  # beside their average
     assert all(np.isfinite(array).all() for array in names.values())
+
+
+def test_weights_of_a_run_are_shown(finished_run, capsys):
+    assert qmra("weights", "show", finished_run) == 0
+    printed = capsys.readouterr().out
+    assert "parameters" in printed
+    assert f"key_dim        {TINY['key_dim']}" in printed
 
 
 def test_training_changes_every_part_of_the_network(config, finished_run):

@@ -19,6 +19,7 @@ from etils import epath
 
 from data_pipeline.datasets import folders, records, youtube_vos
 from data_pipeline.datasets.built import RecordPairs, RecordVideos
+from data_pipeline.synthetic.videos import SyntheticVideos
 from data_pipeline.triplets.sources import Clips, Pairs
 from qmra_jax.errors import InputError
 from qmra_jax.files import is_remote
@@ -142,8 +143,6 @@ def open_synthetic(entry: Entry) -> Clips:
     """
     if entry.year is not None:
         raise entry.error("expected synthetic or synthetic:SPLIT")
-    from data_pipeline.synthetic.videos import SyntheticVideos
-
     return SyntheticVideos(entry.split or "train")
 
 

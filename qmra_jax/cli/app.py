@@ -23,7 +23,7 @@ from qmra_jax.cli.options import (
 )
 from qmra_jax.cli.score import score
 from qmra_jax.cli.weights import app as weights_app
-from qmra_jax.errors import exit_on_input_error
+from qmra_jax.errors import InputError, exit_on_input_error
 from qmra_jax.plugins import load_plugins
 
 _HELP = """QMRA: a box in one frame of a video becomes a mask in every frame.
@@ -49,7 +49,7 @@ app.command()(score)
 app.add_typer(weights_app, name="weights")
 
 
-Cutout = StrEnum("Cutout", ["png", "webm"])
+CUTOUTS = ("png", "webm")
 ComputeDtype = StrEnum("ComputeDtype", ["float32", "bfloat16"])
 
 
@@ -106,8 +106,11 @@ def segment(
     mot: Annotated[bool, typer.Option("--mot", help="Write DIR/mot.txt (MOTChallenge).")] = False,
     coco: Annotated[bool, typer.Option("--coco", help="Write DIR/coco.json (RLE masks).")] = False,
     cutout: Annotated[
-        list[Cutout] | None,
-        typer.Option(help="Write transparent DIR/cutout/00000.png, ... or DIR/cutout.webm."),
+        list[str] | None,
+        typer.Option(
+            metavar="png|webm",
+            help="Write transparent DIR/cutout/00000.png, ... or DIR/cutout.webm.",
+        ),
     ] = None,
     weights: Weights = None,
     short_side: ShortSide = None,
@@ -149,7 +152,10 @@ def segment(
 
     chosen = {"masks": masks, "overlay": overlay, "boxes": boxes, "mot": mot, "coco": coco}
     kinds = [kind for kind, wanted in chosen.items() if wanted]
-    kinds += [f"cutout-{kind}" for kind in Cutout if kind in (cutout or ())]
+    cutouts = {kind for text in cutout or () for kind in text.split(",")}
+    if unknown := cutouts.difference(CUTOUTS):
+        raise InputError(f"--cutout {min(unknown)!r}: expected png, webm or png,webm")
+    kinds += [f"cutout-{kind}" for kind in CUTOUTS if kind in cutouts]
     reader = VideoReader(video)
     if reader.gaps:
         typer.echo(reader.gaps, err=True)

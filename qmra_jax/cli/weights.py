@@ -66,17 +66,29 @@ SuitedMaxMemory = Annotated[
 @app.command()
 def show(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .safetensors or PyTorch .pth file.")
+        Path,
+        typer.Argument(metavar="FILE", help="A .safetensors or PyTorch .pth, or a run's WORKDIR."),
     ],
 ) -> None:
-    """Show the parameters, dtype and config in a weights file.
+    """Show the parameters, dtype and config of a weights file, or of a run's newest checkpoint.
 
     \b
-    Example:
+    Examples:
       qmra weights show weights/qmra-small.safetensors
+      qmra weights show runs/small
     """
-    state = read_state(file)
-    metadata = read_metadata(file) if file.suffix == ".safetensors" else {}
+    metadata: dict[str, str] = {}
+    if file.is_dir():
+        from qmra_jax.training.checkpoint import restore_model
+        from qmra_jax.weights.torch_names import to_torch
+
+        config, variables = restore_model(file)
+        state = to_torch(variables)
+        metadata["model"] = json.dumps(config.model.to_dict())
+    else:
+        state = read_state(file)
+        if file.suffix == ".safetensors":
+            metadata = read_metadata(file)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     counted = {k: v for k, v in state.items() if not k.endswith(SCALE)}
     learned = {k: v for k, v in counted.items() if not k.endswith(statistics)}

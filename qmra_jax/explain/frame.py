@@ -30,8 +30,9 @@ from qmra_jax.inference.propagator import FrameResult, Propagator
 from qmra_jax.network import variants
 from qmra_jax.network.aggregation import QueryMemoryAggregation
 from qmra_jax.network.memory_read import READERS
-from qmra_jax.network.model import QMRA, Memory
+from qmra_jax.network.model import QMRA
 from qmra_jax.network.priors import foreground
+from qmra_jax.network.structures import Memory
 
 
 def explain_frame(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmra_jax.errors import InputError, whole_number
-from qmra_jax.network.model import Memory
+from qmra_jax.network.structures import Memory
 
 FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, the first extra frame
 INITIAL_CAPACITY = 4

@@ -17,7 +17,8 @@ from qmra_jax.boxes import box_to_map, scale_boxes
 from qmra_jax.errors import InputError
 from qmra_jax.inference import frame_step, memory_bank
 from qmra_jax.inference.prompts import Prompts
-from qmra_jax.network.model import QMRA, Memory
+from qmra_jax.network.model import QMRA
+from qmra_jax.network.structures import Memory
 
 NOT_HERE = -50.0  # margin of a probability of 0
 

@@ -25,7 +25,8 @@ from qmra_jax.inference.object_merging import MERGES
 from qmra_jax.inference.object_tracks import Query, Tracks
 from qmra_jax.inference.prompts import MAX_OBJECTS, read_prompts
 from qmra_jax.inference.warmup import rehearse
-from qmra_jax.network.model import QMRA, Memory
+from qmra_jax.network.model import QMRA
+from qmra_jax.network.structures import Memory
 from qmra_jax.network.variants import lookup
 from qmra_jax.runtime.compile_count import compiled_programs
 

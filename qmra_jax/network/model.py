@@ -190,13 +190,13 @@ class QMRA(nn.Module):
 
     def _predict(self, query, memory: Memory, valid=None, given_box=None):
         """Both stages: outputs by name, stage 1's map or the given box, stage 2's r4 or None."""
+        if self.stages == 1:
+            return self._predict_in_one_stage(query, memory, valid, given_box)
         located = self.locate(query, memory, valid)
         predicted_box = foreground(located.box)
         box = predicted_box if given_box is None else given_box
-        if self.stages == 1:
-            return {"mask": located.box}, box, None
-        prior = box if self.align == "box" else predicted_box
-        segmented = self.segment(query, prior, memory, located.feature, valid)
+        stage2_box = box if self.align == "box" else predicted_box
+        segmented = self.segment(query, stage2_box, memory, located.feature, valid)
         outputs = {"box": located.box, "mask": segmented.mask, "refined": segmented.refined}
         return {name: outputs[name] for name in self.targets}, box, segmented.r4
 
@@ -270,6 +270,11 @@ class QMRA(nn.Module):
     def remembers(self) -> str:
         """The kind of a memory frame's map: the object's filled "box", or in STM its "mask"."""
         return self.align if self.stages == 1 else "box"
+
+    def _predict_in_one_stage(self, query, memory: Memory, valid, given_map):
+        """`_predict` by stage 1 alone, which is trained on the mask."""
+        mask = self.locate(query, memory, valid).box
+        return {"mask": mask}, foreground(mask) if given_map is None else given_map, None
 
     def _to_stored(self, probability):
         """A frame's map in the memory, from stage 1's foreground probability `[b, h, w, 1]`."""

@@ -90,8 +90,8 @@ class Coco(TextWriter):
         self.file.write('],\n"images": [')
         for number in range(self._frames):
             name = self.video.name(number)
-            image = {"id": number, "file_name": name, "width": width, "height": height}
-            self._separate(number > 0, image)
+            image = {"id": number, "file_name": name, "frame_id": number}
+            self._separate(number > 0, image | {"width": width, "height": height})
         self.file.write('],\n"categories": [{"id": 1, "name": "object"}]}\n')
 
     def _separate(self, follows: bool, item: dict) -> None:

@@ -96,8 +96,8 @@ class VideoReader:
         return self._images or (self.path,)
 
     def name(self, number: int) -> str:
-        """File name of a frame's image, or `00000.jpg` and so on for a video."""
-        return self._images[number].name if self._images else f"{number:05d}.jpg"
+        """File name of a frame's image; of a video file, its own."""
+        return self._images[number].name if self._images else self.path.name
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return map(_image, self.frames())

@@ -199,7 +199,7 @@ def test_segment_runs_the_network(tmp_path, weights):
 
 def test_options_choose_the_outputs(tmp_path, command, bright, capsys):
     output = tmp_path / "all"
-    more = ["--mot", "--coco", "--cutout", "png", "--cutout", "webm"]
+    more = ["--mot", "--coco", "--cutout", "png,webm"]
     names = ["boxes.csv", "coco.json", "cutout", "cutout.webm", "masks", "mot.txt", "overlay.mp4"]
     assert qmra(*command, "--output", output, *more) == 0
     assert sorted(path.name for path in output.iterdir()) == names

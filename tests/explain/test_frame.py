@@ -124,7 +124,7 @@ def test_a_feature_of_another_width_has_no_weights():
     assert stage.change is None
 
 
-def test_bca_weights_are_those_of_eq_8(explained, tiny_variables):
+def test_bca_weights_are_those_of_eq_7_and_8(explained, tiny_variables):
     for number, stage in enumerate(explained.stages, start=1):
         qma = tiny_variables["params"][f"qma{number}"]
         z = np.concatenate([stage.query_value.mean((0, 1)), stage.read_out.mean((0, 1))])

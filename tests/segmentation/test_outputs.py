@@ -74,6 +74,7 @@ def test_pycocotools_reads_the_masks_back(tmp_path, video):
         results = coco.loadRes(json.loads(path.read_text())["annotations"])
     names = [image["file_name"] for image in coco.loadImgs([0, 1, 2])]
     assert names == ["f0.png", "f1.png", "f2.png"]
+    assert [image["frame_id"] for image in coco.loadImgs([0, 1, 2])] == [0, 1, 2]
     assert coco.getAnnIds(imgIds=[1]) == []
     for image in (0, 2):
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image]))

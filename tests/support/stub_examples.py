@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -39,13 +40,17 @@ class Stub:
 
     batch: int = 4
     crop: int = 16
-    slow: int = -1
+    slow: int = -1  # waits for the file `released`, which example 7 makes
+    released: str = ""
     broken: int = -1
     warning: str = ""
 
     def __call__(self, n):
         if n == self.slow:
-            time.sleep(1)
+            while not os.path.exists(self.released):
+                time.sleep(0.01)
+        if n == 7 and self.released:
+            Path(self.released).touch()
         if n == self.broken:
             raise ZeroDivisionError(f"example {n}")
         if self.warning:

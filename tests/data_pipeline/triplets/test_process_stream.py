@@ -104,8 +104,9 @@ def test_arrays_are_not_copied_as_long_as_few_are_held():
         assert len(kept) + len([last]) == HELD
 
 
-def test_a_slow_example_delays_no_others():
-    with contextlib.closing(ProcessStream(Stub(slow=0), workers=2, prefetch=1)) as stream:
+def test_a_slow_example_delays_no_others(tmp_path):
+    examples = Stub(slow=0, released=str(tmp_path / "released"))  # by the last of two batches
+    with contextlib.closing(ProcessStream(examples, workers=2, prefetch=1)) as stream:
         first, second = next(stream), next(stream)
     slow, *others = [*first["id"], *second["id"]]
     assert slow not in others
@@ -161,7 +162,10 @@ def test_workers_ignore_signals_that_are_meant_for_their_parent():
 
 def test_a_closed_or_deleted_stream_leaves_nothing_behind():
     def resources():
-        return os.listdir("/proc/self/fd"), Path("/proc/self/maps").read_text().count("qmra-batch")
+        """Open pipes and mappings of the streams' memory."""
+        files = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        pipes = sorted(file for file in files if file.startswith("pipe:"))
+        return pipes, Path("/proc/self/maps").read_text().count("qmra-batch")
 
     gc.collect()
     before = resources()
