@@ -154,16 +154,16 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
 
     from benchmarks.torch_inference import count_flops
 
-    found: list[dict] = []
+    measured: list[dict] = []
     peaks: list[float] = []
     versions: dict[str, str] = {}
     for clip in chosen_clips(args):
         contenders = compare(clip, compiled=args.compile, rounds=args.rounds, frames=args.frames)
         flops = count_flops(clip)
-        found += rows(clip, contenders, flops)
+        measured += rows(clip, contenders, flops)
         peaks.append(matrix_peak(contenders))
         versions |= {c.facts["version"]: c.facts["device"] for c in contenders if c.turns}
-        case = [found[-1][name] for name in CASE[:4]]
+        case = [measured[-1][name] for name in CASE[:4]]
         print(f"{case}: {flops / 1e9:.0f} GFLOP a frame", file=sys.stderr, flush=True)
     about = {
         "programs": ", ".join(f"{version} ({device})" for version, device in versions.items()),
@@ -176,8 +176,8 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, str], list[Table]]:
         " every convolution and product as defined. Peak memory is the process's,"
         " compiler included, or the GPU's."
     )
-    table = Table.of("Propagation, frame by frame", found, note)
-    several = objects_table(found)
+    table = Table.of("Propagation, frame by frame", measured, note)
+    several = objects_table(measured)
     return about, [table, several] if several else [table]
 
 

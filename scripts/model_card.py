@@ -120,9 +120,9 @@ def failures(results: Path, data_dir: Path) -> np.ndarray:
     if scores["protocol"] != "davis2016":
         raise InputError(f"{results}: scored by {scores['protocol']}, expected davis2016")
     by_j = sorted(scores["sequences"], key=lambda name: scores["sequences"][name]["J"]["mean"])
-    found = find_eval_videos(data_dir, "davis2016", split="all", names=by_j[:SEQUENCES])
-    videos = {video.name: video for video in found.videos}
-    truth = dict(found.pairs)
+    dataset = find_eval_videos(data_dir, "davis2016", split="all", names=by_j[:SEQUENCES])
+    videos = {video.name: video for video in dataset.videos}
+    truth = dict(dataset.pairs)
     pictures, captions = zip(
         *(
             pair

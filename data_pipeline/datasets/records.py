@@ -163,15 +163,15 @@ def open_records(folder: epath.PathLike, split: str, needed: frozenset[str]) -> 
     return Records(shards)
 
 
-def _check_features(folder: epath.Path, found: set[str], needed: frozenset[str]) -> None:
-    if needed <= found:
+def _check_features(folder: epath.Path, features: set[str], needed: frozenset[str]) -> None:
+    if needed <= features:
         return
-    if found >= STATIC:
+    if features >= STATIC:
         raise InputError(f"dataset {folder} holds images: name it in data.static instead")
-    if found >= VIDEO:
+    if features >= VIDEO:
         raise InputError(f"dataset {folder} holds videos: name it in data.videos instead")
     raise InputError(
-        f"dataset {folder} has the features {shortened(found) or 'none'}: expected"
+        f"dataset {folder} has the features {shortened(features) or 'none'}: expected"
         f" {', '.join(sorted(needed))}, as the builders of data_pipeline.build write them"
     )
 

@@ -162,15 +162,15 @@ def _search(clip: Clip, max_gap: int, rng: np.random.Generator) -> tuple[tuple[i
     """
     areas = np.stack([_areas(clip.labels(k)) for k in range(clip.length)])
     for seen in (areas >= MIN_TARGET, areas > 0):
-        found = []  # larger gap, frames, object
+        candidates = []  # larger gap, frames, object
         for target in np.flatnonzero(seen.any(axis=0)).tolist():
             shown = np.flatnonzero(seen[:, target])
             gaps = np.diff(shown)
             for i, gap in enumerate(np.maximum(gaps[:-1], gaps[1:]).tolist()):
-                found.append((gap, tuple(shown[i : i + 3].tolist()), target))
-        if found:
-            limit = max(max_gap, min(gap for gap, _, _ in found))
-            near = [(frames, target) for gap, frames, target in found if gap <= limit]
+                candidates.append((gap, tuple(shown[i : i + 3].tolist()), target))
+        if candidates:
+            limit = max(max_gap, min(gap for gap, _, _ in candidates))
+            near = [(frames, target) for gap, frames, target in candidates if gap <= limit]
             return near[rng.integers(len(near))]
     raise NoTriplet(f"video {clip.name}: no three frames show the same object")
 
