@@ -17,6 +17,7 @@ from qmra_jax import masks, weights
 from qmra_jax.evaluation import segmenter
 from qmra_jax.images import read_image
 from qmra_jax.inference.propagator import Propagator
+from qmra_jax.network.structures import InferenceSettings
 from tests.support.datasets import add_video, add_youtube_video, labels
 from tests.support.tiny import TINY
 from tests.support.toy_network import VARIABLES, ToyNetwork
@@ -126,6 +127,24 @@ def test_a_folder_gets_masks_scores_and_tables(run, folder, tmp_path, tiny_model
     for path in paths:
         assert path.read_bytes() == (boxes / "Annotations/short" / path.name).read_bytes()
     assert read(boxes / "scores.json")["subset"] == {"scored": 1, "of": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), (16, 3, 7)),
+        (("--short_side=0", "--interval=2", "--max_memory=0"), (0, 2, 0)),
+        (("--no-extra_frames",), (16, 3, 2)),
+    ],
+)
+def test_settings_are_the_weights_own_unless_given(
+    run, folder, tmp_path, monkeypatch, options, expected
+):
+    settings = InferenceSettings(short_side=16, interval=3, max_memory=7)
+    monkeypatch.setattr(ToyNetwork, "inference", settings)
+    run(folder, "--sequences", "short", *options)
+    made_with = read(tmp_path / "out/sequences/short.json")["made_with"]
+    assert tuple(made_with[name] for name in ("short_side", "interval", "max_memory")) == expected
 
 
 def test_youtube_vos_is_packed_for_the_server_with_the_original_ids(run, tmp_path):
