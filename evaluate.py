@@ -121,18 +121,15 @@ def evaluate(args: argparse.Namespace) -> None:
     weights_digest = model_digest(module, variables)
     module = module.clone(dtype=args.dtype or module.dtype)
     start = args.start or module.remembers
-    suited = module.inference
-    interval = 5 if args.dataset == "youtube_vos" else suited.interval
-    max_memory = args.max_memory
-    if max_memory is None and args.extra_frames:
-        max_memory = suited.max_memory
-    options = {
-        "interval": interval if args.interval is None else args.interval,
-        "short_side": suited.short_side if args.short_side is None else args.short_side,
-        "enlarge": suited.enlarge if args.enlarge is None else args.enlarge,
-        "max_memory": memory_bank.bound(max_memory, args.extra_frames) or 0,
-        "merge": args.merge,
-    }
+    inference = module.inference.updated(
+        interval=5 if args.interval is None and args.dataset == "youtube_vos" else args.interval,
+        short_side=args.short_side,
+        enlarge=args.enlarge,
+        max_memory=memory_bank.bound(
+            args.max_memory, args.extra_frames, module.inference.max_memory
+        ),
+    )
+    options = {**inference._asdict(), "merge": args.merge}
     settings = {
         **options,
         "start": start,

@@ -13,24 +13,18 @@ from configs import base, small
 
 
 def get_config() -> ConfigDict:
-    """The network of `configs/small.py` with the data of `configs/base.py`."""
-    config = small.get_config()
-    config.init.key_projection = "pca"
-
-    config.data = base.get_config().data
+    """The network of `configs/small.py`, with the recipe of `configs/base.py` on smaller crops."""
+    config = base.get_config()
+    config.model = small.get_config().model
     config.data.crop = 128
     config.data.video_share = ((0, 0.35), (2500, 0.5))
     config.data.max_gap = ((0, 5), (1500, 10), (3000, 15))
 
+    config.cpu_devices = 2
     config.batch_size = 16
     config.steps = 4000
-    config.memory_maps = "mixed"
-    config.predicted_share = ((0, 0.0), (500, 0.5))
-    config.ema_decay = 0.999
     config.optimizer.learning_rate = 3e-4
-    config.optimizer.schedule = "constant"
-    config.optimizer.warmup_steps = 200
-    config.optimizer.decay_norm_and_bias = False
     config.checkpoint_every = 100
     config.picture_every = 1000
+    config.log_every = 20
     return config

@@ -20,14 +20,16 @@ FIRST, PREVIOUS, EXTRA = 0, 1, 2  # slots: an object's first frame, frame k-1, t
 INITIAL_CAPACITY = 4
 
 
-def bound(max_memory: int | None, extra_frames: bool) -> int | None:
-    """The effective `max_memory`: 2 without extra frames, for the first and the previous one.
+def bound(max_memory: int | None, extra_frames: bool, default: int = 0) -> int:
+    """The effective `max_memory`, 0 for no bound; `default` if None is given.
+
+    Without extra frames it is 2, for the first and the previous frame.
 
     Raises:
       InputError: if `max_memory` contradicts `extra_frames=False`.
     """
     if extra_frames:
-        return max_memory
+        return default if max_memory is None else max_memory
     if max_memory not in (None, EXTRA):
         raise InputError(f"max_memory {max_memory} without extra frames: expected None")
     return EXTRA

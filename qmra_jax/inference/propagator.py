@@ -92,12 +92,9 @@ class Propagator:
         Raises:
           InputError: if an option is invalid.
         """
-        suited = module.inference
-        interval = suited.interval if interval is None else interval
-        short_side = suited.short_side if short_side is None else short_side
-        enlarge = suited.enlarge if enlarge is None else enlarge
-        if max_memory is None and extra_frames:
-            max_memory = suited.max_memory
+        short_side, enlarge, interval, default = module.inference.updated(
+            short_side=short_side, enlarge=enlarge, interval=interval
+        )
         if short_side != 0:
             short_side = whole_number(short_side, "short_side", 16, " pixels, or 0")
         self._tracks = Tracks(
@@ -105,7 +102,7 @@ class Propagator:
             variables,
             merge=lookup("merge", MERGES, merge),
             interval=interval,
-            max_memory=memory_bank.bound(max_memory or None, extra_frames),
+            max_memory=memory_bank.bound(max_memory, extra_frames, default) or None,
         )
         self.short_side, self.enlarge = short_side, enlarge
         # (number, frame) -> the frame at the network's size.

@@ -23,6 +23,10 @@ class InferenceSettings(NamedTuple):
     interval: int = 10
     max_memory: int = 0
 
+    def updated(self, **given) -> "InferenceSettings":
+        """The settings, with those given that are not None in their place."""
+        return self._replace(**{k: value for k, value in given.items() if value is not None})
+
 
 class Memory(struct.PyTreeNode):
     """Memory frames: a key and a value for each stage.
